@@ -1,0 +1,240 @@
+"""The study folder: parquet schemas, atomic writing and reading.
+
+Parquet is a study's only truth, so everything that makes a row believable is decided here: the
+columns, and the order in which files appear. A cohort's `epochs` part is written before its
+`trials` part; the `trials` part is the commit mark. An `epochs` part without its `trials` part
+belongs to a cohort that was killed, and is not read.
+
+    <storage>/<name>/
+      study.yaml
+      trials/<stage>/part-<cohort>.parquet    one row a network
+      epochs/<stage>/part-<cohort>.parquet    one row a network and epoch
+
+This module needs pyarrow alone, so that `analysis` can import it without Ray or torch.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+SCHEMA_VERSION = 1
+STAGES = ("search", "sweep", "confirm")
+STATUSES = ("complete", "diverged", "pruned")
+
+_STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+_UTC = pa.timestamp("us", tz="UTC")
+
+
+def _schema(**fields: pa.DataType) -> pa.Schema:
+    return pa.schema(list(fields.items()))
+
+
+TRIALS = _schema(
+    schema_version=_INT,
+    study=_STRING,
+    stage=_STRING,  # search | sweep | confirm
+    cell_id=_STRING,
+    cohort_id=_STRING,
+    network_id=_STRING,
+    point=_INT,  # the cell's running number of a search point; null outside search
+    arm=_STRING,  # tuned | analytic:<rule> | zero | half | double | ce; null in sweep
+    rule=_STRING,  # activation | activation-measured | gradient | shift; null unless analytic
+    dataset=_STRING,
+    classes=_INT,
+    train_size=_INT,
+    model=_STRING,
+    loss=_STRING,
+    loss_params=_STRING,  # JSON
+    epsilon=_FLOAT,  # logit bias; 0 where none
+    lr=_FLOAT,
+    weight_decay=_FLOAT,
+    noise_kind=_STRING,
+    noise_rate_asked=_FLOAT,
+    noise_rate_real=_FLOAT,  # share of training labels that are wrong
+    seed=_INT,  # replicate: noise_seed, init_seed and order_seed follow from (study seed, seed)
+    noise_seed=_INT,
+    init_seed=_INT,
+    order_seed=_INT,
+    epochs=_INT,  # epochs trained
+    status=_STRING,  # complete | diverged | pruned
+    train_acc_noisy=_FLOAT,  # accuracies are fractions in [0, 1], of the last epoch
+    train_acc_clean=_FLOAT,
+    val_acc_noisy=_FLOAT,
+    val_acc_clean=_FLOAT,
+    test_acc=_FLOAT,  # null outside confirm
+    best_val_acc_noisy=_FLOAT,  # maximum over epochs
+    logit_std_init=_FLOAT,  # spread over classes of the untrained network's logits
+    wall_s=_FLOAT,  # the cohort's training time
+    networks_in_cohort=_INT,
+    device=_STRING,
+    host=_STRING,
+    started_utc=_UTC,
+    finished_utc=_UTC,
+    config_sha256=_STRING,
+    git_commit=_STRING,
+    git_dirty=_BOOL,
+    versions=_STRING,  # JSON
+)
+
+EPOCHS = _schema(
+    network_id=_STRING,
+    epoch=_INT,  # 1 … epochs
+    train_loss=_FLOAT,
+    train_acc_noisy=_FLOAT,
+    train_acc_clean=_FLOAT,
+    val_acc_noisy=_FLOAT,
+    val_acc_clean=_FLOAT,
+    test_acc=_FLOAT,  # null outside confirm
+    lr=_FLOAT,  # at the epoch's last step
+    mean_delta=_FLOAT,  # mean |∂L/∂z_y| of the labelled class
+    mean_activation=_FLOAT,  # mean softmax probability of the labelled class, without bias
+    vanishing_share=_FLOAT,  # share of examples with |∂L/∂z_y| < 1 % of its maximum
+    grad_norm=_FLOAT,  # at the epoch's last step
+    wall_s=_FLOAT,
+)
+
+_TABLES = {"trials": TRIALS, "epochs": EPOCHS}
+
+
+class ResultsError(Exception):
+    """A study folder that cannot be read; the message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """A study's folder on any pyarrow filesystem.
+
+    Parameters
+    ----------
+    uri: a local path or a pyarrow filesystem URI (`s3://bucket/prefix/name`).
+    """
+
+    uri: str
+
+    @property
+    def filesystem(self) -> pafs.FileSystem:
+        """The filesystem that holds the folder."""
+        return pafs.FileSystem.from_uri(self.uri)[0] if "://" in self.uri else pafs.LocalFileSystem()
+
+    @property
+    def path(self) -> str:
+        """The folder's path inside its filesystem."""
+        return pafs.FileSystem.from_uri(self.uri)[1] if "://" in self.uri else self.uri
+
+    def file(self, *parts: str) -> str:
+        """Path of a file below the folder, inside its filesystem."""
+        return "/".join((self.path.rstrip("/"), *parts))
+
+    def exists(self) -> bool:
+        """Whether the folder holds a study."""
+        return self.read_bytes("study.yaml") is not None
+
+    def read_bytes(self, name: str) -> bytes | None:
+        """The content of a file below the folder, or None where there is none."""
+        try:
+            with self.filesystem.open_input_stream(self.file(name)) as stream:
+                return bytes(stream.read())
+        except FileNotFoundError:
+            return None
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a whole file, or leave what was there."""
+        with _WholeFile(self, name) as stream:
+            stream.write(content)
+
+    def parts(self, table: str, stage: str) -> dict[str, str]:
+        """Finished part files of a table and stage: {cohort_id: path}."""
+        selector = pafs.FileSelector(self.file(table, stage), allow_not_found=True)
+        names = {info.base_name: info.path for info in self.filesystem.get_file_info(selector)}
+        return {
+            name.removeprefix("part-").removesuffix(".parquet"): path
+            for name, path in sorted(names.items())
+            if name.startswith("part-") and name.endswith(".parquet")
+        }
+
+    def write_part(
+        self,
+        stage: str,
+        cohort_id: str,
+        trials: Sequence[Mapping[str, Any]],
+        epochs: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Write a cohort's rows: `epochs` first, then `trials`, which commits both.
+
+        Raises
+        ------
+        pyarrow.ArrowInvalid, KeyError: a row does not fit the schema.
+        """
+        for table, rows in (("epochs", epochs), ("trials", trials)):
+            schema = _TABLES[table]
+            columns = {name: [row[name] for row in rows] for name in schema.names}
+            with _WholeFile(self, f"{table}/{stage}/part-{cohort_id}.parquet") as stream:
+                pq.write_table(pa.table(columns, schema=schema), stream, compression="zstd")
+
+    def read(
+        self, table: str, stages: Iterable[str] = STAGES, columns: list[str] | None = None
+    ) -> pa.Table:
+        """Rows of `trials` or `epochs`, one a network (and epoch), in a stable order of files.
+
+        Raises
+        ------
+        ResultsError: a part that is damaged or has another schema version.
+        """
+        schema = _TABLES[table]
+        paths = []
+        for stage in stages:
+            committed = self.parts("trials", stage)
+            paths += [p for c, p in self.parts(table, stage).items() if c in committed]
+        wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
+        if not paths:
+            return wanted.empty_table()
+        try:
+            dataset = pads.dataset(paths, schema=schema, format="parquet", filesystem=self.filesystem)
+            found = dataset.to_table(columns=wanted.names)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ResultsError(f"{self.uri}: cannot read {table}: {error}") from error
+        if "schema_version" in found.column_names:
+            versions = set(found.column("schema_version").to_pylist())
+            if versions - {SCHEMA_VERSION}:
+                raise ResultsError(
+                    f"{self.uri}: schema_version {sorted(versions, key=str)} found, "
+                    f"this program reads {SCHEMA_VERSION}"
+                )
+        return found
+
+
+class _WholeFile:
+    """An output stream whose file appears whole under its name, or not at all.
+
+    On a local or network disk: write beside, then rename. On an object store a put is atomic by
+    itself, and a rename would be a copy, so the stream goes straight to the key.
+    """
+
+    def __init__(self, folder: StudyFolder, name: str) -> None:
+        self._fs = folder.filesystem
+        self._path = folder.file(name)
+        self._rename = isinstance(self._fs, pafs.LocalFileSystem)
+        self._written_to = f"{self._path}.{uuid.uuid4().hex}.tmp" if self._rename else self._path
+
+    def __enter__(self) -> Any:
+        if self._rename:
+            self._fs.create_dir(self._path.rpartition("/")[0], recursive=True)
+        self._stream = self._fs.open_output_stream(self._written_to)
+        return self._stream
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is None:
+            self._stream.close()
+            if self._rename:
+                self._fs.move(self._written_to, self._path)
+        elif self._rename:
+            self._stream.close()
+            self._fs.delete_file(self._written_to)

@@ -1,0 +1,1 @@
+"""Everything that trains. Needs torch and NumPy; only `trainables.tune` knows Ray."""
