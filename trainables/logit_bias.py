@@ -1,0 +1,142 @@
+"""The logit bias ε computed from the number of classes alone, without training.
+
+A loss that sees only the softmax probability `a_k` of the labelled class cannot learn where its
+gradient vanishes, and with many classes a random network starts there: E[a_k] = 1/c. The logit
+bias adds ε to the labelled class's logit, in the loss only. The `activation` rule of Staats,
+Thamm & Rosenow (arXiv 2306.05497) picks the ε at which
+
+    E[ exp(z_k + ε) / (exp(z_k + ε) + Σ_{i≠k} exp(z_i)) ] = target,   z_i i.i.d. N(0, σ²).
+
+The expectation over c Gaussians becomes one integral by the Gumbel-max trick: softmax
+probabilities are the probabilities that W_k + ε exceeds every other W_i, where W = z + Gumbel
+noise. The W_i are independent, so with F and f the distribution and density of W
+
+    E[a_k](ε) = ∫ f(w − ε) F(w)^(c−1) dw,   F(w) = E_z[exp(−exp(−(w − z)))].
+
+Both integrands are analytic, so the trapezoid rule converges exponentially: 0.25 is far below
+what double precision needs. NumPy and SciPy only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+
+ANCHOR_CLASSES = 10
+ANCHOR_EPSILON = 0.5  # MAE* on CIFAR-10, from a secondary summary of the paper: a setting
+MAX_SIGMA = 100.0  # logits of an untrained network never get there; the grid grows with σ²
+
+_STEP = 0.25
+_TAIL = 36.0  # e^-36 = 2e-16: where an exponential tail is below double precision
+
+_Array = NDArray[np.floating]
+
+
+def expected_activation(epsilon: float, classes: int, sigma: float = 1.0) -> float:
+    """Mean softmax probability of the labelled class with logit bias `epsilon`.
+
+    Logits are i.i.d. N(0, `sigma`²), `classes` ≥ 2, 0 < `sigma` ≤ 100. The relative error is
+    below 1e-9 for 2 to 1,000,000 classes and σ from 0.01 to 5; `expected_activation(0, c)` is 1/c.
+
+    Raises ValueError for arguments out of range.
+    """
+    _check(classes, sigma)
+    if not math.isfinite(epsilon):
+        raise ValueError(f"epsilon = {epsilon}: must be a finite number")
+    return _activation(float(epsilon), classes, float(sigma))[0]
+
+
+def solve_epsilon(classes: int, target: float | None = None, sigma: float = 1.0) -> float:
+    """Return the logit bias at which the mean activation of the labelled class equals `target`.
+
+    This is the `activation` rule (arXiv 2306.05497). `target` lies strictly between 0 and 1 and
+    defaults to `anchor_target()`. Every such target is reached by exactly one ε, because
+    the expectation rises strictly from 0 to 1.
+
+    Raises ValueError for arguments out of range.
+    """
+    _check(classes, sigma)
+    target = anchor_target() if target is None else float(target)
+    if not 0.0 < target < 1.0:
+        raise ValueError(f"target = {target:g}: must lie strictly between 0 and 1")
+    sigma = float(sigma)
+    goal = math.log(target) - math.log1p(-target)
+
+    def excess(epsilon: float) -> float:
+        activation, complement = _activation(epsilon, classes, sigma)
+        return math.log(activation) - math.log(complement) - goal
+
+    # logit E[a] has slope at most 1 in ε (E[a(1−a)] ≤ E[a](1−E[a])) and is known at ε = 0, so
+    # the solution lies at `near` or beyond it, seen from 0.
+    near = goal + math.log(classes - 1)
+    residual = excess(near)
+    if abs(residual) < 1e-12:
+        return near
+    far, step = near, -1.25 * residual
+    while excess(far := far + step) * residual > 0:
+        step *= 2
+    root = brentq(excess, min(near, far), max(near, far), xtol=1e-12, rtol=1e-14)
+    return float(root)
+
+
+@lru_cache(maxsize=1)
+def anchor_target() -> float:
+    """Mean activation at the paper's anchor: 10 classes, ε = 0.5, σ = 1 (about 0.147)."""
+    return expected_activation(ANCHOR_EPSILON, ANCHOR_CLASSES, 1.0)
+
+
+def _check(classes: int, sigma: float) -> None:
+    if isinstance(classes, bool) or int(classes) != classes or classes < 2:
+        raise ValueError(f"classes = {classes}: must be an integer of at least 2")
+    if not 0.0 < sigma <= MAX_SIGMA:
+        raise ValueError(f"sigma = {sigma}: must lie in (0, {MAX_SIGMA:g}]")
+
+
+def _activation(epsilon: float, classes: int, sigma: float) -> tuple[float, float]:
+    """Return E[a] and 1 − E[a], both without cancellation."""
+    # Tails of W are those of z tilted by e^{±z}, that is shifted by σ²: 8 + σ standard deviations.
+    reach = sigma * (8.0 + sigma)
+    low = max(0.0, epsilon) - reach - 5.0
+    high = max(math.log(classes) + sigma**2 / 2, epsilon + reach) + _TAIL
+    w = np.arange(math.ceil((high - low) / _STEP) + 1) * _STEP + low
+    survival = _gaussian_mean(_gumbel_survival, w, sigma)  # Q = 1 − F keeps its relative precision
+    density = _STEP * _gaussian_mean(_gumbel_density, w - epsilon, sigma)
+    with np.errstate(divide="ignore"):  # F = 0 far to the left
+        log_power = (classes - 1) * np.log1p(-np.minimum(survival, 1.0))
+    activation = float(density @ np.exp(log_power))
+    # For ε ≤ 0, E[a] ≤ 1/2 and the grid stops short of the left part of f's mass.
+    complement = float(density @ -np.expm1(log_power)) if epsilon > 0 else 1.0 - activation
+    tiny = 5e-324
+    return max(activation, tiny), max(complement, tiny)
+
+
+def _gaussian_mean(function: Callable[[_Array], _Array], w: _Array, sigma: float) -> _Array:
+    """Return E_z[function(w − z)], z ~ N(0, σ²), by the trapezoid rule.
+
+    `w` is a grid of step 0.25.
+    """
+    reach = sigma * (8.0 + sigma)
+    if sigma < 0.5:
+        u = np.arange(-(8.0 + sigma), 8.0 + sigma + 0.25, 0.25)
+        weights = np.exp(-(u**2) / 2)
+        return np.asarray(function(w[:, None] - sigma * u) @ (weights / weights.sum()))
+    # z on the same grid as w: one discrete convolution of positive terms.
+    half = math.ceil(reach / _STEP)
+    z = _STEP * np.arange(-half, half + 1)
+    weights = np.exp(-((z / sigma) ** 2) / 2)
+    extended = w[0] + _STEP * np.arange(-half, len(w) + half)
+    return np.convolve(function(extended), weights / weights.sum(), mode="valid")
+
+
+def _gumbel_survival(x: _Array) -> _Array:
+    return np.asarray(-np.expm1(-np.exp(np.minimum(-x, 700.0))))
+
+
+def _gumbel_density(x: _Array) -> _Array:
+    negative = np.minimum(-x, 700.0)
+    return np.asarray(np.exp(negative - np.exp(negative)))
