@@ -6,37 +6,48 @@ Importing this package is cheap: scikit-learn and torchvision are imported by wh
 from __future__ import annotations
 
 import functools
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from trainables.datasets import digits
+from trainables.datasets import digits, images
 from trainables.datasets.base import Dataset, DatasetError, DatasetInfo, UnknownDatasetError
 
 __all__ = ["Dataset", "DatasetError", "DatasetInfo", "UnknownDatasetError", "info", "load", "names"]
 
+_MODULES: dict[str, ModuleType] = {
+    name: module for module in (digits, images) for name in module.NAMES
+}
+
 
 def names() -> tuple[str, ...]:
     """Names of all data sets."""
-    return digits.NAMES
+    return tuple(_MODULES)
 
 
-def info(name: str, *, classes: int | None = None) -> DatasetInfo:
+def info(
+    name: str, *, classes: int | None = None, root: str | None = None, **options: Any
+) -> DatasetInfo:
     """Classes, input shape and sizes of a data set, without reading any image.
 
     Parameters
     ----------
-    name, classes
+    name, classes, root, **options
         as in `load`.
 
     Raises
     ------
     UnknownDatasetError: no data set of that name.
-    DatasetError: `classes` out of range.
+    DatasetError: `classes` or an option out of range.
     """
-    if name not in names():
-        raise UnknownDatasetError(name, names())
-    return digits.info(name, classes)
+    found: DatasetInfo = _module(name).info(name, classes, _folder(root), **options)
+    return found
 
 
-def load(name: str, *, classes: int | None = None, root: str | None = None) -> Dataset:
+def load(
+    name: str, *, classes: int | None = None, root: str | None = None, **options: Any
+) -> Dataset:
     """Load a data set; each is loaded once in a process and then shared.
 
     Parameters
@@ -48,15 +59,31 @@ def load(name: str, *, classes: int | None = None, root: str | None = None) -> D
     root
         folder that holds downloaded data sets; the environment variable LOGIT_BIAS_DATA where
         None. Data sets that come with a package need neither.
+    **options
+        `val_fraction` (where the source has no validation set of its own), `imbalance` with
+        `imbalance_factor`: see `trainables.datasets.splits.Selection`.
 
     Raises
     ------
     UnknownDatasetError: no data set of that name.
-    DatasetError: `classes` out of range.
+    DatasetError: `classes` or an option out of range; files that are missing or damaged.
     """
-    return _load(name, info(name, classes=classes).classes)
+    kept = info(name, classes=classes, root=root, **options).classes
+    return _load(name, kept, _folder(root), **options)
 
 
 @functools.lru_cache(maxsize=8)
-def _load(name: str, classes: int) -> Dataset:
-    return digits.load(name, classes)
+def _load(name: str, classes: int, root: Path | None, **options: Any) -> Dataset:
+    loaded: Dataset = _module(name).load(name, classes, root, **options)
+    return loaded
+
+
+def _module(name: str) -> ModuleType:
+    if name not in _MODULES:
+        raise UnknownDatasetError(name, names())
+    return _MODULES[name]
+
+
+def _folder(root: str | None) -> Path | None:
+    given = root or os.environ.get("LOGIT_BIAS_DATA")
+    return Path(given).expanduser() if given else None

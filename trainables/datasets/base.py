@@ -56,8 +56,8 @@ class DatasetInfo:
 class Dataset:
     """Training, validation and test arrays of one classification problem.
 
-    A loaded data set is shared by everything in its process. Labels are therefore read-only
-    arrays: take a copy (`torch.tensor(y)`) before handing them to something that may write.
+    A loaded data set is shared by everything in its process, and the images of the larger ones by
+    every process of the machine: never write to the arrays.
 
     Parameters
     ----------
@@ -67,6 +67,8 @@ class Dataset:
     mean, std: float32, [1, C, 1, 1] or [1, F], over the training examples, in the units of the
         stored values (0 … 255 for images): a network's input is `(float32(x) − mean) / std`.
     licence: one line.
+    train_rows, val_rows: int64 [N], which rows of the source's training set these are; None where
+        the examples were composed.
     """
 
     name: str
@@ -80,6 +82,8 @@ class Dataset:
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
     licence: str
+    train_rows: Labels | None = None
+    val_rows: Labels | None = None
 
     @property
     def classes(self) -> int:
@@ -94,13 +98,6 @@ class Dataset:
     def normalise(self, x: Array) -> NDArray[np.float32]:
         """Network input of stored values: `(float32(x) − mean) / std`, shape of `x`."""
         return (x.astype(np.float32) - self.mean) / self.std
-
-
-def read_only(labels: Array) -> Labels:
-    """An int64 copy of labels that nothing can write to."""
-    kept = np.array(labels, dtype=np.int64)
-    kept.setflags(write=False)
-    return kept
 
 
 def check_class_count(name: str, asked: int | None, available: int) -> int:
@@ -124,7 +121,10 @@ def channel_statistics(x: Array) -> tuple[NDArray[np.float32], NDArray[np.float3
 
     Exact: from the histogram of each channel, so nothing the size of `x` is made.
     """
-    counts = np.stack([np.bincount(x[:, c].ravel(), minlength=256) for c in range(x.shape[1])])
+    counts = np.zeros((x.shape[1], 256), dtype=np.int64)
+    for start in range(0, len(x), 1024):
+        for c in range(x.shape[1]):
+            counts[c] += np.bincount(x[start : start + 1024, c].ravel(), minlength=256)
     share = counts / counts.sum(axis=1, keepdims=True)
     values = np.arange(256.0)
     mean = share @ values

@@ -8,6 +8,9 @@ digit that is seen in a validation or test number is in no training number.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from trainables.datasets.base import (
@@ -15,59 +18,79 @@ from trainables.datasets.base import (
     Dataset,
     DatasetInfo,
     channel_statistics,
-    check_class_count,
-    read_only,
     shuffled,
 )
+from trainables.datasets.splits import Selection, check_options, selection, thin_out
 
 LICENCE = "CC BY 4.0 (UCI Optical Recognition of Handwritten Digits)"
 _HELD_OUT = 30  # source images of each digit for validation, and as many for test
 _SOURCE_COUNTS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)  # of each digit
 _SEED = 20230605  # of the split and of the numbers; another one is another data set
 
-# digits in a number: {name: (digits, examples of each class in train, validation, test)}
-_NUMBERS = {"digit-pairs": (2, (120, 20, 40)), "digit-triples": (3, (20, 5, 5))}
+_FIGURES = {"digits": 1, "digit-pairs": 2, "digit-triples": 3}  # digits in a number
+# Numbers of each class in training, validation and test.
+_EACH = {"digit-pairs": (120, 20, 40), "digit-triples": (20, 5, 5)}
 
-NAMES = ("digits", *_NUMBERS)
+NAMES = tuple(_FIGURES)
+OPTIONS = ("imbalance", "imbalance_factor")
 
 
-def info(name: str, classes: int | None = None) -> DatasetInfo:
+def info(
+    name: str, classes: int | None = None, root: Path | None = None, **options: Any
+) -> DatasetInfo:
     """Sizes of `digits`, `digit-pairs` or `digit-triples`, without loading them."""
-    if name == "digits":
-        kept = check_class_count(name, classes, 10)
-        train = sum(_SOURCE_COUNTS[:kept]) - 2 * _HELD_OUT * kept
-        sizes = (train, _HELD_OUT * kept, _HELD_OUT * kept)
-        description = "handwritten digits"
-        digits = 1
-    else:
-        digits, each = _NUMBERS[name]
-        kept = check_class_count(name, classes, 10**digits)
-        sizes = (each[0] * kept, each[1] * kept, each[2] * kept)
-        description = f"handwritten numbers of {digits} digits"
-    return DatasetInfo(name, kept, (1, 8, 8 * digits), *sizes, LICENCE, description)
+    chosen = _selection(name, classes, options)
+    train, val, test = _class_sizes(name)
+    digits = _FIGURES[name]
+    return DatasetInfo(
+        name,
+        chosen.classes,
+        (1, 8, 8 * digits),
+        int(chosen.kept(train).sum()),
+        int(chosen.kept(val).sum()),
+        sum(test[: chosen.classes]),
+        LICENCE,
+        "handwritten digits" if digits == 1 else f"handwritten numbers of {digits} digits",
+    )
 
 
-def load(name: str, classes: int | None = None) -> Dataset:
+def load(name: str, classes: int | None, root: Path | None, **options: Any) -> Dataset:
     """Load `digits`, `digit-pairs` or `digit-triples`; see `trainables.datasets.load`."""
-    digits = info(name, classes).input_shape[2] // 8
-    kept = check_class_count(name, classes, 10**digits)
+    chosen = _selection(name, classes, options)
+    digits = _FIGURES[name]
     pools = _source_pools()
     splits: dict[str, Array] = {}
-    for number, split in enumerate(("train", "val", "test")):
+    for number, part in enumerate(("train", "val", "test")):
         if name == "digits":
-            y = np.repeat(np.arange(10), [len(pool) for pool in pools[split]])
-            x = np.concatenate(pools[split])
+            x = np.concatenate(pools[part])
+            y = np.repeat(np.arange(10), [len(pool) for pool in pools[part]])
         else:
-            each = _NUMBERS[name][1][number]
-            x, y = _numbers(pools[split], digits, each, np.random.default_rng([_SEED, number]))
-        x, y = x[y < kept], y[y < kept]
+            rng = np.random.default_rng([_SEED, number])
+            x, y = _numbers(pools[part], digits, _EACH[name][number], rng)
         # Classes come mixed, so that a reader who takes the first rows gets all of them.
         order = shuffled(np.random.default_rng([_SEED, number, 1]), len(y))
-        splits[f"{split}_x"] = np.ascontiguousarray(x[order, None])
-        splits[f"{split}_y"] = read_only(y[order])
+        order = order[y[order] < chosen.classes]
+        if chosen.imbalance and part != "test":
+            order = order[np.isin(order, thin_out(y, chosen))]
+        splits[f"{part}_x"] = np.ascontiguousarray(x[order, None])
+        splits[f"{part}_y"] = y[order]
     mean, std = channel_statistics(splits["train_x"])
-    names = tuple(f"{label:0{digits}d}" for label in range(kept))
+    names = tuple(f"{label:0{digits}d}" for label in range(chosen.classes))
     return Dataset(name, class_names=names, mean=mean, std=std, licence=LICENCE, **splits)
+
+
+def _selection(name: str, classes: int | None, options: dict[str, Any]) -> Selection:
+    chosen = selection(name, classes, 10 ** _FIGURES[name], options, own_val=True)
+    check_options(name, options, OPTIONS)
+    return chosen
+
+
+def _class_sizes(name: str) -> tuple[tuple[int, ...], ...]:
+    """Examples of each class in training, validation and test."""
+    if name == "digits":
+        train = tuple(n - 2 * _HELD_OUT for n in _SOURCE_COUNTS)
+        return train, (_HELD_OUT,) * 10, (_HELD_OUT,) * 10
+    return tuple((n,) * 10 ** _FIGURES[name] for n in _EACH[name])
 
 
 def _source_pools() -> dict[str, list[Array]]:
