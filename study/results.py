@@ -25,6 +25,8 @@ import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from study.errors import BadInputError
+
 SCHEMA_VERSION = 1
 STAGES = ("search", "sweep", "confirm")
 STATUSES = ("complete", "diverged", "pruned")
@@ -104,7 +106,7 @@ EPOCHS = _schema(
 _TABLES = {"trials": TRIALS, "epochs": EPOCHS}
 
 
-class ResultsError(Exception):
+class ResultsError(BadInputError):
     """A study folder that cannot be read; the message is one line for the user."""
 
 
@@ -122,7 +124,9 @@ class StudyFolder:
     @property
     def filesystem(self) -> pafs.FileSystem:
         """The filesystem that holds the folder."""
-        return pafs.FileSystem.from_uri(self.uri)[0] if "://" in self.uri else pafs.LocalFileSystem()
+        return (
+            pafs.FileSystem.from_uri(self.uri)[0] if "://" in self.uri else pafs.LocalFileSystem()
+        )
 
     @property
     def path(self) -> str:
@@ -179,6 +183,19 @@ class StudyFolder:
             with _WholeFile(self, f"{table}/{stage}/part-{cohort_id}.parquet") as stream:
                 pq.write_table(pa.table(columns, schema=schema), stream, compression="zstd")
 
+    def discard_uncommitted(self) -> None:
+        """Remove what a killed cohort left: epochs without trials, files not yet renamed."""
+        for stage in STAGES:
+            committed = self.parts("trials", stage)
+            for cohort_id, path in self.parts("epochs", stage).items():
+                if cohort_id not in committed:
+                    self.filesystem.delete_file(path)
+            for table in _TABLES:
+                selector = pafs.FileSelector(self.file(table, stage), allow_not_found=True)
+                for info in self.filesystem.get_file_info(selector):
+                    if info.base_name.startswith(".") and info.base_name.endswith(".tmp"):
+                        self.filesystem.delete_file(info.path)
+
     def read(
         self, table: str, stages: Iterable[str] = STAGES, columns: list[str] | None = None
     ) -> pa.Table:
@@ -197,7 +214,9 @@ class StudyFolder:
         if not paths:
             return wanted.empty_table()
         try:
-            dataset = pads.dataset(paths, schema=schema, format="parquet", filesystem=self.filesystem)
+            dataset = pads.dataset(
+                paths, schema=schema, format="parquet", filesystem=self.filesystem
+            )
             found = dataset.to_table(columns=wanted.names)
         except (pa.ArrowInvalid, OSError) as error:
             raise ResultsError(f"{self.uri}: cannot read {table}: {error}") from error
@@ -222,7 +241,10 @@ class _WholeFile:
         self._fs = folder.filesystem
         self._path = folder.file(name)
         self._rename = isinstance(self._fs, pafs.LocalFileSystem)
-        self._written_to = f"{self._path}.{uuid.uuid4().hex}.tmp" if self._rename else self._path
+        folder_path, _, base = self._path.rpartition("/")
+        # A leading dot: readers of whole folders (pyarrow, pandas) pass over such files.
+        beside = f"{folder_path}/.{base}.{uuid.uuid4().hex}.tmp"
+        self._written_to = beside if self._rename else self._path
 
     def __enter__(self) -> Any:
         if self._rename:

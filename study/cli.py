@@ -1,0 +1,188 @@
+"""The command `logit-bias`. Commands import what they need, so that the light ones start fast."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from study.errors import BadInputError, UserError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Does the analytic logit bias ε agree with the tuned one? Studies of noise-robust losses.",
+)
+_out = Console(width=None if sys.stdout.isatty() else 160)
+
+Study = Annotated[str, typer.Argument(help="A study file, or a preset's name (quickstart).")]
+Folder = Annotated[str, typer.Argument(help="A study folder, such as results/quickstart.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+@app.command()
+def plan(study: Study, as_json: Json = False) -> None:
+    """Say what a study will train: cells, arms, analytic ε and networks. Writes nothing."""
+    from study.config import read_study
+    from study.run import check_folder, folder_of, plan_of, replay_rows
+
+    config, content = read_study(study)
+    folder, planned = folder_of(config), plan_of(config)
+    check_folder(folder, config, content)
+    rows = replay_rows(folder, config)
+    networks = planned.networks()
+    if as_json:
+        cells = [
+            {
+                "cell_id": cell.cell_id,
+                "classes": cell.classes,
+                "arms": [arm.name for arm in arms],
+                "epsilon_analytic": planned.analytic[cell],
+                "epsilon_grid": planned.epsilon_grid(cell),
+            }
+            for cell, arms in planned.arms.items()
+        ]
+        _print_json(
+            {
+                "study": config.name,
+                "folder": folder.uri,
+                "networks": networks,
+                "networks_trained": len(rows),
+                "cells": cells,
+            }
+        )
+        return
+    table = Table("cell", "classes", "arms", "analytic ε", box=None)
+    for cell, arms in planned.arms.items():
+        analytic = ", ".join(f"{r} {e:.2f}" for r, e in planned.analytic[cell].items()) or "–"
+        table.add_row(
+            cell.cell_id, str(cell.classes), ", ".join(arm.name for arm in arms), analytic
+        )
+    _out.print(table)
+    stages = " + ".join(f"{count} {stage}" for stage, count in networks.items())
+    print(f"{sum(networks.values())} networks ({stages}), {len(rows)} already in {folder.uri}")
+
+
+@app.command()
+def run(
+    study: Study,
+    stage: Annotated[
+        list[str] | None, typer.Option(help="Only this stage (search, sweep, confirm); repeatable.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="A running Ray cluster.", envvar="RAY_ADDRESS", show_envvar=True),
+    ] = None,
+) -> None:
+    """Run a study, or go on with it: whatever has a row in parquet is not trained again."""
+    from study.config import StudyFileError, read_study
+    from study.results import STAGES
+    from study.run import run_study
+
+    for name in stage or []:
+        if name not in STAGES:
+            raise StudyFileError(f"--stage {name}: allowed: {', '.join(STAGES)}")
+    config, content = read_study(study)
+    folder = run_study(config, content, stages=stage or STAGES, address=address)
+    print(f"{folder.uri}: done; next: logit-bias report {folder.uri}")
+
+
+@app.command()
+def status(folder: Folder, as_json: Json = False) -> None:
+    """How far a study is, running or not: networks done by stage, best point of each cell."""
+    from study.status import study_status
+
+    state = study_status(folder)
+    if as_json:
+        _print_json(state)
+        return
+    table = Table("cell", "searched", "best so far", box=None)
+    for cell in state["cells"]:
+        table.add_row(cell["cell_id"], f"{cell['searched']}/{cell['budget']}", cell["best"])
+    _out.print(table)
+    for name, count in state["networks"].items():
+        print(f"{name}: {count['done']} of {count['planned']} networks")
+    print(f"{state['diverged']} diverged; last row {state['last_row_utc'] or 'none'}")
+
+
+@app.command()
+def analyse(folder: Folder, as_json: Json = False) -> None:
+    """Read a study's parquet and write analysis/verdict.json and tables."""
+    from analysis.report import analyse as analyse_folder
+    from analysis.report import verdict_paragraph
+
+    verdict = analyse_folder(folder)
+    if as_json:
+        _print_json(verdict)
+    else:
+        print(verdict_paragraph(verdict))
+
+
+@app.command()
+def report(folder: Folder) -> None:
+    """Analyse a study, write its report, and print the verdict and where the report is."""
+    from analysis.report import analyse as analyse_folder
+    from analysis.report import report as write_report
+    from analysis.report import verdict_paragraph
+
+    verdict = analyse_folder(folder)
+    path = write_report(folder)
+    print(f"\n{verdict_paragraph(verdict)}\n\nReport: {path}")
+
+
+@app.command()
+def epsilon(
+    classes: Annotated[int, typer.Option(help="Number of classes, 2 or more.")],
+    target: Annotated[
+        float | None,
+        typer.Option(help="Mean initial activation to bring about; default: the paper's anchor."),
+    ] = None,
+    sigma: Annotated[float, typer.Option(help="Spread of the logits at initialisation.")] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Compute the analytic logit bias ε for a number of classes. Trains nothing."""
+    from trainables.logit_bias import anchor_target, solve_epsilon
+
+    wanted = anchor_target() if target is None else target
+    try:
+        found = solve_epsilon(classes, target=wanted, sigma=sigma)
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
+    if as_json:
+        _print_json(
+            {
+                "rule": "activation",
+                "classes": classes,
+                "target": wanted,
+                "sigma": sigma,
+                "epsilon": found,
+            }
+        )
+    else:
+        print(
+            f"ε = {found:.3f}  ({classes} classes, target activation {wanted:.3f}, σ = {sigma:g})"
+        )
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def main() -> None:
+    """Run the command line. Exit 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        _fail("interrupted; run the same command to go on", 130)
+    except UserError as error:
+        _fail(str(error), error.exit_code)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"logit-bias: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,253 @@
+"""Run a study: one Ray Tune experiment that starts from, and adds to, the study folder."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from study import lease, provenance
+from study.campaign import Campaign
+from study.config import StudyConfig, StudyFileError, parse_study, sha256
+from study.errors import InterruptedByUserError, UserError
+from study.plan import Plan, make_plan, needs_measured_std
+from study.progress import Progress
+from study.results import STAGES, StudyFolder
+from study.writer import PartWriter
+
+_LAUNCHES = 3  # Ray experiments in a row that may end early without a single new network
+_OBJECT_STORE_BYTES = 100 * 2**20  # cohorts and their metrics are small; the data is not in it
+_LARGEST_COHORT = 32
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # parquet is the only record
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+class StudyFailedError(UserError):
+    """A study that could not go on; the message is one line for the user."""
+
+
+class StudyInterruptedError(InterruptedByUserError):
+    """The user stopped the study; what was finished is on storage."""
+
+
+@dataclass(frozen=True)
+class Machines:
+    """What Ray offers: how many cohorts at a time, and what each is given."""
+
+    workers: int
+    gpus_per_cohort: float
+
+
+def folder_of(config: StudyConfig) -> StudyFolder:
+    """The study's folder; a local path is made absolute, because workers have other folders."""
+    uri = config.folder_uri
+    return StudyFolder(uri if "://" in uri else str(Path(uri).resolve()))
+
+
+def plan_of(config: StudyConfig) -> Plan:
+    """The study's plan, with initial logits measured where an arm asks for it."""
+    if needs_measured_std(config):
+        from study.measure import initial_logit_std
+
+        return make_plan(config, initial_logit_std(config))
+    return make_plan(config)
+
+
+def replay_rows(folder: StudyFolder, config: StudyConfig) -> list[dict[str, Any]]:
+    """The rows of `trials`, with the columns from which a campaign is rebuilt."""
+    columns = ["schema_version", "network_id", "stage", "cell_id", "arm", "point", "loss"]
+    columns += ["loss_params", "epsilon", "lr", "status", "finished_utc"]
+    return folder.read("trials", columns=[*columns, config.search.value_column]).to_pylist()
+
+
+def check_folder(folder: StudyFolder, config: StudyConfig, content: bytes) -> None:
+    """Make sure that the folder is new or holds this study.
+
+    Raises
+    ------
+    StudyFileError: the study in the folder differs in something that decides a row.
+    """
+    earlier = folder.read_bytes("study.yaml")
+    if earlier is None or earlier == content:
+        return
+    free = {"storage", "resources", "analysis"}
+    other = parse_study(earlier, folder.file("study.yaml"))
+    keys = _differences(other.model_dump(exclude=free), config.model_dump(exclude=free))
+    if keys:
+        raise StudyFileError(
+            f"{folder.uri} holds a study from another study file (differs in {', '.join(keys)}); "
+            "give this one another name"
+        )
+
+
+def run_study(
+    config: StudyConfig,
+    content: bytes,
+    *,
+    stages: Iterable[str] = STAGES,
+    address: str | None = None,
+    progress: Progress | None = None,
+) -> StudyFolder:
+    """Train every network that the study still lacks, and return the study's folder.
+
+    Parameters
+    ----------
+    content: the study file as read; it is kept in the folder, and its hash in every row.
+    address: a running Ray cluster; None starts Ray on this machine for the study alone.
+
+    Raises
+    ------
+    StudyFileError: the folder holds a study from another study file.
+    study.lease.StudyBusyError: another driver is running this study.
+    StudyFailedError: networks failed repeatedly.
+    StudyInterruptedError: SIGINT; running again goes on.
+    """
+    folder, plan = folder_of(config), plan_of(config)
+    check_folder(folder, config, content)
+    folder.filesystem.create_dir(folder.path, recursive=True)
+    held = lease.Lease(folder)
+    try:
+        folder.discard_uncommitted()
+        if not folder.exists():
+            folder.write_bytes("study.yaml", content)
+        writer = PartWriter(folder, held.token, sha256(content), provenance.collect())
+        with progress or Progress() as shown:
+            _run(plan, folder, writer, tuple(stages), address, shown)
+    finally:
+        held.release()
+    return folder
+
+
+def _run(
+    plan: Plan,
+    folder: StudyFolder,
+    writer: PartWriter,
+    stages: tuple[str, ...],
+    address: str | None,
+    progress: Progress,
+) -> None:
+    """Launch experiments until nothing is due.
+
+    Some events (an out-of-memory kill, a lost node at a bad moment) end a whole Tune experiment.
+    Each launch starts from the rows on storage, so another launch simply goes on.
+    """
+    import ray
+
+    def campaign(workers: int) -> Campaign:
+        rows = replay_rows(folder, plan.config)
+        largest = plan.config.resources.networks_per_cohort or _LARGEST_COHORT
+        return Campaign(plan, rows, workers=workers, largest_cohort=largest, stages=stages)
+
+    before = campaign(1)
+    if before.is_done:
+        progress.say(f"{before.networks_done} networks are trained; nothing is left to do")
+        return
+    machines = _start_ray(plan.config, address)
+    idle_launches, done = 0, before.networks_done
+    try:
+        while True:
+            current = campaign(machines.workers)
+            if current.is_done:
+                progress.show(current)
+                return
+            idle_launches = 0 if current.networks_done > done else idle_launches + 1
+            if idle_launches > _LAUNCHES:
+                raise StudyFailedError(
+                    f"{folder.uri}: {_LAUNCHES} launches in a row trained nothing; "
+                    "run again to go on"
+                )
+            done = current.networks_done
+            _launch(current, writer, machines, progress)
+    finally:
+        ray.shutdown()
+
+
+def _launch(campaign: Campaign, writer: PartWriter, machines: Machines, progress: Progress) -> None:
+    """One Ray Tune experiment over everything that is due."""
+    from ray import tune
+
+    from study.tune_search import CohortSearcher
+    from trainables.tune import train_cohort
+
+    searcher = CohortSearcher(campaign, progress)
+    trainable = tune.with_resources(
+        tune.with_parameters(train_cohort, write=writer),
+        {"cpu": 1, "gpu": machines.gpus_per_cohort},
+    )
+    with tempfile.TemporaryDirectory(prefix="logit-bias-tune-") as scratch:
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,
+                max_concurrent_trials=machines.workers,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name=campaign.plan.config.name,
+                storage_path=scratch,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=2),
+            ),
+        )
+        try:
+            found = tuner.fit()
+        except Exception as error:  # Ray raises RuntimeError, TuneError and more for lost workers
+            progress.say(f"Ray Tune ended early ({_last_line(error)}); going on")
+            return
+    if searcher.failure:
+        reason = f": {_last_line(found.errors[-1])}" if found.errors else ""
+        raise StudyFailedError(f"{searcher.failure}{reason}; finished networks are kept")
+    if not campaign.is_done:
+        raise StudyInterruptedError(
+            f"stopped with {campaign.networks_done} of {campaign.networks_total} networks trained"
+        )
+
+
+def _start_ray(config: StudyConfig, address: str | None) -> Machines:
+    import logging
+
+    import ray
+
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address:
+        ray.init(address=address, **settings)
+    else:
+        # "local" never joins a cluster that happens to run here, and takes all of this machine.
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            **settings,
+        )
+    there = ray.cluster_resources()
+    cpus, gpus = int(there.get("CPU", 1)), there.get("GPU", 0.0)
+    share = config.resources.gpus_per_cohort
+    if share is None:
+        share = 1.0 if gpus else 0.0
+    if share > gpus:
+        ray.shutdown()
+        raise StudyFailedError(f"resources.gpus_per_cohort = {share:g}: Ray has {gpus:g} GPUs here")
+    workers = min(cpus, int(gpus / share)) if share else cpus
+    return Machines(max(1, min(workers, config.resources.workers or workers)), share)
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for key in sorted(old.keys() | new.keys()):
+            found += _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+        return found
+    return [] if old == new else [path]
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__

@@ -1,0 +1,126 @@
+"""What is recorded of every member in every epoch, gathered on the device.
+
+Training figures are those of the epoch's own forward passes: each example is counted once, just
+before the update it takes part in. Nothing here asks the device for a number before the epoch ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+_VANISHING = 0.01  # an example's gradient "vanishes" below this share of its loss's largest |δ|
+
+
+class EpochDynamics:
+    """Sums over one epoch for K members.
+
+    Parameters
+    ----------
+    largest_delta: [K], the largest |∂L/∂z_y| that each member's loss can have.
+    """
+
+    def __init__(self, largest_delta: torch.Tensor) -> None:
+        self._threshold = (_VANISHING * largest_delta).unsqueeze(1)
+        self._sums = torch.zeros(6, *largest_delta.shape, dtype=torch.float64)
+        self._sums = self._sums.to(largest_delta.device)
+        self._examples = 0
+
+    @torch.no_grad()
+    def add(
+        self,
+        logits: torch.Tensor,
+        loss: torch.Tensor,
+        logit_gradient: torch.Tensor,
+        noisy: torch.Tensor,
+        clean: torch.Tensor,
+    ) -> None:
+        """Count one batch.
+
+        Parameters
+        ----------
+        logits: [K, B, C], without bias. loss: [K, B]. logit_gradient: [K, B, C], ∂loss/∂logits of
+        each example (not of their mean). noisy: labels trained on, [K, B]. clean: true labels, [B].
+        """
+        index = noisy.unsqueeze(-1)
+        delta = logit_gradient.gather(-1, index).squeeze(-1).abs()
+        labelled = logits.gather(-1, index).squeeze(-1)
+        activation = (labelled - logits.logsumexp(-1)).exp()
+        predicted = logits.argmax(-1)
+        for i, per_example in enumerate(
+            (
+                loss,
+                predicted == noisy,
+                predicted == clean,
+                delta,
+                activation,
+                delta < self._threshold,
+            )
+        ):
+            self._sums[i] += per_example.sum(-1, dtype=torch.float64)
+        self._examples += clean.shape[0]
+
+    def means(self) -> dict[str, list[float]]:
+        """Means over the epoch's examples, a list of K for each column of `epochs`."""
+        names = (
+            "train_loss",
+            "train_acc_noisy",
+            "train_acc_clean",
+            "mean_delta",
+            "mean_activation",
+            "vanishing_share",
+        )
+        return dict(zip(names, (self._sums / self._examples).tolist(), strict=True))
+
+
+def largest_delta(
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    members: int,
+    classes: int,
+    dtype: torch.dtype = torch.float32,
+) -> torch.Tensor:
+    """The largest |∂L/∂z_y| of a loss, [K], over Δ = z_y − log Σ_{i≠y} exp z_i in [−30, 30].
+
+    The other classes are taken as equal, which is exact for losses of the labelled class's
+    probability alone. A logit bias moves Δ and leaves the maximum as it is.
+
+    Parameters
+    ----------
+    loss: (logits [K, B, C], labels [K, B]) → [K, B].
+    """
+    delta = torch.linspace(-30, 30, 601, dtype=dtype)
+    logits = torch.zeros(members, len(delta), classes, dtype=dtype)
+    logits[..., 0] = delta + torch.log(torch.tensor(classes - 1.0, dtype=dtype))
+    logits.requires_grad_()
+    labels = torch.zeros(members, len(delta), dtype=torch.int64)
+    (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), logits)
+    return gradient[..., 0].abs().amax(-1)
+
+
+@torch.no_grad()
+def accuracy(
+    model: Callable[[torch.Tensor], torch.Tensor],
+    inputs: Callable[[slice], torch.Tensor],
+    labels: list[torch.Tensor],
+    batch_size: int = 1000,
+) -> list[list[float]]:
+    """Share of right answers of each member, for several labellings of the same examples.
+
+    Parameters
+    ----------
+    model: [B, …] → logits [K, B, C]. inputs: slice → [B, …].
+    labels: each [N], or [K, N] where members have labels of their own.
+
+    Returns
+    -------
+    For each labelling, K fractions.
+    """
+    examples = labels[0].shape[-1]
+    right: list[torch.Tensor | int] = [0] * len(labels)
+    for start in range(0, examples, batch_size):
+        part = slice(start, min(start + batch_size, examples))
+        predicted = model(inputs(part)).argmax(-1)
+        for i, wanted in enumerate(labels):
+            right[i] = right[i] + (predicted == wanted[..., part]).sum(-1)
+    return [(r / examples).tolist() for r in right if isinstance(r, torch.Tensor)]

@@ -1,0 +1,76 @@
+"""Models: ordinary `torch.nn.Module`s that know nothing of cohorts.
+
+A model is named in a study file as `{name: mlp, width: 256, depth: 2}`, or by a dotted name,
+`{name: "my_package.nets:MyNet", hidden: 64}`; it is called as
+`Class(input_shape, classes, **options)`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from trainables.models.initialisation import INITIALISATIONS, initialise
+from trainables.models.mlp import MLP
+
+__all__ = ["INITIALISATIONS", "MLP", "UnknownModelError", "build", "initialise", "label", "names"]
+
+_MODELS: dict[str, type[nn.Module]] = {"mlp": MLP}
+
+
+class UnknownModelError(ValueError):
+    """No model of that name, or options it does not take; the message says what is allowed."""
+
+
+def names() -> tuple[str, ...]:
+    """Names of the models that ship with the package."""
+    return tuple(_MODELS)
+
+
+def build(
+    name: str, input_shape: tuple[int, ...], classes: int, options: Mapping[str, Any]
+) -> nn.Module:
+    """An untrained model mapping [batch, *input_shape] to logits [batch, classes].
+
+    Raises
+    ------
+    UnknownModelError: `name` is neither a shipped model nor an importable `package.module:Class`,
+        or the class does not take `options`.
+    """
+    cls = _find(name)
+    try:
+        return cls(input_shape, classes, **options)
+    except (TypeError, ValueError) as error:
+        raise UnknownModelError(f"model {name} with {dict(options)}: {error}") from error
+
+
+def label(name: str, options: Mapping[str, Any]) -> str:
+    """Short text that identifies a model in tables: `mlp-256x2`."""
+    short = name.rpartition(":")[2]
+    if name == "mlp":
+        extra = {k: v for k, v in options.items() if k not in ("width", "depth")}
+        short += f"-{options.get('width', 256)}x{options.get('depth', 2)}"
+    else:
+        extra = dict(options)
+    return "-".join([short, *(f"{k}={v}" for k, v in sorted(extra.items()))])
+
+
+def _find(name: str) -> type[nn.Module]:
+    if name in _MODELS:
+        return _MODELS[name]
+    module_name, _, attribute = name.partition(":")
+    if attribute:
+        try:
+            found = getattr(importlib.import_module(module_name), attribute)
+        except (ImportError, AttributeError) as error:
+            raise UnknownModelError(f"model {name}: {error}") from error
+        return found
+    close = difflib.get_close_matches(name, _MODELS, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise UnknownModelError(
+        f"unknown model {name!r}; allowed: {', '.join(_MODELS)}, or package.module:Class{hint}"
+    )

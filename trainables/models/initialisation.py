@@ -1,0 +1,46 @@
+"""Initial weights by name, drawn from a generator that the caller owns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+
+def _glorot_uniform(layer: nn.Module, generator: torch.Generator) -> None:
+    nn.init.xavier_uniform_(layer.weight, generator=generator)  # type: ignore[arg-type]
+
+
+def _kaiming_normal(layer: nn.Module, generator: torch.Generator) -> None:
+    nn.init.kaiming_normal_(
+        layer.weight,  # type: ignore[arg-type]
+        nonlinearity="relu",
+        generator=generator,
+    )
+
+
+INITIALISATIONS: dict[str, Callable[[nn.Module, torch.Generator], None]] = {
+    "glorot_uniform": _glorot_uniform,  # the paper's (arXiv 2306.05497), with zero bias
+    "kaiming_normal": _kaiming_normal,
+}
+
+
+@torch.no_grad()
+def initialise(
+    model: nn.Module, generator: torch.Generator, scheme: str = "glorot_uniform"
+) -> None:
+    """Draw every weight of `model` anew, in place, from `generator`; biases become 0.
+
+    Weights of linear and convolutional layers follow `scheme`. Normalisation layers become the
+    identity (scale 1, shift 0, fresh running statistics). A layer of another kind with parameters
+    is left as its constructor made it.
+    """
+    draw = INITIALISATIONS[scheme]
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            draw(layer, generator)
+            if layer.bias is not None:
+                layer.bias.zero_()
+        elif isinstance(layer, nn.modules.batchnorm._NormBase):
+            layer.reset_parameters()

@@ -1,0 +1,33 @@
+"""Multi-layer perceptron."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+
+class MLP(nn.Sequential):
+    """ReLU network of `depth` hidden layers of `width` units on flattened input.
+
+    Maps [batch, *input_shape] to logits [batch, classes].
+    """
+
+    def __init__(
+        self, input_shape: tuple[int, ...], classes: int, *, width: int = 256, depth: int = 2
+    ) -> None:
+        if width < 1 or depth < 0:
+            raise ValueError(f"mlp: width = {width}, depth = {depth}: width ≥ 1 and depth ≥ 0")
+        layers: list[nn.Module] = [nn.Flatten()]
+        features = math.prod(input_shape)
+        for _ in range(depth):
+            layers += [nn.Linear(features, width), nn.ReLU()]
+            features = width
+        layers.append(nn.Linear(features, classes))
+        super().__init__(*layers)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits [batch, classes] of inputs [batch, *input_shape]."""
+        logits: torch.Tensor = super().forward(x)
+        return logits

@@ -1,0 +1,126 @@
+"""K networks of one architecture, evaluated as one program.
+
+`stack(model, K)` takes an ordinary module apart and puts it together again with every layer that
+owns parameters replaced by its stacked twin, whose parameters have a leading member axis. What lies
+between the layers (the module's own `forward`, activations, residual sums, pooling) runs as it is:
+members are folded into the batch axis, so the module sees an ordinary batch of K·B examples
+and need not know that it holds K networks.
+
+    input [B, …]  ──first layer──▶  [K·B, …]  ──…──▶  logits [K, B, classes]
+
+Up to its first layer with parameters all members see the same B examples, which are therefore not
+copied K times. K = 1 runs the same code.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+class UnsupportedLayerError(ValueError):
+    """A model has a layer with parameters (or randomness) that has no stacked twin."""
+
+
+@dataclass
+class _Fold:
+    """How a batch axis is to be read: `members` blocks of `batch` examples, or `batch` shared."""
+
+    members: int
+    batch: int = 0
+
+    def unfold(self, x: torch.Tensor) -> torch.Tensor:
+        """[K·B, …] or shared [B, …] → [K, B, …], without a copy."""
+        if x.shape[0] == self.batch:
+            return x.expand(self.members, *x.shape)
+        return x.view(self.members, self.batch, *x.shape[1:])
+
+
+class StackedLinear(nn.Module):
+    """K linear layers: weight [K, out, in], bias [K, out]."""
+
+    def __init__(self, layer: nn.Linear, fold: _Fold) -> None:
+        super().__init__()
+        self._fold = fold
+        self.weight = _stacked(layer.weight, fold.members)
+        self.bias = None if layer.bias is None else _stacked(layer.bias, fold.members)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[K·B, in] or shared [B, in] → [K·B, out]."""
+        inputs = self._fold.unfold(x)
+        weight = self.weight.transpose(1, 2)
+        if self.bias is None:
+            return torch.bmm(inputs, weight).flatten(0, 1)
+        return torch.baddbmm(self.bias.unsqueeze(1), inputs, weight).flatten(0, 1)
+
+
+_TWINS: dict[type[nn.Module], Callable[..., nn.Module]] = {nn.Linear: StackedLinear}
+_RANDOM = (nn.modules.dropout._DropoutNd,)
+
+
+class StackedModel(nn.Module):
+    """K independent networks of one architecture; made by `stack`."""
+
+    def __init__(self, model: nn.Module, members: int) -> None:
+        super().__init__()
+        self._fold = _Fold(members)
+        self.network = _with_twins(copy.deepcopy(model), self._fold, path="")
+
+    @property
+    def members(self) -> int:
+        """Number of networks."""
+        return self._fold.members
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits [K, B, classes] of inputs [B, …] that all members share."""
+        self._fold.batch = x.shape[0]
+        logits: torch.Tensor = self.network(x)
+        return logits.view(self._fold.members, self._fold.batch, -1)
+
+    @torch.no_grad()
+    def load_member(self, member: int, model: nn.Module) -> None:
+        """Copy an ordinary model's parameters and buffers into member `member`."""
+        own = self.network.state_dict()
+        for name, value in model.state_dict().items():
+            own[name][member].copy_(value)
+
+    @torch.no_grad()
+    def store_member(self, member: int, model: nn.Module) -> None:
+        """Copy member `member` into an ordinary model of the same architecture."""
+        own = self.network.state_dict()
+        for name, value in model.state_dict().items():
+            value.copy_(own[name][member])
+
+
+def stack(model: nn.Module, members: int) -> StackedModel:
+    """K = `members` networks with the architecture of `model`, each starting as its copy.
+
+    Raises
+    ------
+    UnsupportedLayerError: a layer has parameters or randomness of its own and no stacked twin.
+    """
+    return StackedModel(model, members)
+
+
+def _stacked(parameter: torch.Tensor, members: int) -> nn.Parameter:
+    return nn.Parameter(parameter.detach().expand(members, *parameter.shape).clone())
+
+
+def _with_twins(module: nn.Module, fold: _Fold, path: str) -> nn.Module:
+    twin = _TWINS.get(type(module))
+    if twin is not None:
+        return twin(module, fold)
+    own = [name for name, _ in module.named_parameters(recurse=False)]
+    if own or isinstance(module, _RANDOM):
+        what = f"parameters {', '.join(own)}" if own else "randomness"
+        raise UnsupportedLayerError(
+            f"model layer {path or 'itself'} ({type(module).__name__}) has {what} of its own; "
+            f"layers that can: {', '.join(t.__name__ for t in _TWINS)}"
+        )
+    for name, child in module.named_children():
+        setattr(module, name, _with_twins(child, fold, f"{path}.{name}".lstrip(".")))
+    return module
