@@ -1,0 +1,157 @@
+"""From a study folder to `analysis/verdict.json` and `analysis/tables/*.csv`."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.agreement import confirm_table, judge_cell, pool, regrets
+from analysis.load import Study, cells, load, provenance
+from analysis.response import Response, fit_response
+from study.results import StudyFolder
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All that the report shows: the study, its verdict, the fitted responses, tidy tables."""
+
+    study: Study
+    verdict: dict[str, Any]
+    responses: dict[str, Response]
+    tables: dict[str, pd.DataFrame]
+
+
+def analyse(folder_uri: str) -> dict[str, Any]:
+    """Analyse a study folder; write `analysis/verdict.json` and `analysis/tables/*.csv` into it.
+
+    Args:
+        folder_uri: a study folder, local or a pyarrow filesystem URI.
+
+    Returns:
+        the verdict as written.
+
+    Raises:
+        LoadError: the folder cannot be analysed; one line says why.
+    """
+    found = compute(folder_uri)
+    write(found)
+    return found.verdict
+
+
+def write(found: Analysis) -> None:
+    """Write an analysis' verdict and tables into its study folder."""
+    folder = StudyFolder(found.study.uri)
+    text = json.dumps(found.verdict, indent=2, ensure_ascii=False, allow_nan=False)
+    folder.write_bytes("analysis/verdict.json", (text + "\n").encode())
+    for name, table in found.tables.items():
+        buffer = io.StringIO()
+        table.to_csv(buffer, index=False, float_format="%.6g", lineterminator="\n")
+        folder.write_bytes(f"analysis/tables/{name}.csv", buffer.getvalue().encode())
+
+
+def compute(folder_uri: str) -> Analysis:
+    """As `analyse`, but writes nothing.
+
+    Raises:
+        LoadError: as `analyse`.
+    """
+    study = load(folder_uri)
+    margin, trials = study.margin, study.trials
+    judged, pairs, points, curves = [], [], [], []
+    responses: dict[str, Response] = {}
+    sweep = dict(list(study.stage("sweep").groupby("cell_id")))
+    for _, cell in cells(trials).iterrows():
+        row = judge_cell(trials, cell, margin)
+        response = fit_response(sweep.get(cell["cell_id"], trials.iloc[:0]), margin)
+        judged.append({**row, **_response_block(response, row, margin)})
+        key = {"cell_id": cell["cell_id"]}
+        pairs.append(regrets(confirm_table(trials, cell)).assign(**key))
+        if response is not None:
+            responses[cell["cell_id"]] = response
+            points.append(response.points.assign(**key))
+            curves.append(response.curve.iloc[::4].assign(**key))
+    paired = _concat(pairs, ["cell_id", "arm", "seed", "regret"])
+    verdict = {
+        "schema_version": 1,
+        "study": study.name,
+        "cells": judged,
+        "pooled": pool(judged, paired, margin),
+        "notes": list(study.notes),
+        "provenance": provenance(study),
+    }
+    tables = {
+        "cells": cell_table(judged),
+        "regret": regret_table(judged),
+        "regret_by_seed": paired,
+        "response_points": _concat(points, ["cell_id", "epsilon", "mean", "n", "lr"]),
+        "response_curve": _concat(curves, ["cell_id", "epsilon", "mean", "low", "high"]),
+    }
+    return Analysis(study, verdict, responses, tables)
+
+
+def cell_table(judged: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row a cell: its factors, ε by every way, the primary regret, the verdict."""
+    rows = []
+    for c in judged:
+        regret = c["regret"].get(c["rule"]) or {}
+        best, near = c["epsilon_best"] or {}, c["indifference"] or {}
+        rows.append(
+            {
+                **{k: c[k] for k in ("cell_id", "dataset", "classes", "noise_kind", "noise_rate")},
+                **{k: c[k] for k in ("model", "loss", "rule")},
+                "epsilon_analytic": c["epsilon_analytic"].get(c["rule"]),
+                "epsilon_tuned": c["epsilon_tuned"],
+                "epsilon_best": best.get("value"),
+                "epsilon_best_low": best.get("low"),
+                "epsilon_best_high": best.get("high"),
+                "on_edge": best.get("on_edge"),
+                "indifference_low": near.get("low"),
+                "indifference_high": near.get("high"),
+                **{f"regret_{k}": regret.get(k) for k in ("mean", "low", "high", "n")},
+                "margin": c["margin"],
+                "verdict": c["verdict"],
+                "reason": c["reason"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def regret_table(judged: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row a cell and arm: regret against tuned ε with its interval."""
+    rows = []
+    for c in judged:
+        arms = {f"analytic:{rule}": r for rule, r in c["regret"].items()} | c["controls"]
+        rows += [{"cell_id": c["cell_id"], "arm": arm, **r} for arm, r in arms.items()]
+    return pd.DataFrame(rows, columns=["cell_id", "arm", "mean", "low", "high", "n"])
+
+
+def _response_block(
+    response: Response | None, row: dict[str, Any], margin: float
+) -> dict[str, Any]:
+    if response is None:
+        return {"epsilon_best": None, "indifference": None, "response": None}
+    low, high = response.indifference
+    return {
+        "epsilon_best": asdict(response.best),
+        "indifference": {"low": low, "high": high},
+        "response": {
+            "metric": response.metric,
+            "noise_sd": response.noise,
+            "seeds": response.seeds,
+            # Where the sweep itself places the analytic value: a second witness beside regret.
+            "analytic_inside": {r: low <= e <= high for r, e in row["epsilon_analytic"].items()},
+            "probability_within_margin": {
+                r: float((response.shortfall(e) <= margin).mean())
+                for r, e in row["epsilon_analytic"].items()
+            },
+        },
+    }
+
+
+def _concat(frames: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    kept = [f for f in frames if len(f)]
+    return pd.concat(kept)[columns] if kept else pd.DataFrame(columns=columns)

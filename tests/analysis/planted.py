@@ -1,0 +1,216 @@
+"""Study folders with a planted truth: rows as the program would write them, accuracies invented.
+
+A network's accuracy is dome(ε) + learning-rate penalty + seed effect + noise, so that the best ε,
+the regret and every interval's truth are known.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from study.results import EPOCHS, SCHEMA_VERSION, TRIALS, StudyFolder
+
+Dome = Callable[[np.ndarray], np.ndarray]
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+LOW, HIGH = 0.0, 8.0
+
+
+def symmetric(best: float = 3.6, top: float = 0.93, width: float = 4.0) -> Dome:
+    return lambda e: top - 0.1 * ((np.asarray(e) - best) / width) ** 2
+
+
+def gaussian(best: float = 3.6, top: float = 0.93, width: float = 1.8) -> Dome:
+    return lambda e: 0.1 + (top - 0.1) * np.exp(-0.5 * ((np.asarray(e) - best) / width) ** 2)
+
+
+def steep_left(best: float = 2.6, top: float = 0.93, floor: float = 0.2) -> Dome:
+    """x·exp(1 − x)-like: fails at 0, rises steeply, falls slowly."""
+    shape = 2.0
+
+    def f(e: np.ndarray) -> np.ndarray:
+        x = np.maximum(np.asarray(e, dtype=float), 1e-9) / best
+        return floor + (top - floor) * np.exp(shape * 0.5 * (np.log(x) + 1 - x))
+
+    return f
+
+
+def two_sided(best: float = 3.0, left: float = 0.03, right: float = 0.004) -> Dome:
+    """Two half-parabolas: the left is steeper."""
+
+    def f(e: np.ndarray) -> np.ndarray:
+        d = np.asarray(e, dtype=float) - best
+        return 0.93 - np.where(d < 0, left, right) * d**2
+
+    return f
+
+
+def flat(level: float = 0.9) -> Dome:
+    return lambda e: np.full_like(np.asarray(e, dtype=float), level)
+
+
+def edge(top: float = 0.93, slope: float = 0.02) -> Dome:
+    """Still rising at the end of the range."""
+    return lambda e: top - slope * (HIGH - np.asarray(e, dtype=float))
+
+
+@dataclass
+class Cell:
+    """What is planted in one cell."""
+
+    dataset: str = "digit-pairs"
+    classes: int = 100
+    noise_kind: str = "symmetric"
+    noise_rate: float = 0.4
+    model: str = "mlp-256x2"
+    loss: str = "mae"
+    dome: Dome = field(default_factory=gaussian)
+    analytic: dict[str, float] = field(default_factory=lambda: {"activation": 3.03})
+    tuned: float | None = None  # default: the dome's top
+    ce: float | None = 0.90
+
+    @property
+    def cell_id(self) -> str:
+        noise = "clean" if self.noise_rate == 0 else f"{self.noise_kind}-{self.noise_rate:g}"
+        return f"{self.dataset}/{noise}/{self.model}/{self.loss}"
+
+    @property
+    def best(self) -> float:
+        grid = np.linspace(LOW, HIGH, 8001)
+        return float(grid[np.argmax(self.dome(grid))])
+
+    @property
+    def tuned_epsilon(self) -> float:
+        return self.best if self.tuned is None else self.tuned
+
+    def regret(self, rule: str = "activation") -> float:
+        tuned, analytic = self.dome(np.array([self.tuned_epsilon, self.analytic[rule]]))
+        return float(tuned - analytic)
+
+
+def write_study(
+    folder: str | Path,
+    cells: list[Cell],
+    *,
+    sweep_points: int = 9,
+    sweep_seeds: int = 3,
+    confirm_seeds: int = 5,
+    search: int = 24,
+    epochs: int = 4,
+    sd: float = 0.003,
+    seed_sd: float = 0.005,
+    rng: int | np.random.Generator = 0,
+    ce_in_own_cell: bool = False,
+    study_yaml: bool = True,
+    margin: float | None = None,
+    stages: tuple[str, ...] = ("search", "sweep", "confirm"),
+    arms: tuple[str, ...] = ("tuned", "analytic", "zero", "half", "double", "ce"),
+) -> Path:
+    """Write the folder; one part file a stage."""
+    rng = np.random.default_rng(rng)
+    out = StudyFolder(str(folder))
+    trials: dict[str, list[dict]] = {stage: [] for stage in stages}
+    epoch_rows: dict[str, list[dict]] = {stage: [] for stage in stages}
+    written_ce: set[str] = set()
+    for cell in cells:
+        top = float(cell.dome(np.array([cell.best]))[0])
+        offsets = rng.normal(0, seed_sd, 1000)
+
+        def add(stage, arm, rule, epsilon, lr, seed, value, point=None, loss=None, cell_id=None):
+            value = float(np.clip(value, 0, 1))
+            number = len(trials[stage])
+            row = dict.fromkeys(TRIALS.names)
+            row |= {
+                "schema_version": SCHEMA_VERSION, "study": "planted", "stage": stage,
+                "cell_id": cell_id or cell.cell_id, "cohort_id": f"{stage}-0",  # noqa: B023
+                "network_id": f"{stage}-{number:06d}", "point": point, "arm": arm, "rule": rule,
+                "dataset": cell.dataset, "classes": cell.classes, "train_size": 12000,  # noqa: B023
+                "model": cell.model, "loss": loss or cell.loss, "loss_params": "{}",  # noqa: B023
+                "epsilon": float(epsilon), "lr": lr, "weight_decay": 0.0,
+                "noise_kind": cell.noise_kind, "noise_rate_asked": cell.noise_rate,  # noqa: B023
+                "noise_rate_real": cell.noise_rate, "seed": seed, "noise_seed": seed,  # noqa: B023
+                "init_seed": seed, "order_seed": seed, "epochs": epochs, "status": "complete",
+                "train_acc_noisy": value * (1 - cell.noise_rate), "train_acc_clean": value,  # noqa: B023
+                "val_acc_noisy": value * (1 - cell.noise_rate), "val_acc_clean": value,  # noqa: B023
+                "test_acc": value if stage == "confirm" else None,
+                "best_val_acc_noisy": value * (1 - cell.noise_rate), "logit_std_init": 1.0,  # noqa: B023
+                "wall_s": 3.0, "networks_in_cohort": 16, "device": "cpu", "host": "planted",
+                "started_utc": NOW, "finished_utc": NOW + dt.timedelta(seconds=3),
+                "config_sha256": "0" * 64, "git_commit": "f" * 40, "git_dirty": False,
+                "versions": json.dumps({"torch": "2.15.0"}),
+            }  # fmt: skip
+            trials[stage].append(row)
+            for epoch in range(1, epochs + 1):
+                grown = value * (1 - np.exp(-3 * epoch / epochs)) / (1 - np.exp(-3))
+                e = dict.fromkeys(EPOCHS.names)
+                e |= {
+                    "network_id": row["network_id"], "epoch": epoch, "train_loss": 1 - grown,
+                    "train_acc_noisy": grown * 0.6, "train_acc_clean": grown,
+                    "val_acc_noisy": grown * 0.6, "val_acc_clean": grown,
+                    "test_acc": grown if stage == "confirm" else None, "lr": lr,
+                    "mean_delta": 0.1, "mean_activation": grown, "vanishing_share": 1 - grown,
+                    "grad_norm": 1.0, "wall_s": 0.2,
+                }  # fmt: skip
+                epoch_rows[stage].append(e)
+
+        def at(epsilon):
+            return float(cell.dome(np.array([epsilon]))[0])  # noqa: B023
+
+        rule0 = next(iter(cell.analytic))
+        sibling = cell.cell_id if ce_in_own_cell else cell.cell_id.rpartition("/")[0] + "/ce"
+        if "search" in stages:
+            for point in range(search):
+                epsilon, log_lr = rng.uniform(LOW, HIGH), rng.uniform(-2, 0)
+                value = at(epsilon) - 0.02 * (log_lr + 1) ** 2 + rng.normal(0, sd)
+                add("search", "tuned", None, epsilon, 10**log_lr, 0, value, point)
+        if "sweep" in stages:
+            grid = sorted({*np.linspace(LOW, HIGH, sweep_points), *cell.analytic.values()})
+            for seed in range(100, 100 + sweep_seeds):
+                for epsilon in grid:
+                    value = at(epsilon) + offsets[seed] + rng.normal(0, sd)
+                    add("sweep", None, None, epsilon, 0.1, seed, value)
+        if "confirm" in stages:
+            base = cell.analytic[rule0]
+            plan = {"tuned": cell.tuned_epsilon, "zero": 0.0, "half": base / 2, "double": 2 * base}
+            for seed in range(200, 200 + confirm_seeds):
+                for arm in arms:
+                    shift = offsets[seed] + rng.normal(0, sd)
+                    if arm == "analytic":
+                        for rule, epsilon in cell.analytic.items():
+                            value = at(epsilon) + offsets[seed] + rng.normal(0, sd)
+                            add("confirm", f"analytic:{rule}", rule, epsilon, 0.1, seed, value)
+                    elif arm != "ce":
+                        add("confirm", arm, None, plan[arm], 0.1, seed, at(plan[arm]) + shift)
+            if "ce" in arms and cell.ce is not None and sibling not in written_ce:
+                written_ce.add(sibling)
+                for seed in range(200, 200 + confirm_seeds):
+                    value = cell.ce + offsets[seed] + rng.normal(0, sd)
+                    loss = cell.loss if ce_in_own_cell else "ce"
+                    add("confirm", "ce", None, 0.0, 0.1, seed, value, None, loss, sibling)
+        assert top <= 1
+    for stage in stages:
+        out.write_part(stage, f"{stage}-0", trials[stage], epoch_rows[stage])
+    if study_yaml:
+        config: dict = {"name": "planted", "seed": 0}
+        if margin is not None:
+            config["analysis"] = {"margin": margin}
+        out.write_bytes("study.yaml", yaml.safe_dump(config).encode())
+    return Path(folder)
+
+
+def default_cells() -> list[Cell]:
+    """Two data sets, two noise rates, one loss: what `quickstart` looks like."""
+    digits = {"activation": 0.5}
+    pairs = {"activation": 3.03}
+    return [
+        Cell("digits", 10, "symmetric", 0.0, dome=symmetric(0.6, 0.97), analytic=digits, ce=0.97),
+        Cell("digits", 10, "symmetric", 0.4, dome=symmetric(0.9, 0.93), analytic=digits, ce=0.88),
+        Cell("digit-pairs", 100, "symmetric", 0.0, dome=steep_left(4.0, 0.94), analytic=pairs),
+        Cell("digit-pairs", 100, "symmetric", 0.4, dome=steep_left(3.0, 0.89), analytic=pairs),
+    ]

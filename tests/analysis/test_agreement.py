@@ -1,0 +1,147 @@
+"""Verdicts on planted truth: right sign, right pairing, right interval, honest refusals."""
+
+import json
+
+import numpy as np
+import pytest
+from planted import Cell, default_cells, flat, gaussian, steep_left, write_study
+from scipy import stats
+
+from analysis.agreement import equivalence, judge, mean_interval, verdict_paragraph
+from analysis.load import LoadError, load
+from analysis.verdict import analyse
+
+
+def analysed(folder, cells, **options):
+    return analyse(str(write_study(folder, cells, **options)))
+
+
+def only(verdict):
+    (cell,) = verdict["cells"]
+    return cell
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        (Cell(dome=gaussian(3.03)), "non_inferior"),
+        (Cell(dome=gaussian(4.5)), "inferior"),
+        (Cell(dome=flat()), "insensitive"),
+    ],
+)
+def test_verdict_follows_the_planted_truth(tmp_path, cell, expected):
+    found = only(analysed(tmp_path, [cell], confirm_seeds=10, sd=0.002))
+    assert found["verdict"] == expected
+    regret = found["regret"]["activation"]
+    assert regret["low"] - 0.002 <= cell.regret() <= regret["high"] + 0.002
+    assert regret["n"] == 10
+
+
+def test_regret_is_tuned_minus_analytic(tmp_path):
+    """A tuned ε that is worse than the analytic one has negative regret."""
+    cell = Cell(dome=gaussian(3.03), tuned=5.0)
+    assert cell.regret() < 0
+    assert only(analysed(tmp_path, [cell]))["regret"]["activation"]["high"] < 0
+
+
+def test_two_noisy_seeds_decide_nothing(tmp_path):
+    cell = Cell(dome=gaussian(3.3))
+    found = analysed(tmp_path, [cell], confirm_seeds=2, sd=0.02, rng=3)
+    assert only(found)["verdict"] == "inconclusive"
+    assert "Undecided" in verdict_paragraph(found)
+
+
+def test_pairing_by_seed_removes_what_seeds_share(tmp_path):
+    """A seed effect of 5 points must not widen the interval of the paired difference."""
+    narrow = only(analysed(tmp_path / "a", [Cell()], seed_sd=0.0))["regret"]["activation"]
+    wide = only(analysed(tmp_path / "b", [Cell()], seed_sd=0.02))["regret"]["activation"]
+    spread = [r["high"] - r["low"] for r in (narrow, wide)]
+    assert spread[1] < 3 * spread[0]
+
+
+def test_interval_is_the_paired_t_interval(tmp_path):
+    study = write_study(tmp_path, [Cell(dome=steep_left())], confirm_seeds=6)
+    trials = load(str(study)).stage("confirm").set_index("seed").sort_index()
+    tuned = trials.loc[trials["arm"] == "tuned", "test_acc"]
+    analytic = trials.loc[trials["arm"] == "analytic:activation", "test_acc"]
+    expected = stats.ttest_rel(tuned, analytic).confidence_interval(0.90)
+    regret = only(analyse(str(study)))["regret"]["activation"]
+    assert regret["low"] == pytest.approx(expected.low)
+    assert regret["high"] == pytest.approx(expected.high)
+    assert regret["mean"] == pytest.approx((tuned - analytic).mean())
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_cross_entropy_is_found_in_its_own_or_the_sibling_cell(tmp_path, own):
+    verdict = analysed(tmp_path, [Cell()], ce_in_own_cell=own)
+    found = only(verdict)
+    assert found["controls"]["ce"]["n"] == 5
+    assert found["reference"]["val_acc_clean"] == pytest.approx(0.90, abs=0.02)
+
+
+def test_without_confirm_the_verdict_is_inconclusive_and_says_why(tmp_path):
+    verdict = analysed(tmp_path, [Cell()], stages=("search", "sweep"))
+    found = only(verdict)
+    assert found["verdict"] == "inconclusive"
+    assert found["reason"]
+    assert found["epsilon_best"]["value"] == pytest.approx(3.6, abs=0.2)
+    assert "fewer than two paired seeds" in verdict_paragraph(verdict)
+
+
+def test_without_sweep_there_is_a_verdict_but_no_curve(tmp_path):
+    found = only(analysed(tmp_path, [Cell()], stages=("confirm",), study_yaml=False))
+    assert found["epsilon_best"] is None
+    assert found["regret"]["activation"]["n"] == 5
+
+
+def test_margin_comes_from_the_study_file(tmp_path):
+    cell = Cell(dome=gaussian(4.0))
+    strict = only(analysed(tmp_path / "a", [cell], sd=0.001))
+    lenient = only(analysed(tmp_path / "b", [cell], sd=0.001, margin=0.2))
+    assert (strict["verdict"], lenient["verdict"]) == ("inferior", "non_inferior")
+    assert lenient["margin"] == 0.2
+
+
+def test_cells_share_seeds_so_the_pooled_interval_is_over_seeds(tmp_path):
+    """Twenty copies of one cell are not twenty times the evidence."""
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0.003, 0.004, 5)
+    one = mean_interval(shared)
+    many = mean_interval(np.tile(shared[:, None], (1, 20)).mean(axis=1))
+    assert many.high - many.low == pytest.approx(one.high - one.low)
+    verdict = analysed(tmp_path, default_cells())
+    assert verdict["pooled"]["regret"]["n"] == 5
+    assert verdict["pooled"]["cells"] == 4
+
+
+def test_verdict_json_holds_the_contract(tmp_path):
+    analysed(tmp_path, default_cells())
+    written = json.loads((tmp_path / "analysis/verdict.json").read_text())
+    keys = """cell_id dataset classes noise_kind noise_rate model loss epsilon_analytic
+    epsilon_tuned epsilon_best indifference regret margin verdict"""
+    for cell in written["cells"]:
+        assert set(keys.split()) <= set(cell)
+        assert {"value", "low", "high", "on_edge"} <= set(cell["epsilon_best"])
+    assert (tmp_path / "analysis/tables/cells.csv").read_text().count("\n") == 5
+
+
+def test_tost_agrees_with_statsmodels():
+    from statsmodels.stats.weightstats import ttost_paired
+
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(0.9, 0.01, 8), rng.normal(0.901, 0.01, 8)
+    assert equivalence(x - y, 0.01) == pytest.approx(ttost_paired(x, y, -0.01, 0.01)[0])
+
+
+def test_one_seed_has_no_interval():
+    one = mean_interval([0.01])
+    assert (one.mean, one.low, one.high, one.n) == (0.01, None, None, 1)
+    assert judge(one, None, 0.005)[0] == "inconclusive"
+
+
+def test_bad_folders_are_refused_in_one_line(tmp_path):
+    with pytest.raises(LoadError, match="no finished network"):
+        load(str(tmp_path))
+    write_study(tmp_path, [Cell()], margin=-1.0)
+    with pytest.raises(LoadError, match=r"analysis\.margin = -1"):
+        analyse(str(tmp_path))

@@ -1,0 +1,70 @@
+"""The response curve: where its top is, how sure, and what is flagged."""
+
+import numpy as np
+import pytest
+from planted import Cell, edge, flat, gaussian, symmetric, two_sided, write_study
+
+from analysis.load import load
+from analysis.response import fit_response, indifference, remove_seed_effect, sweep_points
+
+
+def fitted(folder, dome, margin=0.005, **options):
+    study = load(str(write_study(folder, [Cell(dome=dome)], stages=("sweep",), **options)))
+    return fit_response(study.stage("sweep"), margin)
+
+
+@pytest.mark.parametrize("dome", [symmetric(4.4), gaussian(2.7), two_sided(3.0)])
+def test_best_epsilon_is_found(tmp_path, dome):
+    grid = np.linspace(0, 8, 8001)
+    truth = grid[np.argmax(dome(grid))]
+    best = fitted(tmp_path, dome, sd=0.002).best
+    assert best.low <= truth <= best.high
+    assert best.value == pytest.approx(truth, abs=0.4)
+    assert not best.on_edge
+
+
+def test_an_optimum_on_the_edge_is_flagged(tmp_path):
+    best = fitted(tmp_path, edge()).best
+    assert best.on_edge
+    assert best.high == 8.0
+
+
+def test_a_flat_curve_gives_a_wide_interval(tmp_path):
+    found = fitted(tmp_path, flat())
+    assert found.best.high - found.best.low > 4
+    assert found.indifference[1] - found.indifference[0] > 6
+
+
+def test_seed_effect_is_removed_exactly():
+    rng = np.random.default_rng(0)
+    shape, seeds = rng.normal(size=(9, 1)), rng.normal(size=(1, 5))
+    y = shape + seeds
+    y[2, 3] = np.nan
+    means, counts, variance, dof = remove_seed_effect(y)
+    assert np.allclose(means - means[0], (shape - shape[0])[:, 0])
+    assert variance == pytest.approx(0, abs=1e-20)
+    assert counts[2] == 4
+    assert dof == 8 * 4 - 1
+
+
+def test_learning_rate_is_tuned_out(tmp_path):
+    rows = load(str(write_study(tmp_path, [Cell()], stages=("sweep",)))).stage("sweep")
+    worse = rows.assign(lr=1.0, val_acc_clean=rows["val_acc_clean"] - 0.1)
+    both = np.concatenate([rows.index, rows.index])
+    mixed = rows.loc[both].reset_index(drop=True)
+    mixed.loc[len(rows) :, ["lr", "val_acc_clean"]] = worse[["lr", "val_acc_clean"]].to_numpy()
+    points = sweep_points(mixed, "val_acc_clean")
+    assert (points["lr"] == 0.1).all()
+    assert len(points) == len(rows)
+
+
+def test_indifference_is_the_stretch_around_the_top():
+    grid = np.linspace(0, 4, 5)
+    curve = np.array([0.9, 0.5, 0.89, 0.9, 0.894])
+    assert indifference(grid, curve - [0.001, 0, 0, 0, 0], 0.007) == (3.0, 4.0)
+
+
+def test_too_few_epsilons_give_no_curve(tmp_path):
+    rows = load(str(write_study(tmp_path, [Cell()], stages=("sweep",)))).stage("sweep")
+    few = rows[rows["epsilon"].isin(sorted(rows["epsilon"].unique())[:3])]
+    assert fit_response(few, 0.005) is None
