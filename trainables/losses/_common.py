@@ -1,7 +1,8 @@
-"""What all losses share: broadcasting of member parameters, and log-probabilities."""
+"""What all losses share: broadcasting of member parameters, log-probabilities, the logit bias."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from trainables.losses._registry import Loss, Scalar
@@ -17,6 +18,11 @@ def per_class(value: Scalar) -> Scalar:
     return value[..., None, None] if isinstance(value, Tensor) and value.ndim else value
 
 
+def log1p(value: Scalar) -> Tensor:
+    """Return log(1 + value) of a float or a tensor."""
+    return torch.log1p(torch.as_tensor(value))
+
+
 def pick(values: Tensor, labels: Tensor) -> Tensor:
     """Entry of the labelled class: [..., batch, classes] → [..., batch].
 
@@ -30,6 +36,21 @@ def log_probability(logits: Tensor, labels: Tensor) -> Tensor:
     return pick(logits.log_softmax(-1), labels)
 
 
+def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return Δ = z_y − log Σ_{i≠y} exp(z_i), so that p = sigmoid(Δ): [..., batch].
+
+    Keeps the relative precision of 1 − p that log p loses where p is near 1.
+    """
+    index = labels.expand(logits.shape[:-1]).unsqueeze(-1)
+    others = logits.scatter(-1, index, float("-inf")).logsumexp(-1)
+    return logits.gather(-1, index).squeeze(-1) - others
+
+
+def complement(log_p: Tensor) -> Tensor:
+    """Return 1 − p, never exactly 0, so that a fractional power of it has a finite gradient."""
+    return (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)
+
+
 def add_logit_bias(logits: Tensor, labels: Tensor, epsilon: Scalar) -> Tensor:
     """Return logits [..., batch, classes] with `epsilon` added to the labelled class's.
 
@@ -39,12 +60,10 @@ def add_logit_bias(logits: Tensor, labels: Tensor, epsilon: Scalar) -> Tensor:
     if not isinstance(epsilon, Tensor) and epsilon == 0.0:
         return logits
     index = labels.expand(logits.shape[:-1]).unsqueeze(-1)
-    if isinstance(epsilon, Tensor):
-        shaped = epsilon[..., None, None] if epsilon.ndim else epsilon
-        source = shaped.to(logits).expand(index.shape)
-    else:
-        source = logits.new_full((), epsilon).expand(index.shape)
-    return logits.scatter_add(-1, index, source)
+    shaped = per_class(epsilon)
+    if not isinstance(shaped, Tensor):
+        shaped = logits.new_full((), shaped)
+    return logits.scatter_add(-1, index, shaped.to(logits).expand(index.shape))
 
 
 def evaluate(
@@ -52,3 +71,26 @@ def evaluate(
 ) -> Tensor:
     """Values [..., batch] of `loss` on logits that carry the logit bias `epsilon`."""
     return loss.function(add_logit_bias(logits, labels, epsilon), labels, **params)
+
+
+def evaluate_rescaled(
+    loss: Loss, logits: Tensor, labels: Tensor, scale: Scalar, **params: Scalar
+) -> Tensor:
+    """Values [..., batch] of `loss` with Ou & Zhang's rescaled weight function (2305.02139).
+
+    A loss l of the labelled probability p = sigmoid(Δ) has gradient −w(Δ)∇Δ. Their `rescale`
+    trains with w(scale · Δ) instead, which is the gradient of l(sigmoid(scale · Δ)) / scale.
+    `scale` > 0 is a float or a tensor of the member dimensions; `logit_bias.rescale_factor`
+    computes it from the number of classes. Their `shift` is the logit bias itself.
+
+    Raises ValueError for a loss that does not depend on p alone.
+    """
+    if not loss.of_probability:
+        raise ValueError(
+            f"loss {loss.name}: rescale needs a loss of the labelled probability alone"
+        )
+    scale = per_example(scale)
+    delta = log_odds(logits, labels) * scale
+    two_classes = torch.stack([delta, torch.zeros_like(delta)], dim=-1)
+    label = torch.zeros((), dtype=torch.int64, device=logits.device)
+    return loss.function(two_classes, label, **params) / scale

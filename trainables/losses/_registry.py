@@ -6,9 +6,9 @@ import difflib
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -40,6 +40,11 @@ class Parameter:
     minimum: float = -math.inf
     maximum: float = math.inf
 
+    @property
+    def searched(self) -> bool:
+        """Whether a search explores it; otherwise it stays at its default."""
+        return self.low < self.high
+
     def __post_init__(self) -> None:
         if not self.minimum <= self.low <= self.default <= self.high <= self.maximum:
             raise LossParameterError(
@@ -50,14 +55,35 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Preset:
+    """Parameter values that a publication or a repository used.
+
+    `weight_l1` is the coefficient of ‖θ‖₁ that the source adds to the mean loss; it depends on
+    the network, so a trainer adds it, not the loss.
+    """
+
+    name: str
+    params: Mapping[str, float]
+    source: str
+    weight_l1: float = 0.0
+
+
+@dataclass(frozen=True)
 class Loss:
     """A loss function with what a study and a reader must know about it.
 
     `function(logits, labels, *, parameter…)` takes logits [..., batch, classes] and labels
     [..., batch] (int64) and returns values [..., batch]; each parameter is a float or a tensor
-    of the leading member dimensions (…). `bounded`: the values are, for any logits.
-    `symmetric`: Σ_k L(·, k) does not depend on the logits, for any parameter values.
+    of the leading member dimensions (…).
+
+    `bounded`: for a given number of classes the values are, for any logits.
+    `symmetric`: Σ_k L(·, k) does not depend on the logits, for any parameter values
+    (Ghosh et al., 1712.09482).
+    `asymmetric`: asymmetric in the sense of Zhou et al. (2106.03110), for some parameter values.
+    `of_probability`: the value depends on the labelled class's softmax probability alone.
     `searches_epsilon`: a study searches a logit bias for it.
+    `exact`: settings at which the gradient is the derivative of the value, where the source
+    defines another (a detached weight) or both are approximations (a truncated iteration).
     """
 
     name: str
@@ -67,11 +93,26 @@ class Loss:
     symmetric: bool = False
     searches_epsilon: bool = False
     reference: str = ""
+    asymmetric: bool = False
+    of_probability: bool = False
+    presets: tuple[Preset, ...] = ()
+    exact: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def defaults(self) -> dict[str, float]:
         """Parameter name → default value."""
         return {p.name: p.default for p in self.parameters}
+
+    def preset(self, name: str) -> dict[str, float]:
+        """All parameter values of the preset called `name`.
+
+        Raises LossParameterError where there is none.
+        """
+        for preset in self.presets:
+            if preset.name == name:
+                return self.check(**preset.params)
+        allowed = ", ".join(p.name for p in self.presets) or "none"
+        raise LossParameterError(f"loss {self.name} has no preset {name!r}: allowed are {allowed}")
 
     def check(self, **params: float) -> dict[str, float]:
         """Return the defaults updated with `params`.
@@ -82,7 +123,9 @@ class Loss:
         for name, value in params.items():
             if name not in known:
                 allowed = ", ".join(known) or "none"
-                raise LossParameterError(f"loss {self.name} has no parameter {name}: {allowed}")
+                raise LossParameterError(
+                    f"loss {self.name} has no parameter {name}: allowed are {allowed}"
+                )
             low, high = known[name].minimum, known[name].maximum
             if not low <= value <= high:  # also refuses NaN
                 raise LossParameterError(
@@ -119,8 +162,8 @@ def registered(loss: Loss) -> Iterator[Loss]:
 
 
 def names() -> tuple[str, ...]:
-    """Names of all registered losses."""
-    return tuple(_LOSSES)
+    """Names of all registered losses, in alphabetical order."""
+    return tuple(sorted(_LOSSES))
 
 
 def get(name: str) -> Loss:
@@ -139,7 +182,7 @@ def get(name: str) -> Loss:
     close = difflib.get_close_matches(name, _LOSSES, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise UnknownLossError(
-        f"unknown loss {name!r}{hint}: allowed are {', '.join(_LOSSES)}, or package.module:function"
+        f"unknown loss {name!r}{hint}: allowed are {', '.join(names())}, or package.module:function"
     )
 
 

@@ -1,0 +1,260 @@
+"""Losses between MAE and cross-entropy: MAE, RCE, SCE, GCE, JS, unhinged and their mixtures."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from trainables.losses._common import log_probability, per_class, per_example, pick
+from trainables.losses._registry import Loss, Parameter, Preset, Scalar, register
+
+LOG_CLAMP = math.log(1e-4)  # what repositories use for A = log 0: they clamp e_y at 1e-4
+
+
+def mae(logits: Tensor, labels: Tensor, *, scale: Scalar = 1.0) -> Tensor:
+    """Mean absolute error scale · (1 − p); the full L1 distance is scale = 2 (1712.09482).
+
+    logits [..., batch, classes], labels [..., batch] → [..., batch], in [0, scale].
+    """
+    return -torch.expm1(log_probability(logits, labels)) * per_example(scale)
+
+
+def rce(logits: Tensor, labels: Tensor, *, log_zero: Scalar = -4.0) -> Tensor:
+    """Reverse cross-entropy −Σ_k a_k log e_yk = −A (1 − p) (Wang et al., 1908.06112, eq. 6).
+
+    A = `log_zero` < 0 stands for log 0: the paper has −4, the repositories log 1e-4 = −9.21.
+    logits [..., batch, classes], labels [..., batch] → [..., batch], in [0, −A].
+    """
+    return torch.expm1(log_probability(logits, labels)) * per_example(log_zero)
+
+
+def sce(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    alpha: Scalar = 0.1,
+    beta: Scalar = 1.0,
+    log_zero: Scalar = -4.0,
+) -> Tensor:
+    """Symmetric cross-entropy α CE + β RCE (Wang et al., 1908.06112, eq. 7).
+
+    logits [..., batch, classes], labels [..., batch] → [..., batch].
+    """
+    log_p = log_probability(logits, labels)
+    reverse = torch.expm1(log_p) * per_example(log_zero)
+    return per_example(beta) * reverse - per_example(alpha) * log_p
+
+
+def gce(logits: Tensor, labels: Tensor, *, q: Scalar = 0.7) -> Tensor:
+    """Generalised cross-entropy (1 − p^q) / q (Zhang & Sabuncu, 1805.07836, eq. 6).
+
+    `q` in (0, 1]: near 0 it is CE, at 1 MAE; the paper uses 0.7. logits [..., batch, classes],
+    labels [..., batch] → [..., batch], in [0, 1/q].
+    """
+    q = per_example(q)
+    return -torch.expm1(q * log_probability(logits, labels)) / q
+
+
+def truncated_gce(logits: Tensor, labels: Tensor, *, q: Scalar = 0.7, k: Scalar = 0.5) -> Tensor:
+    """Truncated GCE: GCE where p > k, the constant (1 − k^q) / q elsewhere (1805.07836, eq. 9).
+
+    `q` in (0, 1], `k` in (0, 1). Without a warm-up on plain GCE nothing is learnt where the
+    initial p is below k: that is what the logit bias mends. logits [..., batch, classes],
+    labels [..., batch] → [..., batch], in [0, (1 − k^q) / q].
+    """
+    q, k = per_example(q), per_example(k)
+    log_k = torch.log(torch.as_tensor(k, dtype=logits.dtype, device=logits.device))
+    log_p = log_probability(logits, labels)
+    return -torch.expm1(q * torch.where(log_p > log_k, log_p, log_k)) / q
+
+
+def js(logits: Tensor, labels: Tensor, *, weight: Scalar = 0.5) -> Tensor:
+    """Weighted Jensen–Shannon divergence of e_y and the softmax, scaled (2105.04522, eq. 3).
+
+    JS_π(e_y, a) / (−(1 − π) log(1 − π)) with π = `weight` in (0, 1): π → 0 is CE, π → 1 MAE.
+    logits [..., batch, classes], labels [..., batch] → [..., batch].
+    """
+    pi = per_example(weight)
+    log_p = log_probability(logits, labels)
+    p, q = log_p.exp(), -torch.expm1(log_p)
+    log_rest = torch.log1p(-torch.as_tensor(pi, dtype=logits.dtype, device=logits.device))
+    log_mixture = torch.log1p(-(1.0 - pi) * q)  # log(π + (1 − π) p)
+    divergence = (1.0 - pi) * (p * (log_p - log_mixture) - q * log_rest) - pi * log_mixture
+    return divergence / (-(1.0 - pi) * log_rest)
+
+
+def unhinged(logits: Tensor, labels: Tensor) -> Tensor:
+    """Multi-class unhinged loss −z_y + mean_k z_k: CE less its class average (2605.20347).
+
+    Convex, symmetric and unbounded; its gradient does not depend on the logits, so a logit bias
+    changes nothing. logits [..., batch, classes], labels [..., batch] → [..., batch].
+    """
+    return logits.mean(-1) - pick(logits, labels)
+
+
+def alpha_mae(logits: Tensor, labels: Tensor, *, alpha: Scalar = 0.5) -> Tensor:
+    """α MAE + (1 − α) unhinged: our reading of α-MAE (2605.20347), of which we know the abstract.
+
+    α = `alpha` in [0, 1]. logits [..., batch, classes], labels [..., batch] → [..., batch].
+    """
+    alpha = per_example(alpha)
+    return alpha * mae(logits, labels) + (1.0 - alpha) * unhinged(logits, labels)
+
+
+def sgce(logits: Tensor, labels: Tensor, *, q: Scalar = 0.7) -> Tensor:
+    """Symmetrised GCE (mean_k a_k^q − p^q) / q: GCE less its class average (2605.20347).
+
+    `q` in (0, 1]: near 0 it is the unhinged loss, at 1 MAE − 1 + 1/c. logits
+    [..., batch, classes], labels [..., batch] → [..., batch], in [−1/q, 1/q].
+    """
+    powers = torch.expm1(per_class(q) * logits.log_softmax(-1))
+    return (powers.mean(-1) - pick(powers, labels)) / per_example(q)
+
+
+Q = Parameter("q", 0.7, 0.05, 1.0, minimum=1e-6, maximum=1.0)
+LOG_ZERO = Parameter("log_zero", -4.0, -4.0, -4.0, maximum=0.0)
+ALPHA = Parameter("alpha", 1.0, 0.01, 100.0, log=True, minimum=0.0)
+BETA = Parameter("beta", 1.0, 0.01, 100.0, log=True, minimum=0.0)
+_GCE = "Zhang & Sabuncu 2018, arXiv 1805.07836"
+_SCE = "Wang et al. 2019, arXiv 1908.06112"
+_JS = "Englesson & Azizpour 2021, arXiv 2105.04522"
+_SYMMETRIZATION = "Lemire Paquin et al. 2026, arXiv 2605.20347"
+_EPS_SOFTMAX = "cswjl/eps-softmax"
+
+register(
+    Loss(
+        "mae",
+        mae,
+        (Parameter("scale", 1.0, 1.0, 1.0, minimum=0.0),),
+        bounded=True,
+        symmetric=True,
+        searches_epsilon=True,
+        of_probability=True,
+        reference="Ghosh, Kumar & Sastry 2017, arXiv 1712.09482",
+        presets=(
+            Preset("alfs", {"scale": 2.0}, "hitcszx/ALFs"),
+            Preset("eps-softmax", {"scale": 2.0}, _EPS_SOFTMAX),
+        ),
+    )
+)
+register(
+    Loss(
+        "rce",
+        rce,
+        (LOG_ZERO,),
+        bounded=True,
+        symmetric=True,
+        searches_epsilon=True,
+        of_probability=True,
+        reference=_SCE,
+        presets=(
+            Preset(
+                "repositories",
+                {"log_zero": LOG_CLAMP},
+                "HanxunH/Active-Passive-Losses, hitcszx/ALFs, Virusdoll/Active-Negative-Loss",
+            ),
+        ),
+    )
+)
+register(
+    Loss(
+        "sce",
+        sce,
+        (
+            Parameter("alpha", 0.1, 0.01, 10.0, log=True, minimum=0.0),
+            Parameter("beta", 1.0, 0.01, 10.0, log=True, minimum=0.0),
+            LOG_ZERO,
+        ),
+        of_probability=True,
+        reference=_SCE,
+        presets=(
+            Preset("sce-cifar10", {"alpha": 0.1, "beta": 1.0}, _SCE),
+            Preset("sce-cifar100", {"alpha": 6.0, "beta": 0.1}, _SCE),
+            Preset(
+                "apl-cifar10",
+                {"alpha": 0.1, "beta": 1.0, "log_zero": LOG_CLAMP},
+                "HanxunH/Active-Passive-Losses",
+            ),
+            Preset(
+                "apl-cifar100",
+                {"alpha": 6.0, "beta": 0.1, "log_zero": LOG_CLAMP},
+                "HanxunH/Active-Passive-Losses",
+            ),
+            Preset("alfs", {"alpha": 1.0, "beta": 1.0, "log_zero": LOG_CLAMP}, "hitcszx/ALFs"),
+            Preset(
+                "eps-softmax-webvision",
+                {"alpha": 10.0, "beta": 1.0, "log_zero": LOG_CLAMP},
+                _EPS_SOFTMAX,
+            ),
+        ),
+    )
+)
+register(
+    Loss(
+        "gce",
+        gce,
+        (Q,),
+        bounded=True,
+        searches_epsilon=True,
+        of_probability=True,
+        reference=_GCE,
+        presets=(
+            Preset("gce", {"q": 0.7}, _GCE),
+            Preset("eps-softmax-clothing1m", {"q": 0.6}, _EPS_SOFTMAX),
+        ),
+    )
+)
+register(
+    Loss(
+        "truncated_gce",
+        truncated_gce,
+        (Q, Parameter("k", 0.5, 0.05, 0.9, minimum=1e-6, maximum=0.999)),
+        bounded=True,
+        searches_epsilon=True,
+        of_probability=True,
+        reference=_GCE,
+        presets=(Preset("gce", {"q": 0.7, "k": 0.5}, _GCE),),
+    )
+)
+register(
+    Loss(
+        "js",
+        js,
+        (Parameter("weight", 0.5, 0.05, 0.95, minimum=1e-4, maximum=0.9999),),
+        bounded=True,
+        searches_epsilon=True,
+        of_probability=True,
+        reference=_JS,
+        presets=tuple(
+            Preset(f"gjs-{data}-symmetric{rate}", {"weight": weight}, _JS)
+            for data, weights in {
+                "cifar10": (0.1, 0.7, 0.7, 0.9, 0.9),
+                "cifar100": (0.1, 0.1, 0.3, 0.5, 0.3),
+            }.items()
+            for rate, weight in zip((0, 20, 40, 60, 80), weights, strict=True)
+        ),
+    )
+)
+register(Loss("unhinged", unhinged, symmetric=True, reference=_SYMMETRIZATION))
+register(
+    Loss(
+        "alpha_mae",
+        alpha_mae,
+        (Parameter("alpha", 0.5, 0.0, 1.0, minimum=0.0, maximum=1.0),),
+        symmetric=True,
+        reference=f"our reading of {_SYMMETRIZATION}",
+    )
+)
+register(
+    Loss(
+        "sgce",
+        sgce,
+        (Q,),
+        bounded=True,
+        symmetric=True,
+        searches_epsilon=True,
+        reference=_SYMMETRIZATION,
+    )
+)

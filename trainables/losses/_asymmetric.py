@@ -1,0 +1,117 @@
+"""Asymmetric losses of Zhou et al.: AGCE, AUL, AEL (arXiv 2106.03110)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from trainables.losses._common import log_probability, per_example
+from trainables.losses._registry import Loss, Parameter, Preset, Scalar, register
+
+
+def agce(logits: Tensor, labels: Tensor, *, a: Scalar = 0.6, q: Scalar = 0.6) -> Tensor:
+    """Asymmetric generalised cross-entropy [(a + 1)^q − (a + p)^q] / q (2106.03110, eq. 12).
+
+    a > 0, q > 0; completely asymmetric where q ≥ 1. logits [..., batch, classes],
+    labels [..., batch] → [..., batch], in [0, ((a + 1)^q − a^q) / q].
+    """
+    a, q = per_example(a), per_example(q)
+    p = log_probability(logits, labels).exp()
+    return ((a + 1.0) ** q - (a + p) ** q) / q
+
+
+def aul(logits: Tensor, labels: Tensor, *, a: Scalar = 5.5, q: Scalar = 3.0) -> Tensor:
+    """Asymmetric unhinged loss [(a − p)^q − (a − 1)^q] / q (2106.03110, eq. 13).
+
+    a > 1, q > 0; completely asymmetric where q ≤ 1. logits [..., batch, classes],
+    labels [..., batch] → [..., batch], in [0, (a^q − (a − 1)^q) / q].
+    """
+    a, q = per_example(a), per_example(q)
+    p = log_probability(logits, labels).exp()
+    return ((a - p) ** q - (a - 1.0) ** q) / q
+
+
+def ael(logits: Tensor, labels: Tensor, *, a: Scalar = 2.5) -> Tensor:
+    """Asymmetric exponential loss exp(−p / a) (2106.03110, eq. 14).
+
+    a > 0. logits [..., batch, classes], labels [..., batch] → [..., batch], in [e^(−1/a), 1].
+    """
+    return torch.exp(-log_probability(logits, labels).exp() / per_example(a))
+
+
+ALFS = "Zhou et al. 2021, arXiv 2106.03110; hitcszx/ALFs"
+
+
+def agce_parameters(a: float, q: float) -> tuple[Parameter, Parameter]:
+    """Parameters of AGCE with defaults `a` and `q`."""
+    return (
+        Parameter("a", a, 1e-5, 10.0, log=True, minimum=1e-8),
+        Parameter("q", q, 0.1, 4.0, minimum=1e-3),
+    )
+
+
+def aul_parameters(a: float, q: float) -> tuple[Parameter, Parameter]:
+    """Parameters of AUL with defaults `a` and `q`."""
+    return (
+        Parameter("a", a, 1.1, 10.0, log=True, minimum=1.001),
+        Parameter("q", q, 0.1, 4.0, minimum=1e-3),
+    )
+
+
+def ael_parameter(a: float) -> Parameter:
+    """The parameter of AEL with default `a`."""
+    return Parameter("a", a, 0.5, 10.0, log=True, minimum=1e-2)
+
+
+register(
+    Loss(
+        "agce",
+        agce,
+        agce_parameters(0.6, 0.6),
+        bounded=True,
+        asymmetric=True,
+        searches_epsilon=True,
+        of_probability=True,
+        reference=ALFS,
+        presets=(
+            Preset("alfs-mnist", {"a": 4.0, "q": 0.2}, ALFS),
+            Preset("alfs-cifar10", {"a": 0.6, "q": 0.6}, ALFS),
+            Preset("alfs-cifar100", {"a": 0.6, "q": 0.6}, ALFS),
+            Preset("alfs-webvision", {"a": 1e-5, "q": 0.5}, ALFS),
+        ),
+    )
+)
+register(
+    Loss(
+        "aul",
+        aul,
+        aul_parameters(5.5, 3.0),
+        bounded=True,
+        asymmetric=True,
+        searches_epsilon=True,
+        of_probability=True,
+        reference=ALFS,
+        presets=(
+            Preset("alfs-mnist", {"a": 3.0, "q": 0.1}, ALFS),
+            Preset("alfs-cifar10", {"a": 5.5, "q": 3.0}, ALFS),
+            Preset("alfs-cifar100", {"a": 5.5, "q": 3.0}, ALFS),
+        ),
+    )
+)
+register(
+    Loss(
+        "ael",
+        ael,
+        (ael_parameter(2.5),),
+        bounded=True,
+        asymmetric=True,
+        searches_epsilon=True,
+        of_probability=True,
+        reference=ALFS,
+        presets=(
+            Preset("alfs-mnist", {"a": 3.5}, ALFS),
+            Preset("alfs-cifar10", {"a": 2.5}, ALFS),
+            Preset("alfs-cifar100", {"a": 2.5}, ALFS),
+        ),
+    )
+)

@@ -1,0 +1,160 @@
+"""Cross-entropy and its relatives: label smoothing, focal, Taylor, PHuber, bounded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from trainables.losses._common import complement, log_probability, per_example, pick
+from trainables.losses._registry import Loss, Parameter, Preset, Scalar, register
+
+MAX_TAYLOR_ORDER = 20
+
+
+def ce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy −log p: logits [..., batch, classes], labels [..., batch] → [..., batch]."""
+    return -log_probability(logits, labels)
+
+
+def label_smoothing(logits: Tensor, labels: Tensor, *, smoothing: Scalar = 0.1) -> Tensor:
+    """Cross-entropy to the target (1 − smoothing) e_y + smoothing / c (Szegedy, 1512.00567).
+
+    `smoothing` in [0, 1). logits [..., batch, classes], labels [..., batch] → [..., batch].
+    """
+    smoothing = per_example(smoothing)
+    log_a = logits.log_softmax(-1)
+    return -(1.0 - smoothing) * pick(log_a, labels) - smoothing * log_a.mean(-1)
+
+
+def focal(
+    logits: Tensor, labels: Tensor, *, gamma: Scalar = 0.5, modulator_gradient: Scalar = 1.0
+) -> Tensor:
+    """Focal loss −(1 − p)^γ log p (Lin et al., 1708.02002, eq. 4).
+
+    γ = `gamma` ≥ 0; the noisy-label literature uses 0.5. `modulator_gradient` = 1 is the formula's
+    own gradient; 0 treats (1 − p)^γ as a constant weight, as the field's repositories do (same
+    values, other gradients). logits [..., batch, classes], labels [..., batch] → [..., batch].
+    """
+    log_p = log_probability(logits, labels)
+    return -modulator(log_p, per_example(gamma), per_example(modulator_gradient)) * log_p
+
+
+def modulator(log_p: Tensor, gamma: Scalar, gradient: Scalar) -> Tensor:
+    """Focal weight (1 − p)^γ whose gradient is multiplied by `gradient`."""
+    weight = complement(log_p) ** gamma
+    if not isinstance(gradient, Tensor) and gradient == 1.0:
+        return weight
+    fixed = weight.detach()
+    return fixed + gradient * (weight - fixed)
+
+
+def taylor_ce(logits: Tensor, labels: Tensor, *, order: Scalar = 2.0) -> Tensor:
+    """Taylor cross-entropy Σ_{i=1}^{t} (1 − p)^i / i (Feng et al., IJCAI 2020, eq. 6).
+
+    t = `order` from 1 (MAE) to 20; CE is the limit. A fractional order interpolates linearly
+    between its neighbours. logits [..., batch, classes], labels [..., batch] → [..., batch].
+    """
+    order = per_example(order)
+    q = -torch.expm1(log_probability(logits, labels))
+    last = MAX_TAYLOR_ORDER if isinstance(order, Tensor) else math.ceil(order)
+    total, power = torch.zeros_like(q), torch.ones_like(q)
+    for i in range(1, last + 1):
+        share = order - (i - 1)
+        share = share.clamp(0, 1) if isinstance(share, Tensor) else min(share, 1.0)
+        power = power * q
+        total = total + share * power / i
+    return total
+
+
+def phuber_ce(logits: Tensor, labels: Tensor, *, tau: Scalar = 10.0) -> Tensor:
+    """Partially Huberised CE (Menon et al., ICLR 2020): linear in p below 1/τ, CE above.
+
+    τ = `tau` > 1; CIFAR-10 uses 2, CIFAR-100 10 or 50. logits [..., batch, classes],
+    labels [..., batch] → [..., batch], in [0, 1 + log τ].
+    """
+    tau = per_example(tau)
+    log_tau = torch.log(torch.as_tensor(tau, dtype=logits.dtype, device=logits.device))
+    log_p = log_probability(logits, labels)
+    linear = 1.0 + log_tau - tau * log_p.exp()
+    return torch.where(log_p > -log_tau, -log_p, linear)
+
+
+def bounded_ce(
+    logits: Tensor, labels: Tensor, *, bound: Callable[[Tensor], Tensor] = torch.tanh
+) -> Tensor:
+    """Bounded cross-entropy tanh(−log p): our reading, not the paper's formula.
+
+    The paper's boundCE (arXiv 2306.05497) is known to us by name and by one property, that its
+    error δ_k vanishes as a_k → 0. tanh(CE) = (1 − p²) / (1 + p²) has it. Pass another `bound`, a
+    bounded increasing function of the cross-entropy, where you know better. logits
+    [..., batch, classes], labels [..., batch] → [..., batch], in [0, 1] for tanh.
+    """
+    return bound(ce(logits, labels))
+
+
+_GAMMA = Parameter("gamma", 0.5, 0.0, 5.0, minimum=0.0)
+MODULATOR_GRADIENT = Parameter("modulator_gradient", 1.0, 1.0, 1.0, minimum=0.0, maximum=1.0)
+EXACT = {"modulator_gradient": 1.0}
+REPOSITORIES = "HanxunH/Active-Passive-Losses, hitcszx/ALFs, Virusdoll/Active-Negative-Loss"
+
+register(Loss("ce", ce, of_probability=True, reference="textbook"))
+register(
+    Loss(
+        "label_smoothing",
+        label_smoothing,
+        (Parameter("smoothing", 0.1, 0.0, 0.9, minimum=0.0, maximum=0.999),),
+        reference="Szegedy et al. 2016, arXiv 1512.00567",
+    )
+)
+register(
+    Loss(
+        "focal",
+        focal,
+        (_GAMMA, MODULATOR_GRADIENT),
+        of_probability=True,
+        reference="Lin et al. 2017, arXiv 1708.02002",
+        presets=(Preset("repositories", {"gamma": 0.5, "modulator_gradient": 0.0}, REPOSITORIES),),
+        exact=EXACT,
+    )
+)
+register(
+    Loss(
+        "taylor_ce",
+        taylor_ce,
+        (Parameter("order", 2.0, 1.0, 8.0, minimum=1.0, maximum=MAX_TAYLOR_ORDER),),
+        bounded=True,
+        searches_epsilon=True,
+        of_probability=True,
+        reference="Feng et al., IJCAI 2020",
+        presets=(Preset("ou-cifar100", {"order": 6.0}, "Ou & Zhang 2023, arXiv 2305.02139"),),
+    )
+)
+register(
+    Loss(
+        "phuber_ce",
+        phuber_ce,
+        (Parameter("tau", 10.0, 1.5, 100.0, log=True, minimum=1.001),),
+        bounded=True,
+        searches_epsilon=True,
+        of_probability=True,
+        reference="Menon et al., ICLR 2020",
+        presets=(
+            Preset("phuber-cifar10", {"tau": 2.0}, "Menon et al. 2020"),
+            Preset("phuber-cifar100", {"tau": 10.0}, "Menon et al. 2020"),
+            Preset("phuber-cifar100-clean", {"tau": 50.0}, "dmizr/phuber"),
+        ),
+    )
+)
+register(
+    Loss(
+        "bounded_ce",
+        bounded_ce,
+        bounded=True,
+        searches_epsilon=True,
+        of_probability=True,
+        reference="our reading of boundCE, arXiv 2306.05497",
+    )
+)

@@ -1,0 +1,186 @@
+"""Losses that change the network's output first: ε-softmax, logit clipping, LDR-KL."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from trainables.losses._absolute import mae
+from trainables.losses._common import log_probability, per_class, per_example
+from trainables.losses._entropy import ce
+from trainables.losses._registry import Loss, Parameter, Preset, Scalar, register
+
+
+def eps_softmax(logits: Tensor, labels: Tensor, *, m: Scalar = 1e4, p_min: Scalar = 1e-8) -> Tensor:
+    """Cross-entropy of the ε-softmax (Wang et al., NeurIPS 2024, eq. 3).
+
+    Adds m ≥ 0 to the largest probability and divides all by m + 1; the result is clamped at
+    `p_min`, as in the authors' code, which makes the loss bounded. logits [..., batch, classes],
+    labels [..., batch] → [..., batch], in [0, −log p_min].
+    """
+    m, p_min = per_example(m), per_example(p_min)
+    log_p = log_probability(logits, labels)
+    is_largest = logits.argmax(-1) == labels
+    m_tensor = torch.as_tensor(m, dtype=logits.dtype, device=logits.device)
+    value = torch.where(
+        is_largest,
+        -torch.log1p(torch.expm1(log_p) / (m_tensor + 1.0)),
+        torch.log1p(m_tensor) - log_p,
+    )
+    largest = p_min.log().neg() if isinstance(p_min, Tensor) else -math.log(p_min)
+    return (
+        torch.clamp_max(value, largest)
+        if not isinstance(largest, Tensor)
+        else torch.minimum(value, largest.to(value))
+    )
+
+
+def eps_softmax_mae(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    alpha: Scalar = 0.01,
+    beta: Scalar = 10.0,
+    m: Scalar = 1e5,
+    p_min: Scalar = 1e-8,
+) -> Tensor:
+    """Return α CE_ε + β MAE with the ε-softmax and MAE = 1 − p (Wang et al., NeurIPS 2024).
+
+    The source's MAE is 2 − 2p: its β is half of this one. Shapes as in `eps_softmax`.
+    """
+    entropy = eps_softmax(logits, labels, m=m, p_min=p_min)
+    return per_example(alpha) * entropy + per_example(beta) * mae(logits, labels)
+
+
+def logit_clip(
+    logits: Tensor, labels: Tensor, *, delta: Scalar = 1.0, threshold_ratio: Scalar = 1.0
+) -> Tensor:
+    """Cross-entropy of logits whose norm is clipped to `delta` (Wei et al., 2212.04055, eq. 4).
+
+    Logits with ‖z‖₂ > threshold become δ z / ‖z‖₂. The paper's threshold is δ = `delta`; the
+    repositories compare with another value than they rescale to, hence `threshold_ratio` =
+    threshold / δ. A logit bias is added before the clipping. logits [..., batch, classes],
+    labels [..., batch] → [..., batch].
+    """
+    delta = per_class(delta)
+    norm = torch.linalg.vector_norm(logits, dim=-1, keepdim=True)
+    clipped = logits * (delta / norm.clamp_min(torch.finfo(logits.dtype).tiny))
+    return ce(torch.where(norm > delta * per_class(threshold_ratio), clipped, logits), labels)
+
+
+def ldr_kl(
+    logits: Tensor, labels: Tensor, *, temperature: Scalar = 1.0, margin: Scalar = 0.1
+) -> Tensor:
+    """LDR-KL loss λ log mean_k exp((s_k − s_y + margin·1[k≠y]) / λ) (Zhu et al., ICML 2023).
+
+    s = softplus(z) / mean softplus(z) are normalised scores and λ = `temperature` > 0 (10 on
+    CIFAR-10, 1 on CIFAR-100). logits [..., batch, classes], labels [..., batch] → [..., batch].
+    """
+    temperature, margin = per_class(temperature), per_class(margin)
+    scores = logits.shape[-1] * _log_softplus(logits).softmax(-1)
+    index = labels.expand(logits.shape[:-1]).unsqueeze(-1)
+    ahead = (scores - scores.gather(-1, index) + margin) / temperature
+    ahead = ahead.scatter(-1, index, 0.0)
+    value = ahead.logsumexp(-1, keepdim=True) - math.log(logits.shape[-1])
+    return (temperature * value).squeeze(-1)
+
+
+def _log_softplus(x: Tensor) -> Tensor:
+    """Return log(log(1 + e^x)), also where e^x underflows: there it is x."""
+    inner = torch.nn.functional.softplus(x.clamp_min(-20.0)).log()
+    return torch.where(x > -20.0, inner, x)
+
+
+_EPS = "Wang et al., NeurIPS 2024; cswjl/eps-softmax"
+_CLIP = "Wei et al. 2023, arXiv 2212.04055"
+_LDR = "Zhu et al., ICML 2023"
+_M = Parameter("m", 1e4, 1e1, 1e6, log=True, minimum=0.0)
+_P_MIN = Parameter("p_min", 1e-8, 1e-8, 1e-8, minimum=1e-30, maximum=0.5)
+
+
+def _eps_preset(name: str, alpha: float, beta: float, m: float, source: str = _EPS) -> Preset:
+    return Preset(f"eps-softmax-{name}", {"alpha": alpha, "beta": 2.0 * beta, "m": m}, source)
+
+
+register(
+    Loss(
+        "eps_softmax",
+        eps_softmax,
+        (_M, _P_MIN),
+        bounded=True,
+        searches_epsilon=True,
+        reference=_EPS,
+    )
+)
+register(
+    Loss(
+        "eps_softmax_mae",
+        eps_softmax_mae,
+        (
+            Parameter("alpha", 0.01, 1e-3, 1.0, log=True, minimum=0.0),
+            Parameter("beta", 10.0, 0.1, 100.0, log=True, minimum=0.0),
+            Parameter("m", 1e5, 1e1, 1e6, log=True, minimum=0.0),
+            _P_MIN,
+        ),
+        bounded=True,
+        searches_epsilon=True,
+        reference=_EPS,
+        presets=(
+            _eps_preset("cifar10-symmetric", 0.01, 5.0, 1e5),
+            _eps_preset("cifar10-asymmetric", 0.02, 5.0, 1e3),
+            _eps_preset("cifar100-symmetric0", 0.1, 1.0, 1e4),
+            _eps_preset("cifar100-symmetric20", 0.05, 1.0, 1e4),
+            _eps_preset("cifar100-symmetric40", 0.03, 1.0, 1e4),
+            _eps_preset("cifar100-symmetric60", 0.0125, 1.0, 1e4, "Wang et al., NeurIPS 2024"),
+            _eps_preset("cifar100-symmetric60-code", 0.00125, 1.0, 1e4, "cswjl/eps-softmax"),
+            _eps_preset("cifar100-symmetric80", 0.0075, 1.0, 1e4),
+            _eps_preset("webvision", 0.015, 0.3, 1e3),
+        ),
+    )
+)
+register(
+    Loss(
+        "logit_clip",
+        logit_clip,
+        (
+            Parameter("delta", 1.0, 0.1, 10.0, log=True, minimum=1e-6),
+            Parameter("threshold_ratio", 1.0, 1.0, 1.0, minimum=0.0),
+        ),
+        bounded=True,
+        searches_epsilon=True,
+        reference=_CLIP,
+        presets=tuple(
+            Preset(
+                f"eps-softmax-{name}",
+                {"delta": delta, "threshold_ratio": 1.0 / delta**2},
+                "cswjl/eps-softmax: threshold 1/δ, rescaled to δ",
+            )
+            for name, delta in {
+                "cifar10-symmetric20": 1.0,
+                "cifar10-symmetric60": 1.5,
+                "cifar10-asymmetric": 2.5,
+                "cifar100-symmetric": 0.5,
+                "cifar100-asymmetric": 2.5,
+            }.items()
+        ),
+    )
+)
+register(
+    Loss(
+        "ldr_kl",
+        ldr_kl,
+        (
+            Parameter("temperature", 1.0, 0.1, 100.0, log=True, minimum=1e-3),
+            Parameter("margin", 0.1, 0.1, 0.1, minimum=0.0),
+        ),
+        bounded=True,
+        searches_epsilon=True,
+        reference=_LDR,
+        presets=(
+            Preset("eps-softmax-cifar10", {"temperature": 10.0}, "cswjl/eps-softmax"),
+            Preset("eps-softmax-cifar100", {"temperature": 1.0}, "cswjl/eps-softmax"),
+        ),
+    )
+)

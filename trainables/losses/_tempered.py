@@ -1,0 +1,78 @@
+"""The bi-tempered logistic loss (Amid et al., arXiv 1906.03361)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from trainables.losses._common import per_class, per_example, pick
+from trainables.losses._registry import Loss, Parameter, Preset, Scalar, register
+
+
+def bi_tempered(
+    logits: Tensor, labels: Tensor, *, t1: Scalar = 0.8, t2: Scalar = 1.2, iterations: Scalar = 5.0
+) -> Tensor:
+    """Bi-tempered logistic loss −log_t1 p_y − (1 − Σ_k p_k^(2−t1)) / (2 − t1) (1906.03361, eq. 5).
+
+    p = exp_t2(z − λ) is the heavy-tailed softmax. `t1` in [0, 1) bounds the loss, `t2` ≥ 1 makes
+    the tail heavy; t2 = 1 is softmax. λ has no closed form: as in google/bi-tempered-loss it is
+    taken from `iterations` steps of a fixed-point iteration (5 is their default; with very many
+    classes more are needed for Σp = 1). Its gradient is exact, not that of the iteration.
+    logits [..., batch, classes], labels [..., batch] → [..., batch].
+    """
+    log_p = log_tempered_softmax(logits, t2, int(torch.as_tensor(iterations).max()))
+    t1_example, t1_class = per_example(t1), per_class(t1)
+    log_t1 = torch.expm1((1.0 - t1_example) * pick(log_p, labels)) / (1.0 - t1_example)
+    mass = torch.exp((2.0 - t1_class) * log_p).sum(-1)
+    return -log_t1 - (1.0 - mass) / (2.0 - t1_example)
+
+
+def log_tempered_softmax(logits: Tensor, t2: Scalar, iterations: int = 5) -> Tensor:
+    """Logarithm of the tempered softmax exp_t2(z − λ), Σ = 1 up to the iteration's error."""
+    t = torch.as_tensor(per_class(t2), dtype=logits.dtype, device=logits.device)
+    if bool((t == 1.0).all()):
+        return logits.log_softmax(-1)
+    s = torch.where(t == 1.0, torch.ones_like(t), t - 1.0)
+    with torch.no_grad():
+        top = logits.max(-1, keepdim=True).values
+        start = logits - top
+        scaled = start
+        for _ in range(iterations):
+            partition = _exp_t(scaled, s).sum(-1, keepdim=True)
+            scaled = start * partition**-s
+        partition = _exp_t(scaled, s).sum(-1, keepdim=True)
+        normaliser = top + (partition**s - 1.0) / s  # −log_t(1 / partition)
+        # dλ/dz is the escort distribution p^t / Σ p^t (1906.03361, eq. 9).
+        escort = ((1.0 + s) * _log_exp_t(logits - normaliser, s)).softmax(-1)
+    moving = (escort * (logits - logits.detach())).sum(-1, keepdim=True)
+    log_p = _log_exp_t(logits - (normaliser + moving), s)
+    return torch.where(t == 1.0, logits.log_softmax(-1), log_p) if bool((t == 1.0).any()) else log_p
+
+
+def _log_exp_t(x: Tensor, s: Tensor) -> Tensor:
+    """Return log exp_t(x), t = 1 + s, for x ≤ 0."""
+    return -torch.log1p(-s * x) / s
+
+
+def _exp_t(x: Tensor, s: Tensor) -> Tensor:
+    return _log_exp_t(x, s).exp()
+
+
+_PAPER = "Amid et al. 2019, arXiv 1906.03361"
+
+register(
+    Loss(
+        "bi_tempered",
+        bi_tempered,
+        (
+            Parameter("t1", 0.8, 0.1, 0.95, minimum=0.0, maximum=0.999),
+            Parameter("t2", 1.2, 1.0, 4.0, minimum=1.0),
+            Parameter("iterations", 5.0, 5.0, 5.0, minimum=0.0),
+        ),
+        bounded=True,
+        searches_epsilon=True,
+        reference=_PAPER,
+        presets=(Preset("common", {"t1": 0.8, "t2": 1.2}, "common default in later work"),),
+        exact={"iterations": 100.0},
+    )
+)

@@ -1,0 +1,232 @@
+"""What every loss must do, a user's own too.
+
+    from trainables.losses import Loss, Parameter, conformance
+    conformance.check(Loss("mine", mine, (Parameter("t", 1.0, 0.5, 2.0),), bounded=True))
+
+Each `check_*` takes a loss and raises AssertionError with what went wrong. Random logits come from
+the given seed; parameters are drawn from their ranges.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from trainables.losses._common import add_logit_bias, evaluate
+from trainables.losses._registry import Loss
+
+Check = Callable[[Loss, int], None]
+Textbook = Callable[..., Tensor]
+"""Plain formula `(probabilities [..., batch, classes], labels, **params) -> values`."""
+
+_CLASSES = 7
+
+
+def draw_params(loss: Loss, generator: torch.Generator) -> dict[str, float]:
+    """Parameters drawn uniformly from their ranges (log-uniformly where the range says so)."""
+    params = {}
+    for p in loss.parameters:
+        share = float(torch.rand((), generator=generator, dtype=torch.float64))
+        if p.log:
+            value = math.exp(math.log(p.low) + share * (math.log(p.high) - math.log(p.low)))
+        else:
+            value = p.low + share * (p.high - p.low)
+        params[p.name] = min(max(value, p.low), p.high)
+    return params
+
+
+def draw(
+    loss: Loss, seed: int, *shape: int, scale: float = 2.0
+) -> tuple[Tensor, Tensor, dict[str, float]]:
+    """Float64 logits of `shape` [..., batch, classes], labels and parameters of `loss`."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(*shape, generator=generator, dtype=torch.float64)
+    labels = torch.randint(shape[-1], shape[:-1], generator=generator)
+    return logits, labels, draw_params(loss, generator)
+
+
+def check_shape(loss: Loss, seed: int = 0) -> None:
+    """Values are [..., batch], one an example, in the dtype of the logits; inputs unchanged."""
+    for dtype in (torch.float32, torch.float64):
+        logits, labels, params = draw(loss, seed, 2, 3, 4, _CLASSES)
+        logits = logits.to(dtype)
+        before = logits.clone()
+        values = loss.function(logits, labels, **params)
+        assert values.shape == labels.shape, f"shape {tuple(values.shape)}, not [..., batch]"
+        assert values.dtype == dtype, f"{dtype} logits gave {values.dtype} values"
+        assert torch.equal(logits, before), "the logits were modified"
+
+
+def check_defaults(loss: Loss, seed: int = 0) -> None:
+    """The function's own defaults are the table's."""
+    logits, labels, _ = draw(loss, seed, 4, _CLASSES)
+    _same(loss.function(logits, labels), loss.function(logits, labels, **loss.defaults), 0.0)
+
+
+def check_gradient(loss: Loss, seed: int = 0) -> None:
+    """Autograd agrees with finite differences."""
+    logits, labels, params = draw(loss, seed, 5, _CLASSES)
+    logits.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda z: loss.function(z, labels, **(params | dict(loss.exact))),
+        (logits,),
+        eps=1e-6,
+        atol=1e-6,
+        raise_exception=False,
+    ), f"autograd and finite differences disagree at {params}"
+
+
+def check_textbook(loss: Loss, textbook: Textbook, seed: int = 0) -> None:
+    """Values and gradients agree with the plain formula in float64 to 1e-9 relative."""
+    logits, labels, params = draw(loss, seed, 16, _CLASSES)
+    params.update(loss.exact)
+    logits.requires_grad_()
+    results = []
+    for values in (
+        loss.function(logits, labels, **params),
+        textbook(logits.softmax(-1), labels, **params),
+    ):
+        (gradient,) = torch.autograd.grad(values.sum(), logits)
+        results.append((values.detach(), gradient))
+    _same(results[0][0], results[1][0], 1e-9)
+    _same(results[0][1], results[1][1], 1e-9)
+
+
+def check_extreme_logits(loss: Loss, seed: int = 0) -> None:
+    """Value and gradient are finite for logits up to ±1e4, in both precisions."""
+    for dtype in (torch.float32, torch.float64):
+        logits, labels, params = draw(loss, seed, 8, _CLASSES)
+        _check_finite(loss, (1e4 * logits.clamp(-1, 1)).to(dtype), labels, params)
+        for value in (0.0, 1e4, -1e4):
+            equal = torch.full((1, _CLASSES), value, dtype=dtype)
+            _check_finite(loss, equal, labels[:1], params)
+            for spike in (1e4, -1e4, 40.0, -40.0):
+                one = equal.clone()
+                one[0, 0] += spike
+                for label in (0, 1):
+                    _check_finite(loss, one, torch.tensor([label]), params)
+
+
+def check_many_classes(loss: Loss, seed: int = 0, classes: int = 1_000_000) -> None:
+    """Value and gradient are finite for a million classes in single precision."""
+    logits, labels, params = draw(loss, seed, 1, classes, scale=1.0)
+    _check_finite(loss, logits.float(), labels, params)
+
+
+def check_symmetry(loss: Loss, seed: int = 0) -> None:
+    """Σ_k L(·, k) is constant exactly where the loss is flagged symmetric."""
+    logits, _, params = draw(loss, seed, 64, _CLASSES)
+    every = torch.arange(_CLASSES).expand(64, _CLASSES).T
+    total = loss.function(logits.expand(_CLASSES, -1, -1), every, **params).sum(0)
+    spread = float((total.max() - total.min()) / total.abs().max().clamp_min(1.0))
+    if loss.symmetric:
+        assert spread < 1e-9, f"flagged symmetric, but Σ_k L varies by {spread:.2g}"
+    else:
+        assert spread > 1e-9, "Σ_k L is constant, but the loss is not flagged symmetric"
+
+
+def check_bounded(loss: Loss, seed: int = 0) -> None:
+    """Values stay bounded exactly where the loss is flagged so, with a logit bias too."""
+    logits, labels, params = draw(loss, seed, 64, _CLASSES, scale=1.0)
+    # So far out that even a bound approached as slowly as x^-0.01 is reached.
+    near, far = (
+        max(
+            float(evaluate(loss, scale * logits, labels, epsilon, **params).abs().max())
+            for epsilon in (0.0, 3.0)
+        )
+        for scale in (1e100, 1e150)
+    )
+    if loss.bounded:
+        assert far < 1.1 * near, f"flagged bounded, but |L| reaches {far:.3g}"
+    else:
+        assert far > 1.1 * near, f"not flagged bounded, but |L| stays below {far:.3g}"
+
+
+def check_permutation(loss: Loss, seed: int = 0) -> None:
+    """Renaming the classes changes nothing."""
+    logits, labels, params = draw(loss, seed, 16, _CLASSES)
+    order = torch.randperm(_CLASSES, generator=torch.Generator().manual_seed(seed))
+    renamed = torch.empty_like(order)
+    renamed[order] = torch.arange(_CLASSES)
+    _same(
+        loss.function(logits[:, order], renamed[labels], **params),
+        loss.function(logits, labels, **params),
+        1e-12,
+    )
+
+
+def check_logit_bias(loss: Loss, seed: int = 0) -> None:
+    """ε = 0 is the plain loss; ε is added to the labelled logit, and to nothing else."""
+    logits, labels, params = draw(loss, seed, 16, _CLASSES)
+    plain = loss.function(logits, labels, **params)
+    assert torch.equal(evaluate(loss, logits, labels, 0.0, **params), plain)
+    by_hand = logits.clone()
+    for i, label in enumerate(labels):
+        by_hand[i, label] += 1.7
+    assert torch.equal(
+        evaluate(loss, logits, labels, 1.7, **params), loss.function(by_hand, labels, **params)
+    )
+    assert torch.equal(add_logit_bias(logits, labels, 0.0), logits)
+
+
+def check_members(loss: Loss, seed: int = 0) -> None:
+    """A cohort [K, batch, classes] with parameters [K] equals a loop over its members."""
+    members = 5
+    logits, labels, _ = draw(loss, seed, members, 6, _CLASSES)
+    generator = torch.Generator().manual_seed(seed + 1)
+    each = [draw_params(loss, generator) for _ in range(members)]
+    stacked = {
+        name: torch.tensor([params[name] for params in each], dtype=torch.float64)
+        for name in loss.defaults
+    }
+    epsilon = torch.linspace(0.0, 3.0, members, dtype=torch.float64)
+    together = evaluate(loss, logits, labels, epsilon, **stacked)
+    shared = evaluate(loss, logits, labels[0], epsilon, **stacked)
+    for k, params in enumerate(each):
+        for batch, target in ((together, labels[k]), (shared, labels[0])):
+            alone = evaluate(loss, logits[k], target, float(epsilon[k]), **params)
+            _same(batch[k], alone, 1e-10)
+
+
+CHECKS: tuple[Check, ...] = (
+    check_shape,
+    check_defaults,
+    check_gradient,
+    check_extreme_logits,
+    check_symmetry,
+    check_bounded,
+    check_permutation,
+    check_logit_bias,
+    check_members,
+)
+
+
+def check(loss: Loss, *, seeds: int = 3, textbook: Textbook | None = None) -> None:
+    """Run every check of `CHECKS` with `seeds` draws each, and once with a million classes.
+
+    `textbook` is the loss as the paper prints it, on probabilities. Raises AssertionError.
+    """
+    for seed in range(seeds):
+        for one in CHECKS:
+            one(loss, seed)
+        if textbook is not None:
+            check_textbook(loss, textbook, seed)
+    check_many_classes(loss)
+
+
+def _check_finite(loss: Loss, logits: Tensor, labels: Tensor, params: Mapping[str, float]) -> None:
+    logits = logits.clone().requires_grad_()
+    values = loss.function(logits, labels, **params)
+    where = f"{logits.dtype} logits {logits.detach().flatten()[:4].tolist()}…, {dict(params)}"
+    assert values.isfinite().all(), f"value {values.tolist()} for {where}"
+    (gradient,) = torch.autograd.grad(values.sum(), logits)
+    assert gradient.isfinite().all(), f"gradient is not finite for {where}"
+
+
+def _same(a: Tensor, b: Tensor, relative: float) -> None:
+    scale = float(b.detach().abs().max().clamp_min(1e-3))
+    worst = float((a.detach() - b.detach()).abs().max()) / scale
+    assert worst <= relative, f"differs by {worst:.3g} relative to the largest value"
