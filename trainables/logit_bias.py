@@ -45,7 +45,8 @@ def expected_activation(epsilon: float, classes: int, sigma: float = 1.0) -> flo
 
     Raises ValueError for arguments out of range.
     """
-    _check(classes, sigma)
+    check_classes(classes)
+    check_sigma(sigma)
     if not math.isfinite(epsilon):
         raise ValueError(f"epsilon = {epsilon}: must be a finite number")
     return _activation(float(epsilon), classes, float(sigma))[0]
@@ -60,7 +61,8 @@ def solve_epsilon(classes: int, target: float | None = None, sigma: float = 1.0)
 
     Raises ValueError for arguments out of range.
     """
-    _check(classes, sigma)
+    check_classes(classes)
+    check_sigma(sigma)
     target = anchor_target() if target is None else float(target)
     if not 0.0 < target < 1.0:
         raise ValueError(f"target = {target:g}: must lie strictly between 0 and 1")
@@ -90,9 +92,54 @@ def anchor_target() -> float:
     return expected_activation(ANCHOR_EPSILON, ANCHOR_CLASSES, 1.0)
 
 
-def _check(classes: int, sigma: float) -> None:
+def mean_log_odds(classes: int, sigma: float = 1.0) -> float:
+    """Mean of Δ = z_k − log Σ_{i≠k} exp(z_i), in Ou & Zhang's closed form (2305.02139).
+
+    E[Δ] ≈ −log(c − 1) − σ²/2 + (e^{σ²} − 1) / (2(c − 1)): the expansion of the logarithm to
+    second order. Raises ValueError where (e^{σ²} − 1) / (c − 1) ≥ 1, outside its range.
+    """
+    check_classes(classes)
+    check_sigma(sigma)
+    spread = math.expm1(min(sigma**2, 700.0)) / (classes - 1)
+    if spread >= 1.0:
+        raise ValueError(
+            f"classes = {classes}, sigma = {sigma:g}: the closed form of E[Δ] needs "
+            f"(exp(sigma²) − 1) / (classes − 1) below 1, here it is {spread:.3g}"
+        )
+    return -math.log(classes - 1) - sigma**2 / 2 + spread / 2
+
+
+def shift_epsilon(classes: int, a: float | None = None, sigma: float = 1.0) -> float:
+    """Ou & Zhang's `shift` as a logit bias: ε = |E[Δ]| − a (2305.02139).
+
+    The initial Δ is moved to a mean of −a. `a` defaults to its value at the paper's anchor
+    (10 classes, ε = 0.5, σ = 1: 2.10); Ou & Zhang tuned a = 2.6 at 100 classes.
+
+    Raises ValueError as `mean_log_odds` does.
+    """
+    if a is None:
+        a = -mean_log_odds(ANCHOR_CLASSES) - ANCHOR_EPSILON
+    return -mean_log_odds(classes, sigma) - a
+
+
+def rescale_factor(classes: int, a: float, sigma: float = 1.0) -> float:
+    """Ou & Zhang's `rescale` factor a / |E[Δ]|, for `losses.evaluate_rescaled` (2305.02139).
+
+    `a` > 0. Raises ValueError as `mean_log_odds` does.
+    """
+    if not a > 0.0:
+        raise ValueError(f"a = {a:g}: must be above 0")
+    return a / -mean_log_odds(classes, sigma)
+
+
+def check_classes(classes: int) -> None:
+    """Raise ValueError where `classes` is not an integer of at least 2."""
     if isinstance(classes, bool) or int(classes) != classes or classes < 2:
         raise ValueError(f"classes = {classes}: must be an integer of at least 2")
+
+
+def check_sigma(sigma: float) -> None:
+    """Raise ValueError where `sigma` is outside (0, 100]."""
     if not 0.0 < sigma <= MAX_SIGMA:
         raise ValueError(f"sigma = {sigma}: must lie in (0, {MAX_SIGMA:g}]")
 

@@ -1,0 +1,300 @@
+"""Rules that set a loss's parameter from the number of classes, side by side.
+
+    for row in analytic_rules(100, loss="gce", parameter="q"):
+        print(row.rule, row.value)
+
+Every rule makes a network with c classes start as one with 10 classes does. They differ in what
+is kept: the mean activation, the mean error, or the mean log-odds of the labelled class. This
+module imports torch only for losses without a closed δ_k (see `theory_errors`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit
+
+from trainables.logit_bias import (
+    ANCHOR_CLASSES,
+    ANCHOR_EPSILON,
+    anchor_target,
+    check_classes,
+    shift_epsilon,
+    solve_epsilon,
+)
+from trainables.theory_errors import ERRORS, Range, mean_error
+from trainables.theory_logits import GaussianLogits, InitialLogits, MeasuredLogits
+
+RULES: dict[str, tuple[str, str]] = {
+    "activation": (
+        "E[a_k](ε) = target",
+        "z_i i.i.d. N(0, σ²), σ as given (1 in arXiv 2306.05497)",
+    ),
+    "activation-measured": (
+        "E[a_k](ε) = target",
+        "z_i as in a real untrained network: its spread σ, or its logits themselves",
+    ),
+    "gradient": (
+        "E[δ_k](c) = E[δ_k](10 classes), δ_k = ∂L/∂z_k",
+        "z_i i.i.d. N(0, σ²); 10 classes at σ = 1 with the reference value",
+    ),
+    "shift": (
+        "ε = |E[Δ]| − a, E[Δ] ≈ −log(c − 1) − σ²/2 + (e^{σ²} − 1) / (2(c − 1))",
+        "z_i i.i.d. N(0, σ²) with (e^{σ²} − 1) / (c − 1) < 1 (Ou & Zhang, arXiv 2305.02139)",
+    ),
+}
+"""Rule → (formula, assumption)."""
+
+
+class NoSolutionError(ValueError):
+    """No parameter value gives what the rule asks for; the message says what is reachable."""
+
+
+@dataclass(frozen=True)
+class RuleValue:
+    """What one rule says.
+
+    `value` is None where the rule has no answer; `note` then says why. `target` is the quantity
+    that the rule keeps. `others` are further solutions, where the quantity is not monotone: `value`
+    is the one on the same branch as the reference (rising or falling), and the nearest of these.
+    `standard_error` is that of the kept quantity, relative to the target; 0 with quadrature.
+    """
+
+    rule: str
+    parameter: str
+    value: float | None
+    target: float | None
+    formula: str
+    assumption: str
+    note: str = ""
+    others: tuple[float, ...] = field(default=())
+    standard_error: float = 0.0
+
+
+def analytic_rules(
+    classes: int,
+    *,
+    loss: str = "mae",
+    parameter: str = "epsilon",
+    sigma: float = 1.0,
+    measured: MeasuredLogits | float | None = None,
+    rules: Sequence[str] | None = None,
+    target: float | None = None,
+    shift_a: float | None = None,
+    reference_classes: int = ANCHOR_CLASSES,
+    reference_value: float | None = None,
+    params: Mapping[str, float] | None = None,
+) -> list[RuleValue]:
+    """Value of `parameter` of `loss` for `classes` classes by each rule, without training.
+
+    Args:
+        classes: number of classes, at least 2.
+        loss: a loss of `trainables.losses`, or 'package.module:function'.
+        parameter: `epsilon` (the logit bias) or a parameter of the loss.
+        sigma: standard deviation of the initial logits, in (0, 100].
+        measured: logits of an untrained network on real inputs, or their spread σ. Either
+            brings the rule `activation-measured`; with logits, `gradient` too uses them.
+        rules: which of `RULES`, by default all that apply to the parameter.
+        target: mean activation for the `activation` rules, by default `anchor_target()`.
+        shift_a: a of the rule `shift`, by default calibrated as `shift_epsilon` says.
+        reference_classes: class count at which the loss is taken to work.
+        reference_value: the parameter's value there: by default ε = 0.5, or the loss's default.
+        params: the loss's other parameters.
+
+    Returns:
+        One row a rule. A rule that has no answer has value None and a note, unless it was asked
+        for in `rules`.
+
+    Raises:
+        NoSolutionError: a rule in `rules` has no answer.
+        ValueError: arguments out of range, an unknown rule, loss or parameter.
+    """
+    check_classes(classes)
+    check_classes(reference_classes)
+    problem = _Problem(loss, parameter, dict(params or {}))
+    logits = GaussianLogits(classes, sigma)
+    if isinstance(measured, MeasuredLogits) and measured.classes != classes:
+        raise ValueError(f"measured logits have {measured.classes} classes, asked are {classes}")
+    asked = _applicable(parameter, measured is not None) if rules is None else list(rules)
+    _check_rules(asked, parameter, measured is not None)
+    if reference_value is None:
+        reference_value = ANCHOR_EPSILON if parameter == "epsilon" else problem.range.default
+
+    def gradient() -> RuleValue:
+        at: InitialLogits = measured if isinstance(measured, MeasuredLogits) else logits
+        reference = GaussianLogits(reference_classes, 1.0)
+        return _gradient(problem, at, reference, reference_value)
+
+    def shift() -> RuleValue:
+        return _row("shift", parameter, shift_epsilon(classes, shift_a, sigma), None)
+
+    answer: dict[str, Callable[[], RuleValue]] = {
+        "activation": lambda: _activation("activation", logits, target),
+        "activation-measured": lambda: _activation(
+            "activation-measured",
+            measured
+            if isinstance(measured, MeasuredLogits)
+            else GaussianLogits(classes, float(measured or 0.0)),
+            target,
+        ),
+        "gradient": gradient,
+        "shift": shift,
+    }
+    found = []
+    for rule in asked:
+        try:
+            found.append(answer[rule]())
+        except NoSolutionError as error:
+            if rules is not None:
+                raise
+            found.append(_row(rule, parameter, None, None, note=str(error)))
+        except ValueError as error:
+            if rules is not None or rule != "shift":
+                raise
+            found.append(_row(rule, parameter, None, None, note=str(error)))
+    return found
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A loss with one parameter free."""
+
+    loss: str
+    parameter: str
+    params: dict[str, float]
+
+    def __post_init__(self) -> None:
+        known = self._parameters
+        for name in (*self.params, self.parameter):
+            if name not in known and name != "epsilon":
+                allowed = ", ".join(["epsilon", *known])
+                raise ValueError(f"loss {self.loss} has no parameter {name}: allowed are {allowed}")
+        if self.parameter in self.params:
+            raise ValueError(f"parameter {self.parameter} is to be found and cannot be given")
+
+    @property
+    def closed(self) -> bool:
+        """Whether δ_k is known in closed form, so that torch is not needed."""
+        return self.loss in ERRORS
+
+    @property
+    def _parameters(self) -> Mapping[str, Range]:
+        if self.closed:
+            return ERRORS[self.loss].parameters
+        from trainables import losses  # imports torch
+
+        return {p.name: Range(p.default, p.low, p.high) for p in losses.get(self.loss).parameters}
+
+    @property
+    def range(self) -> Range:
+        """Default and range of the free parameter; of ε they depend on the class count."""
+        return self._parameters[self.parameter]
+
+    def mean_error(self, logits: InitialLogits, value: float) -> tuple[float, float]:
+        """E[δ_k] and its standard error with the free parameter at `value`."""
+        params = dict(self.params)
+        epsilon = params.pop("epsilon", 0.0)
+        if self.parameter == "epsilon":
+            epsilon = value
+        else:
+            params[self.parameter] = value
+        if self.closed:
+            return mean_error(self.loss, logits, epsilon, **params), 0.0
+        from trainables import theory_sampled  # imports torch
+
+        assert isinstance(logits, GaussianLogits | MeasuredLogits)
+        return theory_sampled.mean_error(self.loss, logits, epsilon, params)
+
+
+def _applicable(parameter: str, measured: bool) -> list[str]:
+    if parameter != "epsilon":
+        return ["gradient"]
+    return [rule for rule in RULES if measured or rule != "activation-measured"]
+
+
+def _check_rules(rules: Sequence[str], parameter: str, measured: bool) -> None:
+    for rule in rules:
+        if rule not in RULES:
+            raise ValueError(f"unknown rule {rule!r}: allowed are {', '.join(RULES)}")
+        if parameter != "epsilon" and rule != "gradient":
+            raise ValueError(f"rule {rule} sets epsilon, not {parameter}: use gradient")
+        if rule == "activation-measured" and not measured:
+            raise ValueError("rule activation-measured needs measured logits or their spread")
+
+
+def _row(
+    rule: str, parameter: str, value: float | None, target: float | None, note: str = ""
+) -> RuleValue:
+    return RuleValue(rule, parameter, value, target, *RULES[rule], note=note)
+
+
+def _activation(rule: str, logits: InitialLogits, target: float | None) -> RuleValue:
+    target = anchor_target() if target is None else float(target)
+    if isinstance(logits, GaussianLogits):
+        value = solve_epsilon(logits.classes, target, logits.sigma)
+        return _row(rule, "epsilon", value, target)
+    if not 0.0 < target < 1.0:
+        raise ValueError(f"target = {target:g}: must lie strictly between 0 and 1")
+    delta, weights = logits.log_odds(0.0)
+    goal = math.log(target) - math.log1p(-target)
+    value = brentq(
+        lambda epsilon: weights @ expit(delta + epsilon) - target,
+        goal - delta.max() - 1.0,
+        goal - delta.min() + 1.0,
+        xtol=1e-12,
+    )
+    return _row(rule, "epsilon", float(value), target)
+
+
+def _gradient(
+    problem: _Problem, logits: InitialLogits, reference: GaussianLogits, reference_value: float
+) -> RuleValue:
+    target, target_error = problem.mean_error(reference, reference_value)
+    if problem.parameter == "epsilon":
+        # From where the labelled class is all but never to where it is all but always predicted.
+        low, high = -5.0, math.log(logits.classes) + 15.0
+        grid = np.linspace(low, high, 81 if problem.closed else 21)
+    else:
+        low, high = problem.range.low, problem.range.high
+        count = 65 if problem.closed else 13
+        grid = np.geomspace(low, high, count) if low > 0 else np.linspace(low, high, count)
+    if not low < high:
+        raise ValueError(f"parameter {problem.parameter} of {problem.loss} has no range to search")
+
+    def excess(value: float) -> float:
+        return problem.mean_error(logits, float(value))[0] - target
+
+    values = np.array([excess(v) for v in grid])
+    solutions = [float(v) for v, f in zip(grid, values, strict=True) if f == 0.0]
+    for i in np.flatnonzero(values[:-1] * values[1:] < 0):
+        solutions.append(
+            float(brentq(excess, grid[i], grid[i + 1], xtol=1e-9 if problem.closed else 1e-5))
+        )
+    if not solutions:
+        raise NoSolutionError(
+            f"rule gradient: no {problem.parameter} in [{low:g}, {high:g}] gives loss "
+            f"{problem.loss} at {logits.classes} classes a mean initial error of {target:.4g}; "
+            f"reachable is [{values.min() + target:.4g}, {values.max() + target:.4g}]"
+        )
+    step = 1e-3 * max(abs(reference_value), 0.1)
+
+    def slope(at: InitialLogits, value: float) -> float:
+        below, above = max(value - step, low), min(value + step, high)
+        return problem.mean_error(at, above)[0] - problem.mean_error(at, below)[0]
+
+    rising = slope(reference, reference_value)
+    solutions.sort(key=lambda v: (slope(logits, v) * rising <= 0, abs(v - reference_value)))
+    error = math.hypot(problem.mean_error(logits, solutions[0])[1], target_error)
+    return RuleValue(
+        "gradient",
+        problem.parameter,
+        solutions[0],
+        target,
+        *RULES["gradient"],
+        others=tuple(sorted(solutions[1:])),
+        standard_error=error / abs(target) if error else 0.0,
+    )
