@@ -1,37 +1,23 @@
 """Response of accuracy to ε: a curve per cell, the best ε with an interval, what is near best.
 
-Model. Accuracy of seed s at grid point i is f(ε_i) + u_s + e_is. Seeds are paired over the grid
-(same noise draw, order and initialisation), so the seed effect u_s is removed by least squares and
-only the interaction e_is, with spread σ, blurs the place of the maximum. On the P point means lies
-a Gaussian process with scikit-learn's kernels and white noise σ² / seeds.
-
-Interval. One fitted kernel would understate how little a few points say about the curve between
-them, so amplitude, length scale, smoothness, noise and a warp of the ε axis (domes are steep on the
-left) are drawn from their posterior on a grid, a curve is drawn for each (Matheron's rule), and the
-interval is read from the curves' maxima. Its coverage is measured in docs/statistics.md.
+Accuracy of seed s at grid point i is f(ε_i) + u_s + e_is. Seeds are paired over the grid (same
+noise draw, order and initialisation), so the seed effect u_s is removed by least squares and only
+the interaction e_is, with spread σ, blurs the place of the maximum. Curves f are drawn by
+`analysis.curves` from the point means with noise σ² / seeds, and the interval of the best ε is read
+from the curves' maxima. Its coverage is measured in docs/statistics.md.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2
-from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern
 
+from analysis.curves import draw_curves
 from analysis.load import response_metric
 
 CONFIDENCE = 0.95
-GRID = 241  # points of the drawn curves over the range of ε
-DRAWS = 2000
-
-_WARPS = (0.0, 3.0, 15.0)  # u = log(1 + k x) / log(1 + k) with x in [0, 1]; 0 is linear
-_LENGTHS = np.geomspace(0.06, 2.5, 12)  # of the warped range
-_AMPLITUDES = np.geomspace(0.1, 10.0, 9)  # of the standard deviation of the point means
-_NOISE_NODES = 5
-_LEVEL = 25.0  # variance of the curve's level, in units of the amplitude's
 
 Array = np.ndarray
 
@@ -61,7 +47,7 @@ class Response:
         curve: one row a grid point: epsilon, mean, low, high (pointwise, seed effect removed).
         best: the best ε with its interval.
         indifference: (low, high) of the stretch around the best ε that is at most δ lower.
-        draws: drawn curves, shape (DRAWS, GRID), for further questions.
+        draws: drawn curves, shape (draws, grid), for further questions.
         noise: spread σ of a single network around curve and seed effect, in accuracy.
         seeds: number of seeds.
     """
@@ -76,7 +62,7 @@ class Response:
     seeds: int
 
     def shortfall(self, epsilon: float) -> Array:
-        """Drawn best accuracy − accuracy at `epsilon` (clipped to the range), (DRAWS,)."""
+        """Drawn best accuracy − accuracy at `epsilon` (clipped to the range), (draws,)."""
         grid = self.curve["epsilon"].to_numpy()
         at = int(np.abs(grid - np.clip(epsilon, grid[0], grid[-1])).argmin())
         return self.draws.max(axis=1) - self.draws[:, at]
@@ -161,66 +147,6 @@ def remove_seed_effect(y: Array) -> tuple[Array, Array, float, int]:
     return means, np.bincount(i, minlength=points), variance, dof
 
 
-def draw_curves(
-    epsilon: Array, means: Array, counts: Array, variance: float, dof: int, rng_seed: int = 0
-) -> tuple[Array, Array, Array]:
-    """Curves from the Gaussian process posterior, its hyperparameters drawn too.
-
-    Args:
-        epsilon: (P,) sorted grid.
-        means: (P,) seed-adjusted mean accuracies.
-        counts: (P,) seeds of each.
-        variance: of a single network, from `remove_seed_effect`.
-        dof: degrees of freedom of the variance.
-        rng_seed: of the draws.
-
-    Returns:
-        grid (GRID,), curves (DRAWS, GRID), posterior mean (GRID,).
-    """
-    rng = np.random.default_rng(rng_seed)
-    priors = _priors(tuple(np.round((epsilon - epsilon[0]) / np.ptp(epsilon), 12)))
-    centre = means.mean()
-    spread = max(float(means.std()), 1e-9)
-    y = (means - centre) / spread
-    noise = _noise_nodes(variance, dof, spread)  # (N,) variances of one network
-    weight = np.sqrt(counts)
-
-    # log marginal likelihood of every (prior, amplitude, noise); whitening by √n makes the noise
-    # equal over points, so one eigendecomposition serves all amplitudes and noises of a prior.
-    amplitude2 = _AMPLITUDES**2
-    scores, spectra = [], []
-    for prior in priors:
-        values, vectors = np.linalg.eigh(weight[:, None] * prior.points * weight)
-        z = vectors.T @ (weight * y)
-        scale = amplitude2[:, None, None] * values + noise[None, :, None]  # (A, N, P)
-        scores.append(-0.5 * (z**2 / scale + np.log(scale)).sum(axis=-1))
-        spectra.append((values, vectors))
-    score = np.array(scores)
-    probability = np.exp(score - score.max()).ravel()
-    cumulative = np.cumsum(probability / probability.sum())
-    picks = np.searchsorted(cumulative, (np.arange(DRAWS) + rng.uniform()) / DRAWS)
-    which, a_index, n_index = np.unravel_index(np.minimum(picks, score.size - 1), score.shape)
-
-    grid_u = np.linspace(0.0, 1.0, GRID)
-    curves = np.empty((DRAWS, GRID))
-    mean = np.zeros(GRID)
-    for r in np.unique(which):
-        mine = np.nonzero(which == r)[0]
-        prior, (values, vectors) = priors[r], spectra[r]
-        a2, s2 = amplitude2[a_index[mine]], noise[n_index[mine]]
-        path = np.sqrt(a2) * (prior.root @ rng.standard_normal((prior.root.shape[1], len(mine))))
-        at_grid, at_points = path[:GRID], path[GRID:]
-        error = rng.standard_normal(at_points.shape) * np.sqrt(s2) / weight[:, None]
-        scale = a2 * values[:, None] + s2
-        # Matheron: prior path + gain · (data − prior path at the points − noise)
-        gap = vectors @ ((vectors.T @ (weight[:, None] * (y[:, None] - at_points - error))) / scale)
-        fit = vectors @ ((vectors.T @ (weight * y))[:, None] / scale)
-        curves[mine] = (at_grid + a2 * (prior.cross @ (weight[:, None] * gap))).T
-        mean += (a2 * (prior.cross @ (weight[:, None] * fit))).sum(axis=1)
-    grid = epsilon[0] + np.ptp(epsilon) * grid_u
-    return grid, centre + spread * curves, centre + spread * mean / DRAWS
-
-
 def best_epsilon(grid: Array, curves: Array, confidence: float = CONFIDENCE) -> BestEpsilon:
     """The best ε from drawn curves, shape (draws, grid)."""
     top = curves.argmax(axis=1)
@@ -246,39 +172,3 @@ def indifference(grid: Array, curve: Array, margin: float) -> tuple[float, float
     first = int(left[-1]) + 1 if len(left) else 0
     last = int(right[0]) - 1 if len(right) else len(grid) - 1
     return float(grid[first]), float(grid[last])
-
-
-@dataclass(frozen=True)
-class _Prior:
-    """A unit-amplitude prior on given points: their covariance, and a root over grid and points."""
-
-    points: Array  # (P, P)
-    cross: Array  # (GRID, P)
-    root: Array  # (GRID + P, k)
-
-
-@lru_cache(maxsize=8)
-def _priors(x: tuple[float, ...]) -> list[_Prior]:
-    """Priors of every warp, smoothness and length scale for points x in [0, 1]."""
-    everywhere = np.concatenate([np.linspace(0.0, 1.0, GRID), np.array(x)])
-    found = []
-    for warp in _WARPS:
-        u = np.log1p(warp * everywhere) / np.log1p(warp) if warp else everywhere
-        for length in _LENGTHS:
-            shapes: list[Kernel] = [Matern(length, nu=2.5), Matern(length, nu=1.5)]
-            for shape in shapes:
-                covariance = (ConstantKernel(_LEVEL) + shape)(u[:, None])
-                values, vectors = np.linalg.eigh(covariance)
-                keep = values > 1e-10 * values[-1]
-                root = vectors[:, keep] * np.sqrt(values[keep])
-                found.append(_Prior(covariance[GRID:, GRID:], covariance[:GRID, GRID:], root))
-    return found
-
-
-def _noise_nodes(variance: float, dof: int, spread: float) -> Array:
-    """Equally likely values of the noise variance, in units of spread²; a guess with one seed."""
-    tiny = 1e-6
-    if dof == 0:
-        return np.geomspace(1e-3, 1.0, _NOISE_NODES)
-    at = (np.arange(_NOISE_NODES) + 0.5) / _NOISE_NODES
-    return np.maximum(dof * variance / chi2.ppf(at, dof) / spread**2, tiny)

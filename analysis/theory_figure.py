@@ -1,0 +1,89 @@
+"""The picture that explains the logit bias: the error δ_k(z_k) against the initial logits' density.
+
+Where the curve is near zero over the grey density, an untrained network receives no error and
+cannot start to learn; the logit bias (or the parameter that a rule sets) moves the curve onto it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from trainables.theory_errors import ErrorCurve, error_curve, formula, initial_error
+from trainables.theory_logits import GaussianLogits, InitialLogits
+from trainables.theory_rules import ANCHOR_CLASSES, ANCHOR_EPSILON
+
+BEFORE, AFTER, REFERENCE, DENSITY = "#d55e00", "#0072b2", "#4b5563", "#d1d5db"
+_STYLE: Any = {"font.size": 9.5, "svg.fonttype": "none", "svg.hashsalt": "logit-bias"}
+_SIGN = {"epsilon": "ε", "alpha": "α", "beta": "β", "gamma": "γ", "tau": "τ", "weight": "π"}
+
+
+def draw(
+    path: str | Path,
+    *,
+    loss: str,
+    classes: int,
+    value: float,
+    parameter: str = "epsilon",
+    logits: InitialLogits | None = None,
+    reference_value: float | None = None,
+    params: Mapping[str, float] | None = None,
+) -> None:
+    """Write an SVG of −E[δ_k | z_k] before and after `parameter` is set to `value`.
+
+    Before is ε = 0 or the loss's default; the reference is the loss at 10 classes with
+    `reference_value` (ε = 0.5 or the default). `logits` default to N(0, 1). `params` are the
+    loss's other parameters.
+
+    Raises ValueError for a loss without a closed δ_k, or one that has no such parameter.
+    """
+    logits = logits or GaussianLogits(classes)
+    plain = 0.0 if parameter == "epsilon" else formula(loss).defaults.get(parameter, 0.0)
+    if reference_value is None:
+        reference_value = ANCHOR_EPSILON if parameter == "epsilon" else plain
+    others = dict(params or {})
+
+    def curve(at: InitialLogits, setting: float) -> tuple[ErrorCurve, float]:
+        bound = others | {parameter: setting}
+        return error_curve(loss, at, **bound), initial_error(loss, at, **bound).overlap
+
+    sign = _SIGN.get(parameter, parameter)
+    known = GaussianLogits(ANCHOR_CLASSES)
+    lines = [
+        (*curve(known, reference_value), REFERENCE, (0, (4, 2)), ANCHOR_CLASSES, reference_value),
+        (*curve(logits, plain), BEFORE, "-", classes, plain),
+        (*curve(logits, value), AFTER, "-", classes, value),
+    ]
+    density = lines[1][0]
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(6.6, 3.7), layout="constrained")
+        axes = figure.add_subplot()
+        top = max(float(np.nanmax(np.abs(line[0].error))) for line in lines)
+        axes.fill_between(
+            density.z,
+            0.9 * top * density.density / density.density.max(),
+            color=DENSITY,
+            alpha=0.6,
+            linewidth=0,
+            label="density of the initial logits $z_k$",
+        )
+        for line, overlap, colour, dashes, count, setting in lines:
+            label = f"{count} classes, {sign} = {setting:.3g} (overlap {100 * overlap:.2g} %)"
+            axes.plot(line.z, -line.error, color=colour, linestyle=dashes, label=label)
+        axes.set(
+            xlabel="logit of the labelled class $z_k$",
+            ylabel="mean error $-\\langle\\delta_k\\rangle$",
+            title=f"{loss}: the initial error where the initial logits are",
+        )
+        axes.set_xlim(float(density.z[0]), float(density.z[-1]))
+        axes.set_ylim(bottom=0.0 if np.nanmin(-lines[2][0].error) >= 0 else None)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, loc="upper left", fontsize=8.5)
+        axes.margins(y=0.35)
+        axes.set_ylim(top=1.55 * top)
+        figure.savefig(Path(path), format="svg", metadata={"Date": None})
