@@ -7,6 +7,8 @@ import urllib.request
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trainables import datasets
 from trainables.datasets import DatasetError, cache, images, splits
@@ -96,6 +98,23 @@ def test_imbalance_has_the_asked_factor_and_spares_the_test_set(mnist):
     step = datasets.load("mnist", root=str(mnist), imbalance="step", imbalance_factor=10)
     left = np.bincount(step.train_y) / np.bincount(whole.train_y)
     np.testing.assert_allclose(left, [1] * 5 + [0.1] * 5, atol=2e-4)
+
+
+@given(
+    labels=st.lists(st.integers(0, 3), min_size=1, max_size=40),
+    fraction=st.floats(0.01, 0.5),
+    factor=st.floats(1, 1000),
+    imbalance=st.sampled_from([None, "long-tail", "step"]),
+)
+def test_no_row_is_used_twice_and_no_class_is_lost(labels, fraction, factor, imbalance):
+    y = np.array(labels)
+    train, val = splits.split(y, splits.Selection(4, fraction, imbalance, factor))
+    assert len({*train, *val}) == len(train) + len(val)
+    if imbalance is None:
+        assert len(train) + len(val) == len(y)
+    counts = np.bincount(y, minlength=4)
+    assert (np.bincount(y[train], minlength=4)[counts > 0] > 0).all()
+    assert (np.bincount(y[val], minlength=4)[counts > 1] > 0).all()
 
 
 def test_a_stronger_imbalance_keeps_a_subset():

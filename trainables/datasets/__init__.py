@@ -11,13 +11,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from trainables.datasets import digits, images
+from trainables.datasets import digits, images, named, own
 from trainables.datasets.base import Dataset, DatasetError, DatasetInfo, UnknownDatasetError
 
 __all__ = ["Dataset", "DatasetError", "DatasetInfo", "UnknownDatasetError", "info", "load", "names"]
 
 _MODULES: dict[str, ModuleType] = {
-    name: module for module in (digits, images) for name in module.NAMES
+    name: module for module in (digits, images, named) for name in module.NAMES
 }
 
 
@@ -30,6 +30,8 @@ def info(
     name: str, *, classes: int | None = None, root: str | None = None, **options: Any
 ) -> DatasetInfo:
     """Classes, input shape and sizes of a data set, without reading any image.
+
+    Only a file of one's own has to be read, once a machine.
 
     Parameters
     ----------
@@ -48,12 +50,12 @@ def info(
 def load(
     name: str, *, classes: int | None = None, root: str | None = None, **options: Any
 ) -> Dataset:
-    """Load a data set; each is loaded once in a process and then shared.
+    """Load a data set; a named one is loaded once in a process and then shared.
 
     Parameters
     ----------
     name
-        one of `names()`.
+        one of `names()`, or the path of a file of one's own: see `trainables.datasets.own`.
     classes
         keep the classes 0 … classes − 1 only; all where None.
     root
@@ -61,13 +63,20 @@ def load(
         None. Data sets that come with a package need neither.
     **options
         `val_fraction` (where the source has no validation set of its own), `imbalance` with
-        `imbalance_factor`: see `trainables.datasets.splits.Selection`.
+        `imbalance_factor`: see `trainables.datasets.splits.Selection`. Of text: `vectoriser`,
+        `features`: see `trainables.datasets.text`. Of a file of one's own: `label` and `text`,
+        names of columns, and `test`, the path of another file, or `test_fraction`.
 
     Raises
     ------
     UnknownDatasetError: no data set of that name.
     DatasetError: `classes` or an option out of range; files that are missing or damaged.
     """
+    for option, value in options.items():
+        if not isinstance(value, str | int | float):
+            raise DatasetError(f"data set {name!r}: {option} = {value!r} is no word and no number")
+    if _module(name) is own:  # may change while a process lives; mapping it again is cheap
+        return own.load(name, classes, _folder(root), **options)
     kept = info(name, classes=classes, root=root, **options).classes
     return _load(name, kept, _folder(root), **options)
 
@@ -79,9 +88,11 @@ def _load(name: str, classes: int, root: Path | None, **options: Any) -> Dataset
 
 
 def _module(name: str) -> ModuleType:
-    if name not in _MODULES:
-        raise UnknownDatasetError(name, names())
-    return _MODULES[name]
+    if name in _MODULES:
+        return _MODULES[name]
+    if own.is_own(name):
+        return own
+    raise UnknownDatasetError(name, (*names(), f"the path of a file ({', '.join(own.SUFFIXES)})"))
 
 
 def _folder(root: str | None) -> Path | None:

@@ -107,6 +107,8 @@ def check_class_count(name: str, asked: int | None, available: int) -> int:
     ------
     DatasetError: not a whole number from 2 to `available`.
     """
+    if available < 2:
+        raise DatasetError(f"data set {name!r} has {available} class; at least 2 are needed")
     if asked is None:
         return available
     if isinstance(asked, bool) or not isinstance(asked, int | np.integer):

@@ -45,11 +45,16 @@ class Selection:
             share = np.where(k < (self.classes + 1) // 2, 1.0, 1 / self.imbalance_factor)
         else:
             share = np.ones(self.classes)
-        return _rounded(np.asarray(counts)[: self.classes] * share)
+        before = np.asarray(counts, dtype=np.int64)[: self.classes]
+        return np.minimum(_rounded(before * share), before)
 
     def held_out(self, counts: ArrayLike) -> NDArray[np.int64]:
-        """How many of `counts` [C] training examples of each class go to validation."""
-        return _rounded(np.asarray(counts)[: self.classes] * self.val_fraction)
+        """How many of `counts` [C] training examples of each class go to validation.
+
+        At least one, and at least one stays.
+        """
+        before = np.asarray(counts, dtype=np.int64)[: self.classes]
+        return np.minimum(_rounded(before * self.val_fraction), np.maximum(before - 1, 0))
 
 
 def selection(
@@ -130,7 +135,7 @@ def _random_order(y: Array, classes: int) -> list[Labels]:
     ]
 
 
-def _rounded(counts: NDArray[np.float64]) -> NDArray[np.int64]:
+def _rounded(counts: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
     """To the nearest, halves up, but no class is left empty."""
     return np.maximum(1, np.floor(counts + 0.5)).astype(np.int64)
 
