@@ -16,20 +16,30 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from analysis import figures
 from analysis.agreement import VERDICTS, points, verdict_paragraph
 from analysis.load import LoadError, Study
-from analysis.verdict import Analysis, compute, write
+from analysis.verdict import Analysis, analyse, compute, write
 from study.results import StudyFolder
+
+__all__ = ["analyse", "analyse_and_report", "render", "report", "verdict_paragraph"]
 
 MAX_PANELS = 24  # of each kind; the tables hold every cell
 
 
 def report(folder_uri: str) -> str:
+    """Write the report and all that `analyse` writes; return the report's path.
+
+    Args and errors are those of `analyse_and_report`.
+    """
+    return analyse_and_report(folder_uri)[1]
+
+
+def analyse_and_report(folder_uri: str) -> tuple[dict[str, Any], str]:
     """Write `analysis/report.html`, `analysis/figures/*.svg`, the tables and the verdict.
 
     Args:
         folder_uri: a study folder, local or a pyarrow filesystem URI.
 
     Returns:
-        path of the report inside its filesystem.
+        the verdict as written, and the path of the report inside its filesystem.
 
     Raises:
         LoadError: the folder cannot be analysed, or has no cell that compares ε; one line says why.
@@ -43,7 +53,7 @@ def report(folder_uri: str) -> str:
     write(found)
     folder = StudyFolder(folder_uri)
     folder.write_bytes("analysis/report.html", render(found, folder).encode())
-    return folder.file("analysis", "report.html")
+    return found.verdict, folder.file("analysis", "report.html")
 
 
 def render(found: Analysis, folder: StudyFolder | None = None) -> str:
