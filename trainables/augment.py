@@ -1,0 +1,170 @@
+"""Augmentation on the device: whole batches at once, from an explicit generator.
+
+Images are [N, C, H, W] in stored units (0 … 255), uint8 or floating, before normalisation. Every
+function draws its numbers from the generator it is given, on the CPU, and moves them: one seed is
+one augmentation on every device, and a cohort's members, who share the batch, share it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class AugmentationError(ValueError):
+    """An augmentation that is not allowed; the message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to a training batch, in this order; what is 0 or False is not done.
+
+    Parameters
+    ----------
+    crop: padding by so many pixels at every edge, then a crop of the old size anywhere.
+    flip: left to right, with probability ½.
+    rotation: by an angle uniform in ± `rotation` degrees, from 0 to 180.
+    cutout: a square of so many pixels' edge, centred on any pixel, is filled (DeVries and Taylor,
+        arXiv 1708.04552); at an edge it is cut off.
+
+    Raises
+    ------
+    AugmentationError: a value out of range.
+    """
+
+    crop: int = 0
+    flip: bool = False
+    rotation: float = 0.0
+    cutout: int = 0
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.rotation) or not 0 <= self.rotation <= 180:
+            raise AugmentationError(
+                f"augmentation rotation = {self.rotation!r}; allowed: 0 to 180 degrees"
+            )
+        for name in ("crop", "cutout"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise AugmentationError(
+                    f"augmentation {name} = {value!r}; allowed: whole numbers of pixels from 0"
+                )
+        if not isinstance(self.flip, bool):
+            raise AugmentationError(f"augmentation flip = {self.flip!r}; allowed: true, false")
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> Augmentation:
+        """An augmentation from plain data.
+
+        Raises
+        ------
+        AugmentationError: an unknown setting or a value out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise AugmentationError(
+                    f"unknown augmentation {name!r}; allowed: {', '.join(known)}"
+                )
+        return cls(**settings)
+
+    def check(self, input_shape: tuple[int, ...]) -> None:
+        """Refuse what cannot be done to such inputs.
+
+        Raises
+        ------
+        AugmentationError: inputs are no images, or the padding exceeds them.
+        """
+        if self == Augmentation():
+            return
+        if len(input_shape) != 3:
+            raise AugmentationError(f"augmentation needs images, not inputs {input_shape}")
+        if self.crop > min(input_shape[1:]):
+            raise AugmentationError(
+                f"augmentation crop = {self.crop}; allowed: up to the image, {input_shape[1:]}"
+            )
+
+    def __call__(self, x: Tensor, generator: torch.Generator, fill: Tensor | float = 0) -> Tensor:
+        """An augmented copy of the batch `x` [N, C, H, W], or `x` itself where nothing is done.
+
+        Parameters
+        ----------
+        x
+            uint8 or floating images, on any device.
+        generator
+            on the CPU.
+        fill
+            what cutout leaves, a number or [1, C, 1, 1]: the training mean, which is 0 once
+            normalised, is customary. Rotation and crop fill with 0 (black), as torchvision does.
+        """
+        if self.crop:
+            x = crop(x, self.crop, generator)
+        if self.flip:
+            x = flip(x, generator)
+        if self.rotation:
+            x = rotate(x, self.rotation, generator)
+        if self.cutout:
+            x = cutout(x, self.cutout, generator, fill)
+        return x
+
+
+def crop(x: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+    """Each image padded with 0 and cropped to its size, shifted by up to ± `padding` pixels."""
+    n, channels, height, width = x.shape
+    shifts = torch.randint(2 * padding + 1, (2, n), generator=generator).to(x.device)
+    padded = functional.pad(x, [padding] * 4)
+    rows = shifts[0, :, None] + torch.arange(height, device=x.device)
+    columns = shifts[1, :, None] + torch.arange(width, device=x.device)
+    return padded[
+        torch.arange(n, device=x.device)[:, None, None, None],
+        torch.arange(channels, device=x.device)[None, :, None, None],
+        rows[:, None, :, None],
+        columns[:, None, None, :],
+    ]
+
+
+def flip(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image flipped left to right with probability ½."""
+    flipped = torch.rand(len(x), generator=generator).to(x.device) < 0.5
+    return torch.where(flipped[:, None, None, None], x.flip(-1), x)
+
+
+def rotate(x: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
+    """Each image rotated about its centre by an angle uniform in ± `degrees`; bilinear."""
+    turns = torch.rand(len(x), generator=generator, dtype=torch.float64) * 2 - 1
+    angles = (turns * degrees * torch.pi / 180).to(x.device)
+    height, width = x.shape[-2:]
+    cos, sin = angles.cos(), angles.sin()
+    zero = torch.zeros_like(cos)
+    # In units of half the image's edges, so an image that is not square stays undistorted.
+    matrix = torch.stack([
+        torch.stack([cos, -sin * height / width, zero], 1),
+        torch.stack([sin * width / height, cos, zero], 1),
+    ], 1)  # fmt: skip
+    floating = x if x.is_floating_point() else x.to(torch.float32)
+    grid = functional.affine_grid(matrix.to(floating.dtype), list(x.shape), align_corners=False)
+    turned = functional.grid_sample(floating, grid, align_corners=False)
+    return turned if x.is_floating_point() else turned.round().to(x.dtype)
+
+
+def cutout(x: Tensor, size: int, generator: torch.Generator, fill: Tensor | float = 0) -> Tensor:
+    """A square of `size` pixels' edge filled in each image, its centre on any pixel."""
+    n, _, height, width = x.shape
+    inside = []
+    for edge in (height, width):
+        first = torch.randint(edge, (n,), generator=generator).to(x.device) - size // 2
+        pixel = torch.arange(edge, device=x.device)
+        inside.append((pixel >= first[:, None]) & (pixel < first[:, None] + size))
+    square = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+    filling = torch.as_tensor(fill, device=x.device)
+    if not x.is_floating_point():
+        filling = filling.round()
+    return torch.where(square, filling.to(x.dtype), x)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
