@@ -224,6 +224,17 @@ def test_missing_files_without_a_network_say_what_to_put_where(tmp_path, monkeyp
         datasets.load("mnist")
 
 
+def test_overview_tells_what_is_there(mnist):
+    def where(root):
+        return {row.info.name: row.where for row in datasets.overview(root)}
+
+    assert where(None)["mnist"] == "no root"
+    assert where(str(mnist))["mnist"] == "found"
+    assert where(str(mnist))["cifar10"] == "missing"
+    assert where(str(mnist))["digits"] == "bundled"
+    assert tuple(where(None)) == datasets.names()
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

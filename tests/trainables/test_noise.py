@@ -395,3 +395,38 @@ def test_the_picture_shows_flips_where_they_are():
     large = noise.picture(transition_matrix("pair", 100, 1.0)).splitlines()
     assert len(large) == 50
     assert large[0][:6] == "████  "  # blocks of two classes: 0 → 1 inside, 1 → 2 outside
+
+
+@pytest.mark.parametrize(
+    ("dataset", "kind", "rate", "options", "says"),
+    [
+        ("cifar10", "asymmetric", 0.4, {}, None),
+        ("cifar100", "superclass", 0.4, {"draw": "exact"}, None),
+        ("cifar100", "human-fine", None, {}, None),
+        ("digits", "pdn", 0.4, {}, None),
+        ("svhn", "asymmetric", 0.4, {}, "no customary map of classes for data set 'svhn'"),
+        ("svhn", "superclass", 0.4, {}, "give groups"),
+        ("cifar10", "human-fine", None, {}, "belongs to data set 'cifar100'"),
+        ("digits", "pdn", 0.4, {"draw": "exact"}, "draw = iid only"),
+        ("digits", "pdn", 0.4, {"features": 1}, "no option 'features'"),
+        ("digits", "pair", 1.4, {}, "rate = 1.4"),
+    ],
+)
+def test_planning_checks_noise_without_reading_a_data_set(dataset, kind, rate, options, says):
+    about = datasets.info(dataset)
+    if says is None:
+        noise.check(about, kind, rate, **options)
+    else:
+        with pytest.raises(NoiseError, match=says):
+            noise.check(about, kind, rate, **options)
+
+
+def test_the_matrix_of_a_data_set_needs_its_info_alone():
+    about = datasets.info("cifar10")
+    np.testing.assert_array_equal(
+        noise.matrix_for(about, "asymmetric", 0.4),
+        transition_matrix("asymmetric", 10, 0.4, dataset="cifar10"),
+    )
+    np.testing.assert_array_equal(
+        noise.matrix_for(about, "pair", 0.4), transition_matrix("pair", 10, 0.4)
+    )

@@ -9,12 +9,22 @@ import functools
 import os
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainables.datasets import digits, images, named, own
 from trainables.datasets.base import Dataset, DatasetError, DatasetInfo, UnknownDatasetError
 
-__all__ = ["Dataset", "DatasetError", "DatasetInfo", "UnknownDatasetError", "info", "load", "names"]
+__all__ = [
+    "Dataset",
+    "DatasetError",
+    "DatasetInfo",
+    "Overview",
+    "UnknownDatasetError",
+    "info",
+    "load",
+    "names",
+    "overview",
+]
 
 _MODULES: dict[str, ModuleType] = {
     name: module for module in (digits, images, named) for name in module.NAMES
@@ -24,6 +34,29 @@ _MODULES: dict[str, ModuleType] = {
 def names() -> tuple[str, ...]:
     """Names of all data sets."""
     return tuple(_MODULES)
+
+
+class Overview(NamedTuple):
+    """A data set, and where it is: `bundled`, `found`, `missing`, or `no root` to look in."""
+
+    info: DatasetInfo
+    where: str
+
+
+def overview(root: str | None = None) -> list[Overview]:
+    """All named data sets; nothing is read but the folder below `root` (or LOGIT_BIAS_DATA)."""
+    folder = _folder(root)
+    rows = []
+    for name, module in _MODULES.items():
+        if module is digits:
+            where = "bundled"
+        elif folder is None:
+            where = "no root"
+        else:
+            there = all(file.is_file() for file in module.files(name, folder))
+            where = "found" if there else "missing"
+        rows.append(Overview(info(name), where))
+    return rows
 
 
 def info(

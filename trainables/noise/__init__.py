@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.datasets.base import Dataset
+from trainables.datasets.base import Dataset, DatasetInfo
 from trainables.noise import drawing, human, instance, matrices
 from trainables.noise.base import (
     Matrix,
@@ -38,8 +38,10 @@ __all__ = [
     "NoisySplits",
     "UnknownNoiseError",
     "apply",
+    "check",
     "corrupt",
     "describe",
+    "matrix_for",
     "names",
     "picture",
     "transition_matrix",
@@ -114,6 +116,53 @@ def transition_matrix(kind: str, classes: int, rate: float | None, **options: An
     return make(classes, rate, **options)
 
 
+def matrix_for(
+    dataset: Dataset | DatasetInfo, kind: str, rate: float | None, **options: Any
+) -> Matrix:
+    """`transition_matrix` for a data set, whose name chooses customary class maps.
+
+    Parameters
+    ----------
+    dataset
+        its `info` is enough.
+    kind, rate, **options
+        as in `transition_matrix`.
+
+    Raises
+    ------
+    UnknownNoiseError, NoiseError: as `transition_matrix`.
+    """
+    options = _with_name(kind, dataset.name, options)
+    return transition_matrix(kind, dataset.classes, rate, **options)
+
+
+def check(dataset: DatasetInfo, kind: str, rate: float | None, **options: Any) -> None:
+    """Whether `apply` can work on a data set, as far as can be told without reading it.
+
+    Parameters
+    ----------
+    dataset
+        what `trainables.datasets.info` says.
+    kind, rate, **options
+        as in `apply`.
+
+    Raises
+    ------
+    UnknownNoiseError, NoiseError: as `apply`, but for files of human labels.
+    """
+    _check(kind, dataset.classes, rate)
+    if kind in human.KINDS:
+        _check_options(kind, options, ())
+        human.check(kind, dataset.name, dataset.classes)
+        return
+    draw = options.pop("draw", "iid")
+    _check_draw(kind, draw)
+    if kind == "pdn":
+        _check_options(kind, options, ())
+    else:
+        matrix_for(dataset, kind, rate, **options)
+
+
 def corrupt(
     labels: NDArray[Any],
     classes: int,
@@ -151,8 +200,7 @@ def corrupt(
     NoiseError: a rate, label, seed or option that is not allowed.
     """
     _check(kind, classes, rate)
-    if draw not in drawing.DRAWS:
-        raise NoiseError(f"noise draw = {draw!r}; allowed: {', '.join(drawing.DRAWS)}")
+    _check_draw(kind, draw)
     if kind in human.KINDS:
         raise NoiseError(f"noise kind {kind!r} needs a data set: use `apply`")
     clean = checked(labels, classes)
@@ -165,9 +213,8 @@ def corrupt(
     _check_options(kind, options, ("features", "weights_seed"))
     if "features" not in options:
         raise NoiseError("noise kind 'pdn': give features, the network's inputs")
-    if draw != "iid" or rate is None:
-        raise NoiseError("noise kind 'pdn' flips each label by itself: draw = iid only")
     options = {"weights_seed": seed, **options}
+    assert rate is not None  # `_check` saw to it
     return describe(clean, instance.draw(clean, classes, rate, rng, **options), classes)
 
 
@@ -200,8 +247,7 @@ def apply(
     if kind in human.KINDS:
         _check_options(kind, options, ())
         return _human(dataset, kind, root)
-    if kind in ("asymmetric", "asymmetric-sequential", "superclass"):
-        options = {"dataset": dataset.name, **options}
+    options = _with_name(kind, dataset.name, options)
     if kind == "pdn":
         options = {"weights_seed": derive(seed, "weights"), **options}
     made = {}
@@ -225,9 +271,9 @@ def picture(matrix: Matrix, class_names: Sequence[str] | None = None) -> str:
         return "\n".join("".join(" ░▒▓█"[level] * 2 for level in row) for row in levels)
     short = [str(name)[:14] for name in class_names or range(classes)]
     width = max(map(len, short))
-    head = " " * width + "".join(f"{label:>5}" for label in range(classes))
+    head = " " * width + "".join(f"{label:>6}" for label in range(classes))
     rows = [
-        f"{name:>{width}}" + "".join("    ·" if not v else f"{100 * v:5.1f}" for v in row)
+        f"{name:>{width}}" + "".join("     ·" if not v else f"{100 * v:6.1f}" for v in row)
         for name, row in zip(short, matrix, strict=True)
     ]
     return "\n".join([head, *rows])
@@ -256,6 +302,19 @@ def _check(kind: str, classes: int, rate: float | None) -> None:
         raise NoiseError(f"noise rate = {rate}; allowed: 0 to 1")
     if classes < 2:
         raise NoiseError(f"label noise needs at least 2 classes, not {classes}")
+
+
+def _check_draw(kind: str, draw: str) -> None:
+    if draw not in drawing.DRAWS:
+        raise NoiseError(f"noise draw = {draw!r}; allowed: {', '.join(drawing.DRAWS)}")
+    if kind == "pdn" and draw != "iid":
+        raise NoiseError("noise kind 'pdn' flips each label by itself: draw = iid only")
+
+
+def _with_name(kind: str, dataset: str, options: dict[str, Any]) -> dict[str, Any]:
+    if kind in ("asymmetric", "asymmetric-sequential", "superclass"):
+        return {"dataset": dataset, **options}
+    return options
 
 
 def _check_options(kind: str, options: dict[str, Any], allowed: Sequence[str]) -> None:

@@ -32,6 +32,20 @@ _FILES = {
 KINDS = tuple(_ARRAYS)
 
 
+def check(kind: str, dataset: str, classes: int) -> None:
+    """Refuse a data set that people did not see, or saw with more classes.
+
+    Raises
+    ------
+    NoiseError: saying which it has to be.
+    """
+    owner, _ = _ARRAYS[kind]
+    if dataset != owner:
+        raise NoiseError(f"noise kind {kind!r} belongs to data set {owner!r}, not {dataset!r}")
+    if classes != {"cifar10": 10, "cifar100": 100}[owner]:
+        raise NoiseError(f"noise kind {kind!r} needs all classes of {owner!r}, not {classes}")
+
+
 def labels(kind: str, dataset: str, classes: int, root: Path | None) -> tuple[Labels, Labels]:
     """Clean and human labels of a whole training set [50000], in the order of its files.
 
@@ -39,11 +53,8 @@ def labels(kind: str, dataset: str, classes: int, root: Path | None) -> tuple[La
     ------
     NoiseError: another data set or fewer classes than people saw, or no file in `root`.
     """
+    check(kind, dataset, classes)
     owner, array = _ARRAYS[kind]
-    if dataset != owner:
-        raise NoiseError(f"noise kind {kind!r} belongs to data set {owner!r}, not {dataset!r}")
-    if classes != {"cifar10": 10, "cifar100": 100}[owner]:
-        raise NoiseError(f"noise kind {kind!r} needs all classes of {owner!r}, not {classes}")
     tried = [root / file for file in _FILES[owner]] if root else []
     for file in tried:
         if file.is_file():
