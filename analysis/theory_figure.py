@@ -6,6 +6,7 @@ cannot start to learn; the logit bias (or the parameter that a rule sets) moves 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ def draw(
             ylabel="mean error $-\\langle\\delta_k\\rangle$",
             title=f"{loss}: the initial error where the initial logits are",
         )
-        axes.set_xlim(float(density.z[0]), float(density.z[-1]))
+        seen = density.z[density.density > 1e-6 * density.density.max()]
+        axes.set_xlim(float(density.z[0]), max(float(seen[-1]), math.log(classes) + 3.0))
         axes.set_ylim(bottom=0.0 if np.nanmin(-lines[2][0].error) >= 0 else None)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, loc="upper left", fontsize=8.5)

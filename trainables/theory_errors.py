@@ -216,7 +216,8 @@ def initial_error(
     low, middle, high = np.interp((0.05, 0.5, 0.95), reached - weights[order] / 2, values[order])
     largest = float(np.abs(error(np.linspace(-60.0, 60.0, 24_001))).max())
     curve = error_curve(loss, logits, epsilon, **params)
-    seen = np.nan_to_num(np.abs(curve.error)) @ curve.density / curve.density.sum()
+    seen = np.trapezoid(np.nan_to_num(np.abs(curve.error)) * curve.density, curve.z)
+    seen /= np.trapezoid(curve.density, curve.z)
     return InitialError(
         mean=mean,
         std=math.sqrt(float(weights @ (values - mean) ** 2)),

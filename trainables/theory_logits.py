@@ -73,8 +73,11 @@ class GaussianLogits:
         return points, weights / weights.sum()
 
     def z_grid(self) -> tuple[_Array, _Array]:
-        """401 values over ±5σ."""
+        """401 values over ±5σ, and 100 more up to where the labelled class is all but certain."""
         z = np.linspace(-5.0, 5.0, 401) * self.sigma
+        top = math.log(self.classes) + 12.0
+        if top > z[-1]:
+            z = np.concatenate([z, np.linspace(z[-1], top, 101)[1:]])
         density = np.exp(-((z / self.sigma) ** 2) / 2) / (self.sigma * math.sqrt(2.0 * math.pi))
         return z, density
 

@@ -112,7 +112,7 @@ def test_mean_errors_against_much_monte_carlo(classes, sigma):
     )
     for name, formula in ERRORS.items():
         values = formula.function(delta, classes, **formula.defaults)
-        error = 5 * values.std() / math.sqrt(len(values)) + 1e-12
+        error = 5 * values.std() / math.sqrt(len(values)) + 1e-7  # for events too rare to be drawn
         found = mean_error(name, GaussianLogits(classes, sigma), epsilon)
         assert found == pytest.approx(values.mean(), abs=error), name
 

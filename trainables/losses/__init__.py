@@ -58,3 +58,5 @@ from trainables.losses._sums import nfl_mae as nfl_mae
 from trainables.losses._sums import nfl_rce as nfl_rce
 from trainables.losses._tempered import bi_tempered as bi_tempered
 from trainables.losses._tempered import log_tempered_softmax as log_tempered_softmax
+from trainables.losses.schedules import EPSILON_SCHEDULES as EPSILON_SCHEDULES
+from trainables.losses.schedules import epsilon_factor as epsilon_factor

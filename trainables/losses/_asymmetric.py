@@ -15,9 +15,13 @@ def agce(logits: Tensor, labels: Tensor, *, a: Scalar = 0.6, q: Scalar = 0.6) ->
     a > 0, q > 0; completely asymmetric where q ≥ 1. logits [..., batch, classes],
     labels [..., batch] → [..., batch], in [0, ((a + 1)^q − a^q) / q].
     """
+    return agce_of(log_probability(logits, labels), a, q)
+
+
+def agce_of(log_p: Tensor, a: Scalar, q: Scalar) -> Tensor:
+    """AGCE as a function of log p."""
     a, q = per_example(a), per_example(q)
-    p = log_probability(logits, labels).exp()
-    return ((a + 1.0) ** q - (a + p) ** q) / q
+    return ((a + 1.0) ** q - (a + log_p.exp()) ** q) / q
 
 
 def aul(logits: Tensor, labels: Tensor, *, a: Scalar = 5.5, q: Scalar = 3.0) -> Tensor:
@@ -26,9 +30,13 @@ def aul(logits: Tensor, labels: Tensor, *, a: Scalar = 5.5, q: Scalar = 3.0) -> 
     a > 1, q > 0; completely asymmetric where q ≤ 1. logits [..., batch, classes],
     labels [..., batch] → [..., batch], in [0, (a^q − (a − 1)^q) / q].
     """
+    return aul_of(log_probability(logits, labels), a, q)
+
+
+def aul_of(log_p: Tensor, a: Scalar, q: Scalar) -> Tensor:
+    """AUL as a function of log p."""
     a, q = per_example(a), per_example(q)
-    p = log_probability(logits, labels).exp()
-    return ((a - p) ** q - (a - 1.0) ** q) / q
+    return ((a - log_p.exp()) ** q - (a - 1.0) ** q) / q
 
 
 def ael(logits: Tensor, labels: Tensor, *, a: Scalar = 2.5) -> Tensor:
@@ -36,7 +44,12 @@ def ael(logits: Tensor, labels: Tensor, *, a: Scalar = 2.5) -> Tensor:
 
     a > 0. logits [..., batch, classes], labels [..., batch] → [..., batch], in [e^(−1/a), 1].
     """
-    return torch.exp(-log_probability(logits, labels).exp() / per_example(a))
+    return ael_of(log_probability(logits, labels), a)
+
+
+def ael_of(log_p: Tensor, a: Scalar) -> Tensor:
+    """AEL as a function of log p."""
+    return torch.exp(-log_p.exp() / per_example(a))
 
 
 ALFS = "Zhou et al. 2021, arXiv 2106.03110; hitcszx/ALFs"

@@ -22,7 +22,11 @@ def nce(logits: Tensor, labels: Tensor) -> Tensor:
 
     logits [..., batch, classes], labels [..., batch] → [..., batch], in [0, 1].
     """
-    log_a = logits.log_softmax(-1)
+    return nce_of(logits.log_softmax(-1), labels)
+
+
+def nce_of(log_a: Tensor, labels: Tensor) -> Tensor:
+    """NCE as a function of the log-softmax."""
     return pick(log_a, labels) / log_a.sum(-1)
 
 
@@ -34,7 +38,12 @@ def nfl(
     γ = `gamma` ≥ 0; for `modulator_gradient` see `focal`. logits [..., batch, classes],
     labels [..., batch] → [..., batch], in [0, 1].
     """
-    values = _focal_of_each(logits.log_softmax(-1), gamma, modulator_gradient)
+    return nfl_of(logits.log_softmax(-1), labels, gamma, modulator_gradient)
+
+
+def nfl_of(log_a: Tensor, labels: Tensor, gamma: Scalar, modulator_gradient: Scalar) -> Tensor:
+    """NFL as a function of the log-softmax."""
+    values = _focal_of_each(log_a, gamma, modulator_gradient)
     return pick(values, labels) / values.sum(-1)
 
 
@@ -45,8 +54,12 @@ def nnce(logits: Tensor, labels: Tensor, *, p_min: Scalar = 1e-7) -> Tensor:
     defines; p_min must be below 1/classes. logits [..., batch, classes], labels [..., batch]
     → [..., batch], in [0, 1].
     """
-    above = logits.log_softmax(-1) - _log(per_class(p_min), logits)
-    above = above.clamp_min(0.0)
+    return nnce_of(logits.log_softmax(-1), labels, p_min)
+
+
+def nnce_of(log_a: Tensor, labels: Tensor, p_min: Scalar) -> Tensor:
+    """NNCE as a function of the log-softmax."""
+    above = (log_a - _log(per_class(p_min), log_a)).clamp_min(0.0)
     return 1.0 - pick(above, labels) / above.sum(-1)
 
 
@@ -63,10 +76,16 @@ def nnfl(
     γ = `gamma` ≥ 0, `p_min` in (0, 1) below 1/classes. logits [..., batch, classes],
     labels [..., batch] → [..., batch], in [0, 1].
     """
-    log_min = _log(per_class(p_min), logits)
+    return nnfl_of(logits.log_softmax(-1), labels, gamma, p_min, modulator_gradient)
+
+
+def nnfl_of(
+    log_a: Tensor, labels: Tensor, gamma: Scalar, p_min: Scalar, modulator_gradient: Scalar
+) -> Tensor:
+    """NNFL as a function of the log-softmax."""
+    log_min = _log(per_class(p_min), log_a)
     largest = -((-torch.expm1(log_min)) ** per_class(gamma)) * log_min
-    log_a = torch.maximum(logits.log_softmax(-1), log_min)
-    below = largest - _focal_of_each(log_a, gamma, modulator_gradient)
+    below = largest - _focal_of_each(torch.maximum(log_a, log_min), gamma, modulator_gradient)
     return 1.0 - pick(below, labels) / below.sum(-1)
 
 

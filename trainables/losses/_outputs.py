@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from trainables.losses._absolute import mae
-from trainables.losses._common import log_probability, per_class, per_example
+from trainables.losses._common import per_class, per_example, pick
 from trainables.losses._entropy import ce
 from trainables.losses._registry import Loss, Parameter, Preset, Scalar, register
 
@@ -20,21 +19,19 @@ def eps_softmax(logits: Tensor, labels: Tensor, *, m: Scalar = 1e4, p_min: Scala
     `p_min`, as in the authors' code, which makes the loss bounded. logits [..., batch, classes],
     labels [..., batch] → [..., batch], in [0, −log p_min].
     """
-    m, p_min = per_example(m), per_example(p_min)
-    log_p = log_probability(logits, labels)
-    is_largest = logits.argmax(-1) == labels
-    m_tensor = torch.as_tensor(m, dtype=logits.dtype, device=logits.device)
+    return _eps_softmax_of(logits.log_softmax(-1), labels, m, p_min)
+
+
+def _eps_softmax_of(log_a: Tensor, labels: Tensor, m: Scalar, p_min: Scalar) -> Tensor:
+    m = torch.as_tensor(per_example(m), dtype=log_a.dtype, device=log_a.device)
+    p_min = torch.as_tensor(per_example(p_min), dtype=log_a.dtype, device=log_a.device)
+    log_p = pick(log_a, labels)
     value = torch.where(
-        is_largest,
-        -torch.log1p(torch.expm1(log_p) / (m_tensor + 1.0)),
-        torch.log1p(m_tensor) - log_p,
+        log_a.argmax(-1) == labels,
+        -torch.log1p(torch.expm1(log_p) / (m + 1.0)),
+        torch.log1p(m) - log_p,
     )
-    largest = p_min.log().neg() if isinstance(p_min, Tensor) else -math.log(p_min)
-    return (
-        torch.clamp_max(value, largest)
-        if not isinstance(largest, Tensor)
-        else torch.minimum(value, largest.to(value))
-    )
+    return torch.minimum(value, -p_min.log())
 
 
 def eps_softmax_mae(
@@ -50,8 +47,9 @@ def eps_softmax_mae(
 
     The source's MAE is 2 − 2p: its β is half of this one. Shapes as in `eps_softmax`.
     """
-    entropy = eps_softmax(logits, labels, m=m, p_min=p_min)
-    return per_example(alpha) * entropy + per_example(beta) * mae(logits, labels)
+    log_a = logits.log_softmax(-1)
+    entropy = _eps_softmax_of(log_a, labels, m, p_min)
+    return per_example(alpha) * entropy - per_example(beta) * torch.expm1(pick(log_a, labels))
 
 
 def logit_clip(

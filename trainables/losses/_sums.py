@@ -8,21 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
-from trainables.losses._absolute import ALPHA, BETA, LOG_CLAMP, LOG_ZERO, mae, rce
+from trainables.losses._absolute import ALPHA, BETA, LOG_CLAMP, LOG_ZERO
 from trainables.losses._asymmetric import (
     ALFS,
-    ael,
+    ael_of,
     ael_parameter,
-    agce,
+    agce_of,
     agce_parameters,
-    aul,
+    aul_of,
     aul_parameters,
 )
-from trainables.losses._common import per_example
+from trainables.losses._common import per_example, pick
 from trainables.losses._entropy import EXACT, MODULATOR_GRADIENT
-from trainables.losses._normalised import ANL, APL, GAMMA, P_MIN, nce, nfl, nnce, nnfl
+from trainables.losses._normalised import (
+    ANL,
+    APL,
+    GAMMA,
+    P_MIN,
+    nce_of,
+    nfl_of,
+    nnce_of,
+    nnfl_of,
+)
 from trainables.losses._registry import Loss, Parameter, Preset, Scalar, register
 
 
@@ -32,7 +42,8 @@ def _sum(alpha: Scalar, active: Tensor, beta: Scalar, passive: Tensor) -> Tensor
 
 def nce_mae(logits: Tensor, labels: Tensor, *, alpha: Scalar = 1.0, beta: Scalar = 1.0) -> Tensor:
     """Return α NCE + β MAE, MAE = 1 − p (2006.13554). α, β ≥ 0; shapes as in `nce`."""
-    return _sum(alpha, nce(logits, labels), beta, mae(logits, labels))
+    log_a = logits.log_softmax(-1)
+    return _sum(alpha, nce_of(log_a, labels), beta, -torch.expm1(pick(log_a, labels)))
 
 
 def nce_rce(
@@ -44,7 +55,9 @@ def nce_rce(
     log_zero: Scalar = -4.0,
 ) -> Tensor:
     """Return α NCE + β RCE (2006.13554). α, β ≥ 0, `log_zero` as in `rce`; shapes as in `nce`."""
-    return _sum(alpha, nce(logits, labels), beta, rce(logits, labels, log_zero=log_zero))
+    log_a = logits.log_softmax(-1)
+    reverse = torch.expm1(pick(log_a, labels)) * per_example(log_zero)
+    return _sum(alpha, nce_of(log_a, labels), beta, reverse)
 
 
 def nfl_mae(
@@ -57,8 +70,9 @@ def nfl_mae(
     modulator_gradient: Scalar = 1.0,
 ) -> Tensor:
     """Return α NFL + β MAE, the paper's NF-MAE (2006.13554, 2306.05497). Shapes as in `nfl`."""
-    active = nfl(logits, labels, gamma=gamma, modulator_gradient=modulator_gradient)
-    return _sum(alpha, active, beta, mae(logits, labels))
+    log_a = logits.log_softmax(-1)
+    active = nfl_of(log_a, labels, gamma, modulator_gradient)
+    return _sum(alpha, active, beta, -torch.expm1(pick(log_a, labels)))
 
 
 def nfl_rce(
@@ -72,8 +86,9 @@ def nfl_rce(
     modulator_gradient: Scalar = 1.0,
 ) -> Tensor:
     """Return α NFL + β RCE (2006.13554). Parameters as in `nfl` and `rce`; shapes as in `nfl`."""
-    active = nfl(logits, labels, gamma=gamma, modulator_gradient=modulator_gradient)
-    return _sum(alpha, active, beta, rce(logits, labels, log_zero=log_zero))
+    log_a = logits.log_softmax(-1)
+    reverse = torch.expm1(pick(log_a, labels)) * per_example(log_zero)
+    return _sum(alpha, nfl_of(log_a, labels, gamma, modulator_gradient), beta, reverse)
 
 
 def nce_agce(
@@ -86,7 +101,8 @@ def nce_agce(
     q: Scalar = 1.5,
 ) -> Tensor:
     """Return α NCE + β AGCE (2106.03110). Parameters as in `agce`; shapes as in `nce`."""
-    return _sum(alpha, nce(logits, labels), beta, agce(logits, labels, a=a, q=q))
+    log_a = logits.log_softmax(-1)
+    return _sum(alpha, nce_of(log_a, labels), beta, agce_of(pick(log_a, labels), a, q))
 
 
 def nce_aul(
@@ -99,7 +115,8 @@ def nce_aul(
     q: Scalar = 1.5,
 ) -> Tensor:
     """Return α NCE + β AUL (2106.03110). Parameters as in `aul`; shapes as in `nce`."""
-    return _sum(alpha, nce(logits, labels), beta, aul(logits, labels, a=a, q=q))
+    log_a = logits.log_softmax(-1)
+    return _sum(alpha, nce_of(log_a, labels), beta, aul_of(pick(log_a, labels), a, q))
 
 
 def nce_ael(
@@ -111,7 +128,8 @@ def nce_ael(
     a: Scalar = 5.0,
 ) -> Tensor:
     """Return α NCE + β AEL (2106.03110). Parameters as in `ael`; shapes as in `nce`."""
-    return _sum(alpha, nce(logits, labels), beta, ael(logits, labels, a=a))
+    log_a = logits.log_softmax(-1)
+    return _sum(alpha, nce_of(log_a, labels), beta, ael_of(pick(log_a, labels), a))
 
 
 def anl_ce(
@@ -126,7 +144,8 @@ def anl_ce(
 
     The source adds δ‖θ‖₁ and no weight decay; δ is the presets' `weight_l1`.
     """
-    return _sum(alpha, nce(logits, labels), beta, nnce(logits, labels, p_min=p_min))
+    log_a = logits.log_softmax(-1)
+    return _sum(alpha, nce_of(log_a, labels), beta, nnce_of(log_a, labels, p_min))
 
 
 def anl_fl(
@@ -143,8 +162,9 @@ def anl_fl(
 
     The source adds δ‖θ‖₁ and no weight decay; δ is the presets' `weight_l1`.
     """
-    active = nfl(logits, labels, gamma=gamma, modulator_gradient=modulator_gradient)
-    negative = nnfl(logits, labels, gamma=gamma, p_min=p_min, modulator_gradient=modulator_gradient)
+    log_a = logits.log_softmax(-1)
+    active = nfl_of(log_a, labels, gamma, modulator_gradient)
+    negative = nnfl_of(log_a, labels, gamma, p_min, modulator_gradient)
     return _sum(alpha, active, beta, negative)
 
 
