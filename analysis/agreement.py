@@ -8,7 +8,7 @@ curse. With few seeds the t interval holds its level and the percentile bootstra
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -90,18 +90,23 @@ def conclude(regret: Interval, margin: float) -> str:
     return "inferior" if regret.low > margin else "inconclusive"
 
 
-def equivalence(differences: Iterable[float], margin: float) -> float | None:
-    """TOST p value of |mean difference| < margin (Schuirmann 1987); None below two values."""
+def non_inferiority(differences: Iterable[float], margin: float) -> float | None:
+    """One-sided p value of mean difference < margin; None below two values."""
     x = np.asarray(list(differences), dtype=float)
     x = x[np.isfinite(x)]
     if len(x) < 2:
         return None
     spread = x.std(ddof=1) / np.sqrt(len(x))
     if spread == 0:
-        return float(abs(x.mean()) >= margin)
-    upper = stats.t.cdf((x.mean() - margin) / spread, len(x) - 1)
-    lower = stats.t.sf((x.mean() + margin) / spread, len(x) - 1)
-    return float(max(upper, lower))
+        return float(x.mean() >= margin)
+    return float(stats.t.cdf((x.mean() - margin) / spread, len(x) - 1))
+
+
+def equivalence(differences: Sequence[float], margin: float) -> float | None:
+    """TOST p value of |mean difference| < margin (Schuirmann 1987); None below two values."""
+    upper = non_inferiority(differences, margin)
+    lower = non_inferiority([-d for d in differences], margin)
+    return None if upper is None or lower is None else max(upper, lower)
 
 
 def judge(regret: Interval, control: Interval | None, margin: float) -> tuple[str, str]:
@@ -144,10 +149,11 @@ def judge_cell(trials: pd.DataFrame, cell: pd.Series, margin: float) -> dict[str
     for rule in reversed(rules):
         regret = intervals.get(ANALYTIC + rule, nothing)
         main = verdict, reason = judge(regret, control, margin)
-        differences = pairs.loc[pairs["arm"] == ANALYTIC + rule, "regret"]
+        differences = pairs.loc[pairs["arm"] == ANALYTIC + rule, "regret"].tolist()
         by_rule[rule] = {
             "verdict": verdict,
             "reason": reason,
+            "non_inferiority_p": non_inferiority(differences, margin),
             "equivalence_p": equivalence(differences, margin),
         }
     verdict, reason = ("inconclusive", "no analytic arm was run") if not rules else main
@@ -200,36 +206,6 @@ def tuned_epsilon(rows: pd.DataFrame) -> float | None:
     return float(search["epsilon"].to_numpy()[search["val_acc_noisy"].to_numpy().argmax()])
 
 
-def pool(judged: list[dict[str, Any]], pairs: pd.DataFrame, margin: float) -> dict[str, Any]:
-    """Regret of the preferred rule over cells.
-
-    The mean over cells is taken within each seed first: cells share their seeds, so they are not
-    independent, and the seeds' spread of that mean carries whatever they have in common.
-
-    Args:
-        judged: from `judge_cell`.
-        pairs: columns cell_id, arm, seed, regret (of `regrets`, all cells).
-        margin: δ.
-    """
-    sensitive = [c for c in judged if c["verdict"] != "insensitive"]
-    wanted = {c["cell_id"]: ANALYTIC + c["rule"] for c in sensitive if c["rule"]}
-    mine = pairs[pairs["cell_id"].map(wanted) == pairs["arm"]]
-    table = mine.pivot_table(index="seed", columns="cell_id", values="regret").dropna()
-    regret = mean_interval(table.mean(axis=1)) if len(table) else Interval(None, None, None, 0)
-    counts = {v: sum(c["verdict"] == v for c in judged) for v in VERDICTS}
-    verdict = conclude(regret, margin) if len(sensitive) else "insensitive"
-    return {
-        "cells": len(judged),
-        "counts": counts,
-        "sensitive_cells": len(sensitive),
-        "regret": regret.asdict(),
-        "confidence": CONFIDENCE,
-        "margin": margin,
-        "verdict": verdict if judged else "inconclusive",
-        "non_inferior_in_every_cell": bool(judged) and counts["non_inferior"] == len(judged),
-    }
-
-
 def verdict_paragraph(verdict: dict[str, Any]) -> str:
     """The answer in one plain-text paragraph: what was compared, n, regret, margin, conclusion.
 
@@ -254,6 +230,8 @@ def verdict_paragraph(verdict: dict[str, Any]) -> str:
         "inconclusive": "Undecided whether analytic ε agrees with tuned ε",
         "insensitive": "This study cannot tell whether analytic ε agrees with tuned ε",
     }[pooled["verdict"]]
+    if pooled["verdict"] == "non_inferior" and counts["inferior"]:
+        answer += " on average, but not in every cell"
     if pooled["verdict"] == "insensitive":
         middle = f"in every cell even ε = 0 is within {points(margin)} points of tuned ε."
     elif regret["low"] is None:

@@ -9,6 +9,7 @@ from the curves' maxima. Its coverage is measured in docs/statistics.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +48,8 @@ class Response:
         curve: one row a grid point: epsilon, mean, low, high (pointwise, seed effect removed).
         best: the best ε with its interval.
         indifference: (low, high) of the stretch around the best ε that is at most δ lower.
-        draws: drawn curves, shape (draws, grid), for further questions.
+        places: drawn best ε, shape (draws,).
+        shortfall: {name: drawn best accuracy − accuracy at a probed ε, (draws,)}.
         noise: spread σ of a single network around curve and seed effect, in accuracy.
         seeds: number of seeds.
     """
@@ -57,15 +59,10 @@ class Response:
     curve: pd.DataFrame
     best: BestEpsilon
     indifference: tuple[float, float]
-    draws: Array
+    places: Array
+    shortfall: dict[str, Array]
     noise: float
     seeds: int
-
-    def shortfall(self, epsilon: float) -> Array:
-        """Drawn best accuracy − accuracy at `epsilon` (clipped to the range), (draws,)."""
-        grid = self.curve["epsilon"].to_numpy()
-        at = int(np.abs(grid - np.clip(epsilon, grid[0], grid[-1])).argmin())
-        return self.draws.max(axis=1) - self.draws[:, at]
 
 
 def sweep_points(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -85,12 +82,18 @@ def sweep_points(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     return out.agg(lr=("lr", "first"), accuracy=("accuracy", "mean"))
 
 
-def fit_response(rows: pd.DataFrame, margin: float, rng_seed: int = 0) -> Response | None:
+def fit_response(
+    rows: pd.DataFrame,
+    margin: float,
+    probes: Mapping[str, float] | None = None,
+    rng_seed: int = 0,
+) -> Response | None:
     """Fit one cell's sweep.
 
     Args:
         rows: `trials` of the cell's sweep stage.
         margin: δ of the indifference region, in accuracy.
+        probes: named ε at which the shortfall from the best is wanted.
         rng_seed: of the draws.
 
     Returns:
@@ -107,7 +110,8 @@ def fit_response(rows: pd.DataFrame, margin: float, rng_seed: int = 0) -> Respon
     y = table.to_numpy(dtype=float)
     means, counts, variance, dof = remove_seed_effect(y)
     grid, draws, curve = draw_curves(epsilon, means, counts, variance, dof, rng_seed)
-    best = best_epsilon(grid, draws, CONFIDENCE)
+    places = best_places(grid, draws)
+    at = {k: int(np.abs(grid - e).argmin()) for k, e in (probes or {}).items()}
     band = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
     frame = pd.DataFrame({"epsilon": grid, "mean": curve, "low": band[0], "high": band[1]})
     summary = pd.DataFrame({"epsilon": epsilon, "mean": np.nanmean(y, axis=1), "n": counts})
@@ -116,9 +120,10 @@ def fit_response(rows: pd.DataFrame, margin: float, rng_seed: int = 0) -> Respon
         metric=metric,
         points=summary,
         curve=frame,
-        best=best,
+        best=best_epsilon(places, grid[0], grid[-1]),
         indifference=indifference(grid, curve, margin),
-        draws=draws,
+        places=places,
+        shortfall={k: draws.max(axis=1) - draws[:, i] for k, i in at.items()},
         noise=float(np.sqrt(variance)),
         seeds=int(y.shape[1]),
     )
@@ -147,21 +152,27 @@ def remove_seed_effect(y: Array) -> tuple[Array, Array, float, int]:
     return means, np.bincount(i, minlength=points), variance, dof
 
 
-def best_epsilon(grid: Array, curves: Array, confidence: float = CONFIDENCE) -> BestEpsilon:
-    """The best ε from drawn curves, shape (draws, grid)."""
+def best_places(grid: Array, curves: Array) -> Array:
+    """Places of the maxima of curves (draws, grid), refined by a parabola through the top three."""
     top = curves.argmax(axis=1)
     place = grid[top].astype(float)
-    inner = (top > 0) & (top < len(grid) - 1)
-    rows = np.nonzero(inner)[0]
+    rows = np.nonzero((top > 0) & (top < len(grid) - 1))[0]
     left, mid, right = (curves[rows, top[rows] + k] for k in (-1, 0, 1))
     bend = left - 2 * mid + right
     shift = np.where(bend < 0, 0.5 * (left - right) / np.where(bend < 0, bend, -1.0), 0.0)
     place[rows] += shift * (grid[1] - grid[0])
-    low, value, high = np.quantile(
-        place, [(1 - confidence) / 2, 0.5, (1 + confidence) / 2], method="closest_observation"
+    return place
+
+
+def best_epsilon(
+    places: Array, low: float, high: float, confidence: float = CONFIDENCE
+) -> BestEpsilon:
+    """The best ε from drawn maxima (draws,) on a range from `low` to `high`."""
+    ends = np.quantile(
+        places, [(1 - confidence) / 2, 0.5, (1 + confidence) / 2], method="closest_observation"
     )
-    edge = max(np.mean(top == 0), np.mean(top == len(grid) - 1)) > 0.5
-    return BestEpsilon(float(value), float(low), float(high), bool(edge), confidence)
+    edge = max(np.mean(places <= low), np.mean(places >= high)) > 0.5
+    return BestEpsilon(float(ends[1]), float(ends[0]), float(ends[2]), bool(edge), confidence)
 
 
 def indifference(grid: Array, curve: Array, margin: float) -> tuple[float, float]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.agreement import confirm_table, judge_cell, pool, regrets
+from analysis.agreement import confirm_table, judge_cell, regrets
 from analysis.load import Study, cells, load, provenance
+from analysis.pooling import margin_curve, noise_slopes, pool, value_agreement
 from analysis.response import Response, fit_response
 from study.results import StudyFolder
 
@@ -66,7 +67,8 @@ def compute(folder_uri: str) -> Analysis:
     sweep = dict(list(study.stage("sweep").groupby("cell_id")))
     for _, cell in cells(trials).iterrows():
         row = judge_cell(trials, cell, margin)
-        response = fit_response(sweep.get(cell["cell_id"], trials.iloc[:0]), margin)
+        mine = sweep.get(cell["cell_id"], trials.iloc[:0])
+        response = fit_response(mine, margin, row["epsilon_analytic"])
         judged.append({**row, **_response_block(response, row, margin)})
         key = {"cell_id": cell["cell_id"]}
         pairs.append(regrets(confirm_table(trials, cell)).assign(**key))
@@ -80,6 +82,8 @@ def compute(folder_uri: str) -> Analysis:
         "study": study.name,
         "cells": judged,
         "pooled": pool(judged, paired, margin),
+        "value_agreement": value_agreement(judged),
+        "noise_slopes": noise_slopes(judged, {k: r.places for k, r in responses.items()}),
         "notes": list(study.notes),
         "provenance": provenance(study),
     }
@@ -87,6 +91,7 @@ def compute(folder_uri: str) -> Analysis:
         "cells": cell_table(judged),
         "regret": regret_table(judged),
         "regret_by_seed": paired,
+        "margin_curve": margin_curve(judged, paired),
         "response_points": _concat(points, ["cell_id", "epsilon", "mean", "n", "lr"]),
         "response_curve": _concat(curves, ["cell_id", "epsilon", "mean", "low", "high"]),
     }
@@ -145,8 +150,8 @@ def _response_block(
             # Where the sweep itself places the analytic value: a second witness beside regret.
             "analytic_inside": {r: low <= e <= high for r, e in row["epsilon_analytic"].items()},
             "probability_within_margin": {
-                r: float((response.shortfall(e) <= margin).mean())
-                for r, e in row["epsilon_analytic"].items()
+                r: float((shortfall <= margin).mean())
+                for r, shortfall in response.shortfall.items()
             },
         },
     }
