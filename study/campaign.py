@@ -67,7 +67,8 @@ class Campaign:
             cell: [ArmSearch(plan.config, cell, arm, i, len(arms)) for i, arm in enumerate(arms)]
             for cell, arms in plan.arms.items()
         }
-        self._sweep = {cell: plan.sweep_networks(cell) for cell in plan.cells}
+        self._sweep = [n for cell in plan.cells for n in plan.sweep_networks(cell)]
+        self._confirm: dict[Cell, list[Network]] = {}  # cells whose search is done
         self._in_flight: dict[str, Cohort] = {}
         self._busy: set[str] = set()  # network ids in flight
         self._done: set[str] = set()  # network ids with a row
@@ -167,7 +168,8 @@ class Campaign:
         due = self._due(stage)
         if not due:
             return []
-        first, size = due[0], self._share(len(due))
+        first = due[0]
+        size = self._share(sum(len(self._due(s)) for s in self._stages if s != "search"))
         together = [
             n for n in due if n.seed == first.seed and n.cell.group_id == first.cell.group_id
         ]
@@ -182,21 +184,22 @@ class Campaign:
 
     def _due(self, stage: str) -> list[Network]:
         """Networks of the sweep or confirm stage that could start now."""
-        networks = [
-            network
-            for cell in self.plan.cells
-            for network in (self._sweep[cell] if stage == "sweep" else self._confirm(cell))
-        ]
+        if stage == "confirm":
+            for cell in self.plan.cells:
+                if cell not in self._confirm and all(s.is_done for s in self._searches[cell]):
+                    self._confirm[cell] = self._confirm_networks(cell)
+            networks = [n for cell in self.plan.cells for n in self._confirm.get(cell, [])]
+        else:
+            networks = self._sweep
         gone = self._done | self._busy
         return [n for n in networks if n.network_id not in gone]
 
-    def _confirm(self, cell: Cell) -> list[Network]:
-        """Each arm's choice on fresh seeds, once every arm of the cell has been searched."""
+    def _confirm_networks(self, cell: Cell) -> list[Network]:
+        """The best point of each arm of a searched cell, on fresh seeds."""
         confirm = self.plan.config.confirm
-        searches = self._searches[cell]
-        if confirm is None or not all(s.is_done for s in searches):
+        if confirm is None:
             return []
-        chosen = [(search.arm, search.best) for search in searches]
+        chosen = [(search.arm, search.best) for search in self._searches[cell]]
         return [
             Network(
                 stage="confirm",

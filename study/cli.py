@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -113,10 +115,11 @@ def status(folder: Folder, as_json: Json = False) -> None:
 @app.command()
 def analyse(folder: Folder, as_json: Json = False) -> None:
     """Read a study's parquet and write analysis/verdict.json and tables."""
-    from analysis.report import analyse as analyse_folder
-    from analysis.report import verdict_paragraph
+    from analysis.agreement import verdict_paragraph
+    from analysis.verdict import analyse as analyse_folder
 
-    verdict = analyse_folder(folder)
+    with _bad_input():
+        verdict = analyse_folder(folder)
     if as_json:
         _print_json(verdict)
     else:
@@ -126,12 +129,11 @@ def analyse(folder: Folder, as_json: Json = False) -> None:
 @app.command()
 def report(folder: Folder) -> None:
     """Analyse a study, write its report, and print the verdict and where the report is."""
-    from analysis.report import analyse as analyse_folder
-    from analysis.report import report as write_report
-    from analysis.report import verdict_paragraph
+    from analysis.agreement import verdict_paragraph
+    from analysis.report import analyse_and_report
 
-    verdict = analyse_folder(folder)
-    path = write_report(folder)
+    with _bad_input():
+        verdict, path = analyse_and_report(folder)
     print(f"\n{verdict_paragraph(verdict)}\n\nReport: {path}")
 
 
@@ -149,10 +151,8 @@ def epsilon(
     from trainables.logit_bias import anchor_target, solve_epsilon
 
     wanted = anchor_target() if target is None else target
-    try:
+    with _bad_input():
         found = solve_epsilon(classes, target=wanted, sigma=sigma)
-    except ValueError as error:
-        raise BadInputError(str(error)) from error
     if as_json:
         _print_json(
             {
@@ -167,6 +167,15 @@ def epsilon(
         print(
             f"ε = {found:.3f}  ({classes} classes, target activation {wanted:.3f}, σ = {sigma:g})"
         )
+
+
+@contextmanager
+def _bad_input() -> Iterator[None]:
+    """What the pure libraries say about their arguments is about what the user typed."""
+    try:
+        yield
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
 
 
 def _print_json(value: Any) -> None:
@@ -186,3 +195,7 @@ def main() -> None:
 def _fail(message: str, code: int) -> None:
     print(f"logit-bias: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

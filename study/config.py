@@ -12,12 +12,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -107,8 +110,8 @@ class ModelChoice(BaseModel):
         return text if self.init == "glorot_uniform" else f"{text}-{self.init}"
 
     @model_validator(mode="after")
-    def _buildable(self) -> ModelChoice:
-        models.build(self.name, (4,), 2, self.options) if self.name == "mlp" else None
+    def _known(self) -> ModelChoice:
+        models.check(self.name, self.options)
         return self
 
 
@@ -172,8 +175,26 @@ class Grid(_Section):
     dataset: list[Annotated[DatasetChoice, BeforeValidator(_named)]] = Field(min_length=1)
     noise: list[NoiseChoice] = Field(min_length=1)
     model: list[Annotated[ModelChoice, BeforeValidator(_named)]] = Field(min_length=1)
-    loss: Literal["joint"] | list[Annotated[LossChoice, BeforeValidator(_named)]]
+    loss: Annotated[
+        Annotated[Literal["joint"], Tag("joint")]
+        | Annotated[list[Annotated[LossChoice, BeforeValidator(_named)]], Tag("each")],
+        Discriminator(lambda value: "joint" if isinstance(value, str) else "each"),
+    ]
     losses: list[Annotated[LossChoice, BeforeValidator(_named)]] | None = None
+
+    @model_validator(mode="after")
+    def _buildable(self) -> Grid:
+        for dataset in self.dataset:
+            about = datasets.info(dataset.name)
+            for model in self.model:
+                with torch.device("meta"):  # shapes only: nothing is allocated or drawn
+                    models.build(
+                        model.name,
+                        about.input_shape,
+                        dataset.classes or about.classes,
+                        model.options,
+                    )
+        return self
 
     @model_validator(mode="after")
     def _joint_or_not(self) -> Grid:
@@ -379,7 +400,7 @@ class _Loader(yaml.SafeLoader):
 
 def _one_line(error: Any, data: dict[str, Any]) -> str:
     """`grid.noise[0].rate = 1.3: a noise rate is a fraction from 0 to 1`."""
-    location = [part for part in error["loc"] if _is_in(part, error["loc"], data)]
+    location = _in_file(error["loc"], data)
     key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location).lstrip(".")
     if error["type"] == "extra_forbidden":
         allowed = _allowed_keys(location[:-1])
@@ -393,9 +414,17 @@ def _one_line(error: Any, data: dict[str, Any]) -> str:
     return f"{key} = {value!r}: {problem}"
 
 
-def _is_in(part: Any, location: tuple[Any, ...], data: Any) -> bool:
-    """Leaves out the names of union branches that pydantic puts into a location."""
-    return isinstance(part, int) or (str(part).isidentifier() and part not in ("function-before",))
+def _in_file(location: tuple[Any, ...], data: Any) -> list[Any]:
+    """A pydantic location without the parts (union tags, short forms) that no file has."""
+    kept = []
+    for position, part in enumerate(location):
+        if isinstance(data, dict) and (part in data or position == len(location) - 1):
+            kept.append(part)
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            kept.append(part)
+            data = data[part]
+    return kept
 
 
 def _allowed_keys(location: list[Any]) -> list[str]:

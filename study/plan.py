@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from study.config import DatasetChoice, LossChoice, ModelChoice, NoiseChoice, StudyConfig
@@ -29,7 +30,7 @@ class Cell:
     loss: LossChoice | None
     joint_losses: tuple[LossChoice, ...] = ()
 
-    @property
+    @cached_property
     def cell_id(self) -> str:
         """`digit-pairs/symmetric-0.4/mlp-256x2/mae`."""
         loss = self.loss.label if self.loss else "joint"
@@ -79,7 +80,7 @@ class Network:
     rule: str | None = None
     point: int | None = None
 
-    @property
+    @cached_property
     def network_id(self) -> str:
         """Follows from the network's settings, so the same network has the same id in every run."""
         text = json.dumps(

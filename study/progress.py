@@ -37,7 +37,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line that stays."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     def show(self, campaign: Campaign) -> None:
         """The state as it is now; on anything but a terminal, now and then a line."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ _LARGEST_COHORT = 32
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # parquet is the only record
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the old output can be silenced
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
@@ -154,7 +156,6 @@ def _run(
         while True:
             current = campaign(machines.workers)
             if current.is_done:
-                progress.show(current)
                 return
             idle_launches = 0 if current.networks_done > done else idle_launches + 1
             if idle_launches > _LAUNCHES:
@@ -227,6 +228,7 @@ def _start_ray(config: StudyConfig, address: str | None) -> Machines:
             object_store_memory=_OBJECT_STORE_BYTES,
             **settings,
         )
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     there = ray.cluster_resources()
     cpus, gpus = int(there.get("CPU", 1)), there.get("GPU", 0.0)
     share = config.resources.gpus_per_cohort
@@ -248,6 +250,6 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
     return [] if old == new else [path]
 
 
-def _last_line(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+def _last_line(error: BaseException, longest: int = 200) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:longest] if lines else type(error).__name__

@@ -19,7 +19,7 @@ class CohortSearcher(Searcher):
     """
 
     def __init__(self, campaign: Campaign, progress: Progress, attempts: int = 3) -> None:
-        super().__init__(metric="finished", mode="max")
+        super().__init__(metric="networks", mode="max")
         self._campaign, self._progress = campaign, progress
         self._cohort_of: dict[str, str] = {}  # Tune trial id → cohort id
         self._attempts_left: dict[str, int] = {}
@@ -62,8 +62,12 @@ class CohortSearcher(Searcher):
                 self.failure = f"cohort {cohort_id} failed {self._attempts} times"
         else:
             column = self._campaign.plan.config.search.value_column
-            self._campaign.tell(cohort_id, {n: m[column] for n, m in members.items()})
+            self._campaign.tell(cohort_id, {m["network_id"]: m[column] for m in members})
         self._progress.show(self._campaign)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its settings when it starts; the study's state stays in this process."""
+        return {"failure": self.failure}
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: parquet is the only state, and a run starts from it."""

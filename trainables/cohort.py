@@ -263,12 +263,12 @@ class _Run:
 
     @torch.no_grad()
     def _parameter_norm(self) -> torch.Tensor:
-        return torch.stack([p.flatten(1).norm(dim=1) for p in self.model.parameters()]).norm(dim=0)
+        return _norms(list(self.model.parameters()))
 
     @torch.no_grad()
     def _gradient_norm(self) -> torch.Tensor:
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        return torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
+        return _norms(gradients)
 
     @torch.no_grad()
     def _logit_std(self) -> list[float]:
@@ -406,6 +406,15 @@ def _group_losses(
         )
         start = stop
     return groups
+
+
+def _norms(stacked: list[torch.Tensor]) -> torch.Tensor:
+    """Norm of each member's part of tensors [K, …], taken one by one: [K].
+
+    A reduction over [K, n] adds in another order for K = 1 than for K > 1.
+    """
+    members = range(len(stacked[0]))
+    return torch.stack([torch.nn.utils.get_total_norm([s[k] for s in stacked]) for k in members])
 
 
 def _null_if_not_finite(value: float) -> float | None:

@@ -123,4 +123,4 @@ def accuracy(
         predicted = model(inputs(part)).argmax(-1)
         for i, wanted in enumerate(labels):
             right[i] = right[i] + (predicted == wanted[..., part]).sum(-1)
-    return [(r / examples).tolist() for r in right if isinstance(r, torch.Tensor)]
+    return [(r.double() / examples).tolist() for r in right if isinstance(r, torch.Tensor)]

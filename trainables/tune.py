@@ -26,4 +26,6 @@ def train_cohort(config: Mapping[str, Any], *, write: Write) -> None:
     device = "cuda" if ray.get_gpu_ids() else "cpu"
     results = train(CohortSpec.from_dict(config["spec"]), device=device)
     write(config, results, device_name(device), started)
-    tune.report({"members": {r.network_id: r.metrics for r in results}})
+    # A list, because Tune flattens dictionaries on their way to the searcher.
+    members = [{"network_id": r.network_id, **r.metrics} for r in results]
+    tune.report({"networks": len(members), "members": members})

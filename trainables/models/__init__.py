@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,16 @@ from torch import nn
 from trainables.models.initialisation import INITIALISATIONS, initialise
 from trainables.models.mlp import MLP
 
-__all__ = ["INITIALISATIONS", "MLP", "UnknownModelError", "build", "initialise", "label", "names"]
+__all__ = [
+    "INITIALISATIONS",
+    "MLP",
+    "UnknownModelError",
+    "build",
+    "check",
+    "initialise",
+    "label",
+    "names",
+]
 
 _MODELS: dict[str, type[nn.Module]] = {"mlp": MLP}
 
@@ -46,6 +56,26 @@ def build(
         return cls(input_shape, classes, **options)
     except (TypeError, ValueError) as error:
         raise UnknownModelError(f"model {name} with {dict(options)}: {error}") from error
+
+
+def check(name: str, options: Mapping[str, Any]) -> None:
+    """Make sure that a model exists and takes options of these names; builds nothing.
+
+    Raises
+    ------
+    UnknownModelError: it does not; the message names what is allowed.
+    """
+    taken = list(inspect.signature(_find(name)).parameters.values())
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken):
+        return
+    allowed = [parameter.name for parameter in taken[2:]]
+    for option in options:
+        if option not in allowed:
+            close = difflib.get_close_matches(option, allowed, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise UnknownModelError(
+                f"model {name} has no option {option!r}; allowed: {', '.join(allowed)}{hint}"
+            )
 
 
 def label(name: str, options: Mapping[str, Any]) -> str:

@@ -1,0 +1,38 @@
+# One obvious way to everything. `make study` and `make test` need Python ≥ 3.11, make and pip.
+PYTHON ?= python3
+BIN := .venv/bin
+# The environment is made once and made anew only when what it is made from changes.
+STAMP := .venv/.made-from-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
+QUICKSTART := results/quickstart
+
+.PHONY: help study test test-slow lint bench clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | column -t -s'|'
+
+study: $(STAMP)  ## run the quickstart study, then print its verdict and the report's path
+	$(BIN)/logit-bias run quickstart
+	$(BIN)/logit-bias report $(QUICKSTART)
+
+test: $(STAMP)  ## fast tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP)  ## all tests, minutes long
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## benchmarks; results go to benchmarks/results/
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:  ## remove the environment (results stay)
+	rm -rf .venv
+
+$(STAMP):
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,51 @@
+"""What a person types, and what comes back."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def logit_bias(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "study.cli", *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_epsilon_of_100_classes() -> None:
+    typed = "epsilon --classes 100 --target 0.15 --sigma 1 --json"
+    found = logit_bias(*typed.split(" "))
+    assert found.returncode == 0
+    assert json.loads(found.stdout)["epsilon"] == pytest.approx(3.03, abs=0.01)
+
+
+def test_epsilon_imports_neither_ray_nor_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['logit-bias', 'epsilon', '--classes', '100']\n"
+        "from study.cli import app\n"
+        "try: app()\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'ray', 'optuna', 'pandas'} & set(sys.modules), sys.modules.keys()"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["epsilon", "--classes", "1"], "classes"),
+        (["epsilon", "--classes", "10", "--target", "1.5"], "target"),
+        (["epsilon", "--classes", "10", "--sigma", "0"], "sigma"),
+        (["run", "no-such-study"], "neither a study file nor a preset"),
+        (["run", "quickstart", "--stage", "serach"], "allowed: search, sweep, confirm"),
+        (["status", "no-such-folder"], "no study here"),
+        (["report", "no-such-folder"], "no-such-folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(arguments: list[str], wanted: str) -> None:
+    found = logit_bias(*arguments)
+    assert found.returncode == 2
+    assert wanted in found.stderr
+    assert "Traceback" not in found.stderr

@@ -1,0 +1,109 @@
+"""Bad study files: one line that names the key, the value and what is allowed."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from study.config import StudyFileError, parse_study, presets, read_study
+
+GOOD: dict[str, Any] = {
+    "name": "tiny",
+    "grid": {
+        "dataset": ["digits"],
+        "noise": [{"kind": "symmetric", "rate": 0.2}],
+        "model": [{"name": "mlp", "width": 8, "depth": 1}],
+        "loss": ["mae", "ce"],
+    },
+    "recipe": {"epochs": 1, "batch_size": 64},
+    "search": {
+        "networks_per_cell": 2,
+        "epsilon": {"low": 0, "high": 8},
+        "lr": {"low": 0.01, "high": 1, "log": True},
+    },
+    "confirm": {"seeds": 2},
+}
+
+
+def changed(path: str, value: Any) -> bytes:
+    data = copy.deepcopy(GOOD)
+    *sections, last = path.split("/")
+    place: Any = data
+    for section in sections:
+        place = place[int(section) if section.isdigit() else section]
+    place[int(last) if last.isdigit() else last] = value
+    return yaml.safe_dump(data).encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "wanted"),
+    [
+        (
+            "search/networks_per_cel",
+            3,
+            ["search.networks_per_cel", "did you mean networks_per_cell"],
+        ),
+        ("serach", {}, ["serach: unknown key", "did you mean search"]),
+        ("grid/loss", ["maee"], ["grid.loss[0]", "'maee'", "mae"]),
+        ("grid/loss", [{"name": "gce", "p": 1}], ["grid.loss[0]", "no parameter p", "q"]),
+        ("grid/noise/0/rate", 1.3, ["grid.noise[0].rate = 1.3", "fraction from 0 to 1"]),
+        ("grid/noise/0/kind", "symetric", ["grid.noise[0].kind = 'symetric'", "did you mean symm"]),
+        ("grid/dataset", ["digit"], ["grid.dataset[0]", "digits"]),
+        ("grid/dataset", [{"name": "digits", "classes": 1}], ["classes = 1", "2 to 10"]),
+        ("grid/dataset", [], ["grid.dataset", "at least 1"]),
+        ("grid/dataset", ["digits", "digits"], ["digits given twice"]),
+        ("grid/model", ["mlpp"], ["grid.model[0]", "'mlpp'", "mlp"]),
+        ("grid/model", [{"name": "mlp", "widht": 4}], ["grid.model[0]", "widht"]),
+        ("search/epsilon", {"low": 8, "high": 0}, ["search.epsilon", "low = 8, high = 0", "below"]),
+        ("search/lr", {"low": 0, "high": 1}, ["search.lr", "above 0"]),
+        ("recipe/epochs", 0, ["recipe.epochs = 0", "greater than or equal to 1"]),
+        ("recipe/epochs", "many", ["recipe.epochs = 'many'", "integer"]),
+        ("recipe/schedule", "cosin", ["recipe.schedule = 'cosin'", "did you mean cosine"]),
+        (
+            "confirm/arms",
+            ["tuned", "analytic:activatoin"],
+            ["confirm.arms", "'analytic:activatoin'"],
+        ),
+        ("name", "../up", ["name = '../up'"]),
+    ],
+)
+def test_one_line_names_key_value_and_what_is_allowed(
+    path: str, value: Any, wanted: list[str]
+) -> None:
+    with pytest.raises(StudyFileError) as caught:
+        parse_study(changed(path, value), "study.yaml")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith("study.yaml: ")
+    for part in wanted:
+        assert part in message
+
+
+def test_a_key_given_twice_is_refused() -> None:
+    with pytest.raises(StudyFileError, match=r"study.yaml: line 2: key 'name' given twice"):
+        parse_study(b"name: a\nname: b\n", "study.yaml")
+
+
+@pytest.mark.parametrize("text", [b"", b"- a", b"{", b"\xff\xfe"])
+def test_what_is_no_mapping_is_refused(text: bytes) -> None:
+    with pytest.raises(StudyFileError):
+        parse_study(text, "study.yaml")
+
+
+def test_missing_key_is_named() -> None:
+    data = {key: value for key, value in GOOD.items() if key != "recipe"}
+    with pytest.raises(StudyFileError, match="recipe: this key is needed"):
+        parse_study(yaml.safe_dump(data).encode(), "study.yaml")
+
+
+def test_every_preset_is_valid() -> None:
+    assert "quickstart" in presets()
+    for name in presets():
+        assert read_study(name)[0].name == name
+
+
+def test_no_such_study_lists_presets(tmp_path: Path) -> None:
+    with pytest.raises(StudyFileError, match="quickstart"):
+        read_study(str(tmp_path / "none.yaml"))

@@ -1,0 +1,42 @@
+"""One driver a study folder, and no rows from a worker whose driver is gone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from study import lease
+from study.results import StudyFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    return StudyFolder(str(tmp_path))
+
+
+def test_a_second_driver_is_refused_and_told_who_holds_it(folder: StudyFolder) -> None:
+    held = lease.Lease(folder)
+    with pytest.raises(lease.StudyBusyError, match="being run by process"):
+        lease.Lease(folder)
+    held.release()
+    lease.Lease(folder).release()
+
+
+def test_a_dead_drivers_hold_ends_with_it(folder: StudyFolder) -> None:
+    hold_and_die = (
+        "import os; from study.lease import Lease; from study.results import StudyFolder\n"
+        f"held = Lease(StudyFolder({folder.uri!r})); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", hold_and_die]).returncode == -9
+    lease.Lease(folder).release()
+
+
+def test_a_worker_of_an_earlier_driver_may_not_write(folder: StudyFolder) -> None:
+    first = lease.Lease(folder)
+    lease.check(folder, first.token)
+    first.release()
+    second = lease.Lease(folder)
+    lease.check(folder, second.token)
+    with pytest.raises(lease.LostLeaseError):
+        lease.check(folder, first.token)

@@ -1,0 +1,174 @@
+"""A real, tiny study through Ray: what is in parquet afterwards, and what a kill leaves."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from tests_support import TINY_STUDY
+
+PLANNED = {"search": 12, "sweep": 16, "confirm": 8}
+
+
+def logit_bias(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "study.cli", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def write_study(folder: Path, **changes: object) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**TINY_STUDY, "storage": str(folder / "out"), **changes}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    found = logit_bias("run", str(write_study(folder)), cwd=folder)
+    assert found.returncode == 0, found.stderr
+    return folder
+
+
+def rows(folder: Path, table: str = "trials") -> list[dict]:
+    return pq.read_table(folder / "out" / "tiny" / table).to_pylist()
+
+
+def test_every_planned_network_is_one_row(done: Path) -> None:
+    found = rows(done)
+    assert len({r["network_id"] for r in found}) == len(found) == sum(PLANNED.values())
+    for stage, count in PLANNED.items():
+        assert sum(r["stage"] == stage for r in found) == count
+    epochs = rows(done, "epochs")
+    assert sorted((e["network_id"], e["epoch"]) for e in epochs) == sorted(
+        (r["network_id"], e) for r in found for e in range(1, r["epochs"] + 1)
+    )
+
+
+def test_only_confirm_saw_the_test_set(done: Path) -> None:
+    stage_of = {r["network_id"]: r["stage"] for r in rows(done)}
+    for row in rows(done):
+        assert (row["test_acc"] is None) == (row["stage"] != "confirm")
+    for row in rows(done, "epochs"):
+        assert (row["test_acc"] is None) == (stage_of[row["network_id"]] != "confirm")
+
+
+def test_confirm_arms_are_paired_on_seeds_that_no_stage_used(done: Path) -> None:
+    found = rows(done)
+    confirm = [r for r in found if r["stage"] == "confirm"]
+    earlier = {r["seed"] for r in found if r["stage"] != "confirm"}
+    by_seed: dict[int, list[dict]] = {}
+    for r in confirm:
+        by_seed.setdefault(r["seed"], []).append(r)
+    assert not earlier & set(by_seed)
+    for together in by_seed.values():
+        assert sorted(r["arm"] for r in together) == ["analytic:activation", "ce", "tuned", "zero"]
+        for column in (
+            "noise_seed",
+            "init_seed",
+            "order_seed",
+            "noise_rate_real",
+            "logit_std_init",
+        ):
+            assert len({r[column] for r in together}) == 1
+
+
+def test_rows_carry_their_provenance(done: Path) -> None:
+    for row in rows(done):
+        assert len(row["config_sha256"]) == 64
+        assert json.loads(row["versions"])["torch"]
+        assert row["started_utc"] <= row["finished_utc"]
+        assert abs(row["noise_rate_real"] - 0.4) < 0.06
+        assert row["study"] == "tiny"
+
+
+def test_running_again_trains_nothing(done: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (done / "out").rglob("part-*")}
+    found = logit_bias("run", str(done / "tiny.yaml"), cwd=done)
+    assert found.returncode == 0
+    assert "nothing is left to do" in found.stderr
+    assert before == {p: p.stat().st_mtime_ns for p in (done / "out").rglob("part-*")}
+
+
+def test_status_and_plan_agree_with_the_rows(done: Path) -> None:
+    state = json.loads(logit_bias("status", "out/tiny", "--json", cwd=done).stdout)
+    assert state["networks"] == {s: {"done": n, "planned": n} for s, n in PLANNED.items()}
+    assert state["done"]
+    plan = json.loads(logit_bias("plan", "tiny.yaml", "--json", cwd=done).stdout)
+    assert plan["networks"] == PLANNED
+    assert plan["networks_trained"] == sum(PLANNED.values())
+
+
+def test_verdict_and_report_come_from_the_folder(done: Path) -> None:
+    found = logit_bias("report", "out/tiny", cwd=done)
+    assert found.returncode == 0, found.stderr
+    assert "analytic ε" in found.stdout
+    verdict = json.loads((done / "out/tiny/analysis/verdict.json").read_text())
+    assert verdict["cells"][0]["regret"]["activation"]["n"] == 2
+    assert (done / "out/tiny/analysis/report.html").stat().st_size > 10_000
+
+
+def test_another_study_may_not_use_the_folder(done: Path) -> None:
+    other = write_study(done, seed=6)
+    found = logit_bias("run", str(other), cwd=done)
+    write_study(done)
+    assert found.returncode == 2
+    assert "differs in seed" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"serach": {}}, "serach: unknown key"),
+        ({"grid": {**TINY_STUDY["grid"], "loss": ["maee"]}}, "grid.loss[0]"),
+    ],
+)
+def test_bad_study_is_one_line_exit_2_and_nothing_written(
+    tmp_path: Path, changes: dict, wanted: str
+) -> None:
+    found = logit_bias("run", str(write_study(tmp_path, **changes)), cwd=tmp_path)
+    assert found.returncode == 2
+    assert wanted in found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", range(3))
+def test_killed_at_a_random_moment_nothing_is_lost_or_doubled(
+    attempt: int, done: Path, tmp_path: Path
+) -> None:
+    """SIGKILL for driver and workers, wherever they are; then the same command again."""
+    study = write_study(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "study.cli", "run", str(study)],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    time.sleep(random.Random(attempt).uniform(8, 20))
+    subprocess.run(["pkill", "-KILL", "-f", "ray::"], check=False)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    saved = (
+        {r["network_id"] for r in rows(tmp_path)}
+        if (tmp_path / "out/tiny/trials").exists()
+        else set()
+    )
+    found = logit_bias("run", str(study), cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    ids = [r["network_id"] for r in rows(tmp_path)]
+    assert len(ids) == len(set(ids))
+    assert saved <= set(ids)
+    assert set(ids) == {r["network_id"] for r in rows(done)}

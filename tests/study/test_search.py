@@ -1,0 +1,67 @@
+"""A search that is rebuilt from rows proposes what the uninterrupted one would have."""
+
+import pytest
+import yaml
+from tests_support import GRID_STUDY, JOINT_STUDY
+
+from study.config import parse_study
+from study.plan import Network, make_plan
+from study.search import ArmSearch
+
+
+def new_search(study: dict, arm_name: str, sampler: str = "tpe") -> ArmSearch:
+    changes = {"search": {**study["search"], "networks_per_cell": 14, "sampler": sampler}}
+    plan = make_plan(parse_study(yaml.safe_dump({**study, **changes}).encode(), "test"))
+    cell, arms = next((c, a) for c, a in plan.arms.items() if c.takes_epsilon)
+    index = [arm.name for arm in arms].index(arm_name)
+    return ArmSearch(plan.config, cell, arms[index], index, len(arms))
+
+
+def value(network: Network) -> float:
+    return 0.9 - 0.05 * abs(network.epsilon - 3) - 0.1 * abs(network.lr - 0.3)
+
+
+def run(search: ArmSearch) -> list[Network]:
+    while not search.is_done:
+        network = search.propose()
+        search.tell(network, value(network))
+    return [tried.network for tried in search.tried]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("study", [GRID_STUDY, JOINT_STUDY], ids=["grid", "joint"])
+@pytest.mark.parametrize("arm", ["tuned", "zero"])
+def test_rebuilt_search_goes_on_as_if_never_stopped(study: dict, arm: str, sampler: str) -> None:
+    whole = run(new_search(study, arm, sampler))
+    for stop in (1, 5, 9):
+        rebuilt = new_search(study, arm, sampler)
+        for n in whole[:stop]:
+            rebuilt.replay(n.loss.label, n.epsilon, n.lr, value(n))
+        assert run(rebuilt) == whole
+
+
+def test_a_withdrawn_point_is_proposed_again() -> None:
+    search = new_search(GRID_STUDY, "tuned")
+    first = search.propose()
+    search.withdraw()
+    assert search.propose() == first
+
+
+def test_epsilon_is_searched_only_where_it_is_free() -> None:
+    tuned, zero = new_search(GRID_STUDY, "tuned"), new_search(GRID_STUDY, "zero")
+    assert len({n.epsilon for n in run(tuned)}) > 5
+    assert {n.epsilon for n in run(zero)} == {0.0}
+    assert all(0.05 <= n.lr <= 1 for n in run(new_search(GRID_STUDY, "tuned")))
+
+
+def test_losses_without_a_bias_never_get_one() -> None:
+    networks = run(new_search(JOINT_STUDY, "tuned"))
+    assert {n.loss.name for n in networks} > {"ce"}
+    assert all(n.epsilon == 0 for n in networks if n.loss.name == "ce")
+
+
+def test_tpe_learns() -> None:
+    """Later points are nearer the optimum than the first, random ones."""
+    networks = run(new_search(GRID_STUDY, "tuned"))
+    early, late = networks[:4], networks[-5:]
+    assert max(map(value, late)) > max(map(value, early))

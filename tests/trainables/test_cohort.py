@@ -1,0 +1,214 @@
+"""A member's trajectory is its own, whatever its neighbours, and is that of a plain loop."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from trainables import datasets, losses, models, noise
+from trainables.cohort import (
+    CohortSpec,
+    DataSpec,
+    Member,
+    MemberResult,
+    ModelSpec,
+    Recipe,
+    train,
+)
+from trainables.seeds import derive
+
+SPEC = CohortSpec(
+    data=DataSpec("digits"),
+    model=ModelSpec("mlp", {"width": 24, "depth": 2}),
+    recipe=Recipe(epochs=2, batch_size=100),
+    members=[],
+    order_seed=3,
+)
+
+
+def member(i: int, **changes: object) -> Member:
+    loss = ("mae", "ce", "gce")[i % 3]
+    plain = Member(
+        network_id=f"n{i}",
+        loss=loss,
+        lr=0.05 * (1 + i % 4),
+        epsilon=0.0 if loss == "ce" else 0.5 * (i % 5),
+        weight_decay=1e-3 * (i % 2),
+        noise_rate=0.2 * (i % 3),
+        noise_seed=i,
+        init_seed=100 + i,
+    )
+    return replace(plain, **changes)
+
+
+def trained(
+    members: list[Member], spec: CohortSpec = SPEC, **options: object
+) -> dict[str, MemberResult]:
+    results = train(replace(spec, members=members), **options)
+    assert [r.network_id for r in results] == [m.network_id for m in members]
+    return {r.network_id: r for r in results}
+
+
+def numbers(result: MemberResult) -> list[dict[str, object]]:
+    return [{k: v for k, v in row.items() if k != "wall_s"} for row in result.epochs]
+
+
+@pytest.fixture(scope="module")
+def sixteen() -> dict[str, MemberResult]:
+    torch.set_num_threads(1)
+    return trained([member(i) for i in range(16)])
+
+
+@pytest.mark.parametrize("i", [0, 1, 2, 7])
+def test_alone_or_among_sixteen_is_bitwise_the_same(
+    i: int, sixteen: dict[str, MemberResult]
+) -> None:
+    alone = trained([member(i)])[f"n{i}"]
+    assert numbers(alone) == numbers(sixteen[f"n{i}"])
+
+
+def test_order_of_members_does_not_matter(sixteen: dict[str, MemberResult]) -> None:
+    shuffled = trained([member(i) for i in (5, 11, 0, 3, 8)])
+    for network_id, result in shuffled.items():
+        assert numbers(result) == numbers(sixteen[network_id])
+
+
+@pytest.mark.parametrize("loss", ["ce", "mae", "gce"])
+def test_a_diverged_member_is_a_floor_row_and_harms_nobody(
+    loss: str, sixteen: dict[str, MemberResult]
+) -> None:
+    found = trained(
+        [member(0), member(1), member(9, loss=loss, lr=1e6, network_id="bad"), member(2)]
+    )
+    bad = found.pop("bad").metrics
+    assert bad["status"] == "diverged"
+    for name in ("train_acc_noisy", "val_acc_noisy", "val_acc_clean", "best_val_acc_noisy"):
+        assert bad[name] == pytest.approx(0.1)
+    for network_id, result in found.items():
+        assert result.metrics["status"] == "complete"
+        assert numbers(result) == numbers(sixteen[network_id])
+
+
+def test_nan_in_one_member_stays_there(sixteen: dict[str, MemberResult]) -> None:
+    found = trained([member(0), member(1, lr=math.nan, network_id="nan"), member(2)])
+    assert found["nan"].metrics["status"] == "diverged"
+    assert numbers(found["n0"]) == numbers(sixteen["n0"])
+    assert numbers(found["n2"]) == numbers(sixteen["n2"])
+
+
+@pytest.mark.parametrize("i", range(3))
+def test_equals_a_plain_pytorch_loop_in_float64(i: int) -> None:
+    m = member(i)
+    neighbours = [member(i + 3), m, member(i + 6)]
+    ours = trained(neighbours, dtype=torch.float64)[m.network_id]
+    plain = plain_loop(m, SPEC)
+    assert [row["train_loss"] for row in ours.epochs] == pytest.approx(
+        plain["train_loss"], rel=1e-8
+    )
+    assert [row["val_acc_noisy"] for row in ours.epochs] == plain["val_acc_noisy"]
+    assert [row["grad_norm"] for row in ours.epochs] == pytest.approx(plain["grad_norm"], rel=1e-8)
+
+
+def plain_loop(m: Member, spec: CohortSpec) -> dict[str, list[float]]:
+    """The same network as anybody would write it, from the textbook definitions of its loss."""
+    data = datasets.load(spec.data.name)
+
+    def inputs(x: np.ndarray) -> torch.Tensor:
+        mean, std = torch.as_tensor(data.mean).double(), torch.as_tensor(data.std).double()
+        return (torch.tensor(x).double() - mean) / std
+
+    def labels(y: np.ndarray, part: str) -> torch.Tensor:
+        seed = derive(m.noise_seed, part)
+        return torch.tensor(noise.corrupt(y, 10, m.noise_kind, m.noise_rate, seed).labels)
+
+    x, y = inputs(data.train_x), labels(data.train_y, "train")
+    val_x, val_y = inputs(data.val_x), labels(data.val_y, "val")
+    net = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 10)
+    )
+    models.initialise(net, torch.Generator().manual_seed(m.init_seed))
+    net.double()
+    steps = math.ceil(len(x) / spec.recipe.batch_size)
+    optimiser = torch.optim.SGD(
+        net.parameters(), lr=m.lr, momentum=0.9, weight_decay=m.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps * spec.recipe.epochs)
+    found: dict[str, list[float]] = {"train_loss": [], "val_acc_noisy": [], "grad_norm": []}
+    for epoch in range(1, spec.recipe.epochs + 1):
+        generator = torch.Generator().manual_seed(derive(spec.order_seed, "order", epoch))
+        total = 0.0
+        for batch in torch.randperm(len(x), generator=generator).split(spec.recipe.batch_size):
+            logits = net(x[batch])
+            biased = logits + m.epsilon * nn.functional.one_hot(y[batch], 10)
+            p = biased.softmax(-1)[torch.arange(len(batch)), y[batch]]
+            loss = {"ce": -p.log(), "mae": 1 - p, "gce": (1 - p**0.7) / 0.7}[m.loss]
+            optimiser.zero_grad()
+            loss.mean().backward()
+            norm = torch.cat([q.grad.flatten() for q in net.parameters()]).norm().item()
+            optimiser.step()
+            schedule.step()
+            total += loss.sum().item()
+        found["train_loss"].append(total / len(x))
+        found["grad_norm"].append(norm)
+        with torch.no_grad():
+            right = net(val_x).argmax(-1) == val_y
+        found["val_acc_noisy"].append(right.double().mean().item())
+    return found
+
+
+def test_members_of_a_replicate_are_paired() -> None:
+    """Same seeds, other ε: same noise, same start; the ε alone makes the difference."""
+    a, b = (member(0, epsilon=e, noise_rate=0.4, network_id=f"e{e}") for e in (0.0, 2.0))
+    found = trained([a, b])
+    ma, mb = found["e0.0"].metrics, found["e2.0"].metrics
+    assert ma["noise_rate_real"] == mb["noise_rate_real"]
+    assert ma["logit_std_init"] == mb["logit_std_init"]
+    other = trained([replace(a, noise_seed=77)])["e0.0"].metrics
+    assert other["noise_rate_real"] != ma["noise_rate_real"]
+
+
+def test_positive_epsilon_lets_mae_learn_many_classes() -> None:
+    """The paper's effect, and a wrong sign of ε would turn it round."""
+    spec = replace(
+        SPEC,
+        data=DataSpec("digit-pairs"),
+        model=ModelSpec("mlp", {"width": 64, "depth": 2}),
+        recipe=Recipe(epochs=3, batch_size=128),
+    )
+    members = [Member(f"{e}", loss="mae", lr=0.5, epsilon=e, init_seed=1) for e in (-3.0, 0.0, 3.0)]
+    worse, none, better = (r.metrics["val_acc_clean"] for r in trained(members, spec).values())
+    assert better > 0.5
+    assert none < 0.2
+    assert worse < none
+
+
+def test_test_set_is_not_even_loaded_unless_asked() -> None:
+    poisoned = replace(SPEC, members=[member(0)])
+    result = train(poisoned)[0]
+    assert result.metrics["test_acc"] is None
+    assert all(row["test_acc"] is None for row in result.epochs)
+    read = train(replace(poisoned, reads_test=True))[0]
+    assert 0 <= read.metrics["test_acc"] <= 1
+    assert [r["val_acc_noisy"] for r in read.epochs] == [r["val_acc_noisy"] for r in result.epochs]
+
+
+def test_test_labels_stay_clean_and_validation_labels_are_noisy() -> None:
+    found = trained(
+        [member(1, noise_rate=0.6, lr=0.1, network_id="x")],
+        replace(SPEC, reads_test=True, recipe=Recipe(epochs=6, batch_size=50)),
+    )["x"].metrics
+    assert found["noise_rate_real"] == pytest.approx(0.6, abs=0.05)
+    assert found["val_acc_clean"] > 0.7
+    assert found["test_acc"] > 0.7
+    assert found["val_acc_noisy"] < 0.5
+
+
+def test_largest_delta_of_mae_is_a_quarter_and_of_ce_is_one() -> None:
+    from trainables.dynamics import largest_delta
+
+    for name, expected in (("mae", 0.25), ("ce", 1.0)):
+        found = largest_delta(losses.get(name).function, members=2, classes=7)
+        assert found.tolist() == pytest.approx([expected] * 2, rel=1e-3)
