@@ -164,7 +164,7 @@ def margin_curve(
     """
     margins = np.round(np.arange(0.001, 0.0305, 0.0005), 6) if margins is None else margins
     sensitive = [c for c in judged if c["verdict"] != "insensitive"]
-    regret = seed_mean(sensitive, pairs)
+    average = seed_mean(sensitive, pairs)
     rows = []
     for margin in margins:
         verdicts = []
@@ -172,7 +172,7 @@ def margin_curve(
             regret = Interval(**c["regret"][c["rule"]]) if c["rule"] else mean_interval([])
             control = Interval(**c["controls"]["zero"]) if "zero" in c["controls"] else None
             verdicts.append(judge(regret, control, float(margin))[0])
-        pooled = conclude(regret, float(margin)) if sensitive else "insensitive"
+        pooled = conclude(average, float(margin)) if sensitive else "insensitive"
         rows.append(
             {"margin": margin, **{v: verdicts.count(v) for v in VERDICTS}, "pooled": pooled}
         )
