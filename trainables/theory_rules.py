@@ -187,7 +187,10 @@ class _Problem:
             return ERRORS[self.loss].parameters
         from trainables import losses  # imports torch
 
-        return {p.name: Range(p.default, p.low, p.high) for p in losses.get(self.loss).parameters}
+        return {
+            p.name: Range(p.default, p.low, p.high, p.minimum, p.maximum)
+            for p in losses.get(self.loss).parameters
+        }
 
     @property
     def range(self) -> Range:
@@ -259,11 +262,13 @@ def _gradient(
         low, high = -5.0, math.log(logits.classes) + 15.0
         grid = np.linspace(low, high, 81 if problem.closed else 21)
     else:
-        low, high = problem.range.low, problem.range.high
+        if not problem.range.low < problem.range.high:
+            raise ValueError(
+                f"parameter {problem.parameter} of loss {problem.loss} is fixed: no rule sets it"
+            )
+        low, high = problem.range.wide
         count = 65 if problem.closed else 13
         grid = np.geomspace(low, high, count) if low > 0 else np.linspace(low, high, count)
-    if not low < high:
-        raise ValueError(f"parameter {problem.parameter} of {problem.loss} has no range to search")
 
     def excess(value: float) -> float:
         return problem.mean_error(logits, float(value))[0] - target

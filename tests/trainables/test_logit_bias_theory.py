@@ -19,7 +19,7 @@ from trainables.logit_bias import (
     solve_epsilon,
 )
 from trainables.losses import conformance
-from trainables.theory_errors import ERRORS, error_curve, initial_error, mean_error
+from trainables.theory_errors import ERRORS, Range, error_curve, initial_error, mean_error
 from trainables.theory_logits import GaussianLogits, MeasuredLogits
 from trainables.theory_rules import RULES, NoSolutionError, analytic_rules
 
@@ -42,8 +42,11 @@ def test_closed_errors_have_the_defaults_and_ranges_of_the_losses():
     closed = {n for n in losses.names() if losses.get(n).of_probability}
     assert closed <= set(ERRORS)
     for name, formula in ERRORS.items():
-        registered = {p.name: (p.default, p.low, p.high) for p in losses.get(name).parameters}
-        ranges = {n: (r.default, r.low, r.high) for n, r in formula.parameters.items()}
+        registered = {
+            p.name: Range(p.default, p.low, p.high, p.minimum, p.maximum)
+            for p in losses.get(name).parameters
+        }
+        ranges = dict(formula.parameters)
         assert ranges == registered, name
 
 
@@ -237,7 +240,7 @@ def test_no_solution_names_the_reachable_range():
         ({"classes": 10, "loss": "nothing"}, "unknown loss 'nothing'"),
         ({"classes": 10, "parameter": "q"}, "loss mae has no parameter q"),
         ({"classes": 10, "params": {"q": 1.0}}, "loss mae has no parameter q"),
-        ({"classes": 10, "parameter": "scale"}, "no range to search"),
+        ({"classes": 10, "parameter": "scale"}, "scale of loss mae is fixed"),
         ({"classes": 10, "rules": ["magic"]}, "unknown rule 'magic': allowed are activation"),
         ({"classes": 10, "rules": ["activation-measured"]}, "needs measured logits"),
         ({"classes": 10, "loss": "gce", "parameter": "q", "rules": ["shift"]}, "use gradient"),

@@ -337,3 +337,31 @@ def test_presets_are_valid_and_distinct():
     }
     with pytest.raises(losses.LossParameterError, match="allowed are"):
         losses.get("gce").preset("nothing")
+
+
+@pytest.mark.parametrize(("t1", "t2"), [(0.8, 1.2), (0.5, 4.0), (0.2, 1.05)])
+def test_bi_tempered_with_five_iterations_is_the_reference_implementation(t1, t2):
+    """Values and the gradient that google/bi-tempered-loss defines, at its default 5 iterations."""
+    z, y, _ = conformance.draw(losses.get("ce"), 4, 10, 8, scale=3.0)
+
+    def exp_t(x):
+        return (1 + (1 - t2) * x) ** (1 / (1 - t2))
+
+    start = scaled = z - z.max(-1, keepdim=True).values
+    for _ in range(5):
+        scaled = start * exp_t(scaled).sum(-1, keepdim=True) ** (1 - t2)
+    partition = exp_t(scaled).sum(-1, keepdim=True)
+    normaliser = -(partition ** (t2 - 1) - 1) / (1 - t2) + z.max(-1, keepdim=True).values
+    p, e = exp_t(z - normaliser), one_hot(y, 8)
+    value = (-e * (p ** (1 - t1) - 1) / (1 - t1) - (e ** (2 - t1) - p ** (2 - t1)) / (2 - t1)).sum(
+        -1
+    )
+    forget = (p - e) * p ** (t2 - t1)
+    escort = p**t2 / (p**t2).sum(-1, keepdim=True)
+    gradient = forget - escort * forget.sum(-1, keepdim=True)
+
+    leaf = z.clone().requires_grad_()
+    found = losses.bi_tempered(leaf, y, t1=t1, t2=t2)
+    torch.testing.assert_close(found, value, rtol=1e-10, atol=1e-12)
+    (ours,) = torch.autograd.grad(found.sum(), leaf)
+    torch.testing.assert_close(ours, gradient, rtol=1e-10, atol=1e-12)
