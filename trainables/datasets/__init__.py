@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from trainables.datasets import digits, images, named, own
+from trainables.datasets import digits, folders, images, named, own
 from trainables.datasets.base import Dataset, DatasetError, DatasetInfo, UnknownDatasetError
 
 __all__ = [
@@ -64,7 +64,7 @@ def info(
 ) -> DatasetInfo:
     """Classes, input shape and sizes of a data set, without reading any image.
 
-    Only a file of one's own has to be read, once a machine.
+    Only a file or folder of one's own has to be read, once a machine.
 
     Parameters
     ----------
@@ -88,7 +88,8 @@ def load(
     Parameters
     ----------
     name
-        one of `names()`, or the path of a file of one's own: see `trainables.datasets.own`.
+        one of `names()`; the path of a file of one's own, see `trainables.datasets.own`; or that
+        of a folder of images, with a slash at its end, see `trainables.datasets.folders`.
     classes
         keep the classes 0 … classes − 1 only; all where None.
     root
@@ -98,7 +99,8 @@ def load(
         `val_fraction` (where the source has no validation set of its own), `imbalance` with
         `imbalance_factor`: see `trainables.datasets.splits.Selection`. Of text: `vectoriser`,
         `features`: see `trainables.datasets.text`. Of a file of one's own: `label` and `text`,
-        names of columns, and `test`, the path of another file, or `test_fraction`.
+        names of columns, and `test`, the path of another file, or `test_fraction`. Of a folder:
+        `size`, pixels of an edge, and `test_fraction`.
 
     Raises
     ------
@@ -108,8 +110,10 @@ def load(
     for option, value in options.items():
         if not isinstance(value, str | int | float):
             raise DatasetError(f"data set {name!r}: {option} = {value!r} is no word and no number")
-    if _module(name) is own:  # may change while a process lives; mapping it again is cheap
-        return own.load(name, classes, _folder(root), **options)
+    module = _module(name)
+    if module in (own, folders):  # may change while a process lives; mapping it again is cheap
+        own_data: Dataset = module.load(name, classes, _folder(root), **options)
+        return own_data
     kept = info(name, classes=classes, root=root, **options).classes
     return _load(name, kept, _folder(root), **options)
 
@@ -125,7 +129,10 @@ def _module(name: str) -> ModuleType:
         return _MODULES[name]
     if own.is_own(name):
         return own
-    raise UnknownDatasetError(name, (*names(), f"the path of a file ({', '.join(own.SUFFIXES)})"))
+    if folders.is_folder(name):
+        return folders
+    others = f"the path of a file ({', '.join(own.SUFFIXES)}) or of a folder of images (…/)"
+    raise UnknownDatasetError(name, (*names(), others))
 
 
 def _folder(root: str | None) -> Path | None:

@@ -61,7 +61,8 @@ class Dataset:
 
     Parameters
     ----------
-    train_x, val_x, test_x: uint8 images [N, C, H, W], or float32 features [N, F].
+    train_x, val_x, test_x: uint8 images [N, C, H, W], or float32 features [N, F]; of a folder of
+        images, `streaming.ImageFiles`, which decodes what is indexed.
     train_y, val_y, test_y: int64 labels [N] in 0 … classes − 1; clean.
     class_names: one a class, in the order of the labels.
     mean, std: float32, [1, C, 1, 1] or [1, F], over the training examples, in the units of the
@@ -72,11 +73,11 @@ class Dataset:
     """
 
     name: str
-    train_x: Array
+    train_x: Any
     train_y: Labels
-    val_x: Array
+    val_x: Any
     val_y: Labels
-    test_x: Array
+    test_x: Any
     test_y: Labels
     class_names: tuple[str, ...]
     mean: NDArray[np.float32]

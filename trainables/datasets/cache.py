@@ -50,18 +50,26 @@ def through(
     key = json.dumps([_FORMAT, name, settings, stats], sort_keys=True)
     slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(name).stem).strip("-")
     entry = folder() / f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    try:
-        if not entry.exists():
+    if not entry.exists():
+        try:
             entry.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{entry}.lock"):
                 if not entry.exists():
-                    _write(build(), entry)
-    except OSError as error:
-        raise DatasetError(
-            f"cannot keep data set {name!r} in {folder()}: {error.strerror or error}; "
-            "set LOGIT_BIAS_CACHE to a folder with room"
-        ) from error
+                    _write(_built(name, build), entry)
+        except OSError as error:
+            raise DatasetError(
+                f"cannot keep data set {name!r} in {folder()}: {error.strerror or error}; "
+                "set LOGIT_BIAS_CACHE to a folder with room"
+            ) from error
     return _open(entry)
+
+
+def _built(name: str, build: Callable[[], Dataset]) -> Dataset:
+    try:
+        return build()
+    except OSError as error:
+        said = f"{error.filename or ''} {error.strerror or error}".strip()
+        raise DatasetError(f"data set {name!r} cannot be read: {said}") from error
 
 
 def _write(data: Dataset, entry: Path) -> None:

@@ -249,6 +249,8 @@ def apply(
         return _human(dataset, kind, root)
     options = _with_name(kind, dataset.name, options)
     if kind == "pdn":
+        if not isinstance(dataset.train_x, np.ndarray):
+            raise NoiseError("noise kind 'pdn' needs a data set in memory, not a folder of images")
         options = {"weights_seed": derive(seed, "weights"), **options}
     made = {}
     for part in ("train", "val"):
