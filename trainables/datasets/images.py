@@ -7,6 +7,8 @@ of the MNIST family are checked here against the sizes in their headers.
 from __future__ import annotations
 
 import socket
+import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,7 @@ class _Set:
     licence: str
     description: str
     emnist_split: str | None = None
+    class_names: tuple[str, ...] = ()  # of the MNIST family, whose files hold none
 
 
 def _idx(
@@ -55,6 +58,7 @@ def _idx(
     test: tuple[int, ...],
     licence: str,
     description: str,
+    class_names: Sequence[str] = string.digits,
     emnist_split: str | None = None,
 ) -> _Set:
     files: tuple[str, ...] = _IDX
@@ -62,7 +66,16 @@ def _idx(
         files = tuple(f"emnist-{emnist_split}-{f.replace('t10k', 'test')}" for f in _IDX)
     folder = f"{torchvision}/raw"
     return _Set(
-        torchvision, folder, files, (1, 28, 28), train, test, licence, description, emnist_split
+        torchvision,
+        folder,
+        files,
+        (1, 28, 28),
+        train,
+        test,
+        licence,
+        description,
+        emnist_split,
+        tuple(class_names),
     )
 
 
@@ -72,23 +85,46 @@ _SVHN_TRAIN = (4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659)
 _SVHN_TEST = (1744, 5099, 4149, 2882, 2523, 2384, 1977, 2019, 1660, 1595)
 _BATCHES = ("batches.meta", *(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 _NIST = "public domain (NIST Special Database 19)"
+_CLOTHES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+_KANA = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+_BALANCED = string.digits + string.ascii_uppercase + "abdefghnqrt"
 
 _SETS = {
     "mnist": _idx("MNIST", _MNIST_TRAIN, _MNIST_TEST, "CC BY-SA 3.0", "handwritten digits (LeCun)"),
     "fashion-mnist": _idx(
-        "FashionMNIST", (6000,) * 10, (1000,) * 10, "MIT", "articles of clothing (Zalando)"
+        "FashionMNIST",
+        (6000,) * 10,
+        (1000,) * 10,
+        "MIT",
+        "articles of clothing (Zalando)",
+        _CLOTHES,
     ),
     "kmnist": _idx(
-        "KMNIST", (6000,) * 10, (1000,) * 10, "CC BY-SA 4.0", "cursive Japanese characters"
+        "KMNIST", (6000,) * 10, (1000,) * 10, "CC BY-SA 4.0", "cursive Japanese characters", _KANA
     ),
     "emnist-balanced": _idx(
-        "EMNIST", (2400,) * 47, (400,) * 47, _NIST, "handwritten digits and letters", "balanced"
+        "EMNIST",
+        (2400,) * 47,
+        (400,) * 47,
+        _NIST,
+        "handwritten digits and letters",
+        _BALANCED,
+        "balanced",
     ),
     "emnist-letters": _idx(
-        "EMNIST", (4800,) * 26, (800,) * 26, _NIST, "handwritten letters", "letters"
+        "EMNIST",
+        (4800,) * 26,
+        (800,) * 26,
+        _NIST,
+        "handwritten letters",
+        string.ascii_lowercase,
+        "letters",
     ),
     "emnist-digits": _idx(
-        "EMNIST", (24000,) * 10, (4000,) * 10, _NIST, "handwritten digits", "digits"
+        "EMNIST", (24000,) * 10, (4000,) * 10, _NIST, "handwritten digits", string.digits, "digits"
     ),
     "cifar10": _Set(
         "CIFAR10",
@@ -263,28 +299,22 @@ def _read_checked(name: str, root: Path) -> _Parts:
 
 def _read_idx(name: str, root: Path) -> _Parts:
     """The MNIST family: files of the IDX format (sizes in the header, then bytes)."""
-    from torchvision import datasets as source
-
     known = _SETS[name]
     arrays = [_idx_array(file) for file in files(name, root)]
     x, y, test_x, test_y = arrays
-    class_names = getattr(source, known.torchvision).classes
-    if known.emnist_split:
-        # EMNIST's images are stored with rows and columns exchanged.
+    if known.emnist_split:  # EMNIST's images are stored with rows and columns exchanged
         x, test_x = x.transpose(0, 2, 1), test_x.transpose(0, 2, 1)
-        class_names = source.EMNIST.classes_split_dict[known.emnist_split]
     if known.emnist_split == "letters":  # its labels start from 1
-        y, test_y, class_names = y - 1, test_y - 1, class_names[1:]
+        y, test_y = y - 1, test_y - 1
     for file, array, labels in zip(files(name, root)[::2], (x, test_x), (y, test_y), strict=True):
         if array.shape != (len(labels), 28, 28):
             raise DatasetError(
                 f"{file} has {array.shape} images, and its labels are {len(labels):,}"
             )
-    short = tuple(label.partition(" - ")[2] or label for label in class_names)
     return (
         (x[:, None], y.astype(np.int64)),
         (test_x[:, None], test_y.astype(np.int64)),
-        short,
+        known.class_names,
     )
 
 
