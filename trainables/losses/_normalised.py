@@ -109,7 +109,16 @@ _REPOSITORIES = Preset(
     "HanxunH/Active-Passive-Losses, hitcszx/ALFs, Virusdoll/Active-Negative-Loss",
 )
 
-register(Loss("nce", nce, (), True, True, True, APL))
+register(
+    Loss(
+        "nce",
+        nce,
+        bounded=True,
+        symmetric=True,
+        searches_epsilon=True,
+        reference=APL,
+    )
+)
 register(
     Loss(
         "nfl",
@@ -123,7 +132,17 @@ register(
         exact=EXACT,
     )
 )
-register(Loss("nnce", nnce, (P_MIN,), True, True, True, ANL))
+register(
+    Loss(
+        "nnce",
+        nnce,
+        (P_MIN,),
+        bounded=True,
+        symmetric=True,
+        searches_epsilon=True,
+        reference=ANL,
+    )
+)
 register(
     Loss(
         "nnfl",

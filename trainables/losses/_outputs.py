@@ -134,6 +134,10 @@ register(
             _eps_preset("cifar100-symmetric60", 0.0125, 1.0, 1e4, "Wang et al., NeurIPS 2024"),
             _eps_preset("cifar100-symmetric60-code", 0.00125, 1.0, 1e4, "cswjl/eps-softmax"),
             _eps_preset("cifar100-symmetric80", 0.0075, 1.0, 1e4),
+            _eps_preset("cifar100-asymmetric10", 0.015, 1.0, 1e2, "cswjl/eps-softmax"),
+            _eps_preset("cifar100-asymmetric20", 0.007, 1.0, 1e2, "cswjl/eps-softmax"),
+            _eps_preset("cifar100-asymmetric30", 0.005, 1.0, 1e2, "cswjl/eps-softmax"),
+            _eps_preset("cifar100-asymmetric40", 0.004, 1.0, 1e2, "cswjl/eps-softmax"),
             _eps_preset("webvision", 0.015, 0.3, 1e3),
         ),
     )

@@ -190,7 +190,11 @@ def _imported(name: str) -> Loss:
     module_name, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except ModuleNotFoundError as error:
+        raise UnknownLossError(
+            f"unknown loss {name!r}: {error}; is its folder installed or on PYTHONPATH?"
+        ) from error
+    except Exception as error:  # a user's module may fail in any way
         raise UnknownLossError(f"unknown loss {name!r}: {error}") from error
     if isinstance(found, Loss):
         return found
@@ -199,6 +203,8 @@ def _imported(name: str) -> Loss:
     parameters = tuple(
         Parameter(p.name, float(p.default), float(p.default), float(p.default))
         for p in inspect.signature(found).parameters.values()
-        if p.kind is p.KEYWORD_ONLY and isinstance(p.default, int | float)
+        if p.kind is p.KEYWORD_ONLY
+        and isinstance(p.default, int | float)
+        and not isinstance(p.default, bool)
     )
     return Loss(name, found, parameters, searches_epsilon=True, reference="the user's own")

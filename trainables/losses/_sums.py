@@ -188,8 +188,11 @@ def _presets(
 _RCE_TABLE = {
     "apl-cifar10": ((1.0, 1.0), _APL_CODE),
     "apl-cifar100": ((10.0, 0.1), _APL_CODE),
-    "apl-webvision": ((50.0, 0.1), _APL_CODE),
     "alfs-cifar100": ((10.0, 1.0), "hitcszx/ALFs"),
+}
+_NCE_RCE_TABLE = _RCE_TABLE | {
+    "apl-webvision": ((50.0, 0.1), _APL_CODE),
+    "eps-softmax-clothing1m": ((10.0, 1.0), _EPS_SOFTMAX),
 }
 _MAE_TABLE = {
     "apl-cifar10": ((1.0, 1.0), _APL_CODE),
@@ -230,7 +233,7 @@ register(
         searches_epsilon=True,
         reference=APL,
         presets=_presets(
-            _RCE_TABLE | {"eps-softmax-clothing1m": ((10.0, 1.0), _EPS_SOFTMAX)},
+            _NCE_RCE_TABLE,
             "alpha",
             "beta",
             log_zero=LOG_CLAMP,
