@@ -15,7 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from trainables.theory_errors import ErrorCurve, error_curve, formula, initial_error
+from trainables.theory_errors import ErrorCurve, error_curve, initial_error, parameters_of
 from trainables.theory_logits import GaussianLogits, InitialLogits
 from trainables.theory_rules import ANCHOR_CLASSES, ANCHOR_EPSILON
 
@@ -41,10 +41,14 @@ def draw(
     `reference_value` (ε = 0.5 or the default). `logits` default to N(0, 1). `params` are the
     loss's other parameters.
 
-    Raises ValueError for a loss without a closed δ_k, or one that has no such parameter.
+    Raises ValueError for an unknown loss or parameter.
     """
     logits = logits or GaussianLogits(classes)
-    plain = 0.0 if parameter == "epsilon" else formula(loss).defaults.get(parameter, 0.0)
+    known_parameters = parameters_of(loss)
+    if parameter != "epsilon" and parameter not in known_parameters:
+        allowed = ", ".join(["epsilon", *known_parameters])
+        raise ValueError(f"loss {loss} has no parameter {parameter}: allowed are {allowed}")
+    plain = 0.0 if parameter == "epsilon" else known_parameters[parameter].default
     if reference_value is None:
         reference_value = ANCHOR_EPSILON if parameter == "epsilon" else plain
     others = dict(params or {})

@@ -209,15 +209,26 @@ class ErrorCurve:
     density: _Array
 
 
-def formula(loss: str) -> ErrorFormula:
-    """δ_k of `loss`. Raises ValueError for a loss that does not depend on a_k alone."""
-    if loss not in ERRORS:
-        raise ValueError(f"loss {loss!r}: no closed δ_k; there is one for {', '.join(ERRORS)}")
-    return ERRORS[loss]
+def parameters_of(loss: str) -> Mapping[str, Range]:
+    """Parameters of any loss. Imports torch for one without a closed δ_k.
+
+    Raises ValueError for an unknown loss.
+    """
+    if loss in ERRORS:
+        return ERRORS[loss].parameters
+    from trainables import losses  # imports torch
+
+    return {
+        p.name: Range(p.default, p.low, p.high, p.minimum, p.maximum)
+        for p in losses.get(loss).parameters
+    }
 
 
 def mean_error(loss: str, logits: InitialLogits, epsilon: float = 0.0, **params: float) -> float:
-    """E[δ_k] of `loss` at initialisation, with logit bias `epsilon`."""
+    """E[δ_k] of `loss` at initialisation, with logit bias `epsilon`.
+
+    Of a loss in `ERRORS`; `theory_sampled.mean_error` is for the others. Raises ValueError.
+    """
     error, kinks, points_of = _bind(loss, logits, params)
     points, weights = points_of(epsilon, kinks)
     return float(weights @ error(points))
@@ -226,7 +237,15 @@ def mean_error(loss: str, logits: InitialLogits, epsilon: float = 0.0, **params:
 def initial_error(
     loss: str, logits: InitialLogits, epsilon: float = 0.0, **params: float
 ) -> InitialError:
-    """The distribution of δ_k of `loss` at initialisation, with logit bias `epsilon`."""
+    """The distribution of δ_k of any loss at initialisation, with logit bias `epsilon`.
+
+    By quadrature for a loss in `ERRORS`, else sampled. Raises ValueError for an unknown loss or
+    parameter.
+    """
+    if loss not in ERRORS:
+        from trainables import theory_sampled  # imports torch
+
+        return theory_sampled.initial_error(loss, logits, epsilon, params)
     error, kinks, points_of = _bind(loss, logits, params)
     points, weights = points_of(epsilon, kinks)
     values = error(points)
@@ -249,14 +268,24 @@ def initial_error(
 def error_curve(
     loss: str, logits: InitialLogits, epsilon: float = 0.0, **params: float
 ) -> ErrorCurve:
-    """Return E[δ_k | z_k] of `loss` over z_k, and the density of z_k."""
+    """Return E[δ_k | z_k] of any loss over z_k, and the density of z_k.
+
+    By quadrature for a loss in `ERRORS`, else sampled. Raises ValueError for an unknown loss or
+    parameter.
+    """
+    if loss not in ERRORS:
+        from trainables import theory_sampled  # imports torch
+
+        return theory_sampled.error_curve(loss, logits, epsilon, params)
     error, _, _ = _bind(loss, logits, params)
     z, density = logits.z_grid()
     return ErrorCurve(z, logits.given_z(error, epsilon), density)
 
 
 def _bind(loss: str, logits: InitialLogits, params: Mapping[str, float]) -> Any:
-    found = formula(loss)
+    if loss not in ERRORS:
+        raise ValueError(f"loss {loss!r}: no closed δ_k; there is one for {', '.join(ERRORS)}")
+    found = ERRORS[loss]
     unknown = set(params) - set(found.defaults)
     if unknown:
         allowed = ", ".join(found.defaults) or "none"

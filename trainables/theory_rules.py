@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from scipy.optimize import brentq
@@ -26,7 +27,7 @@ from trainables.logit_bias import (
     shift_epsilon,
     solve_epsilon,
 )
-from trainables.theory_errors import ERRORS, Range, mean_error
+from trainables.theory_errors import ERRORS, Range, mean_error, parameters_of
 from trainables.theory_logits import GaussianLogits, InitialLogits, MeasuredLogits
 
 RULES: dict[str, tuple[str, str]] = {
@@ -181,16 +182,9 @@ class _Problem:
         """Whether δ_k is known in closed form, so that torch is not needed."""
         return self.loss in ERRORS
 
-    @property
+    @cached_property
     def _parameters(self) -> Mapping[str, Range]:
-        if self.closed:
-            return ERRORS[self.loss].parameters
-        from trainables import losses  # imports torch
-
-        return {
-            p.name: Range(p.default, p.low, p.high, p.minimum, p.maximum)
-            for p in losses.get(self.loss).parameters
-        }
+        return parameters_of(self.loss)
 
     @property
     def range(self) -> Range:

@@ -21,8 +21,13 @@ def test_draws_another_parameter(tmp_path):
     assert "100 classes, q = 0.38" in (tmp_path / "q.svg").read_text()
 
 
-def test_a_loss_without_closed_error_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no closed"):
-        draw(tmp_path / "no.svg", loss="nce", classes=10, value=1.0)
+def test_draws_a_loss_that_is_sampled(tmp_path):
+    draw(tmp_path / "nce.svg", loss="nce_mae", classes=20, value=1.0)
+    assert "20 classes, ε = 1 (overlap" in (tmp_path / "nce.svg").read_text()
+
+
+def test_bad_input_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="unknown loss"):
+        draw(tmp_path / "no.svg", loss="nothing", classes=10, value=1.0)
     with pytest.raises(ValueError, match="no parameter q"):
         draw(tmp_path / "no.svg", loss="mae", classes=10, value=1.0, parameter="q")

@@ -141,6 +141,22 @@ def test_sampled_errors_against_monte_carlo():
         assert found == pytest.approx(sample.mean(), abs=tolerance), name
 
 
+def test_sampled_distributions_agree_with_closed_ones():
+    rng = np.random.default_rng(0)
+    for logits in (GaussianLogits(30, 0.8), MeasuredLogits(rng.normal(0, 0.8, (5000, 30)))):
+        found = theory_sampled.initial_error("gce", logits, 1.5)
+        closed = initial_error("gce", logits, 1.5)
+        assert found.mean == pytest.approx(closed.mean, rel=0.03)
+        assert found.std == pytest.approx(closed.std, rel=0.05)
+        assert found.quantiles == pytest.approx(closed.quantiles, rel=0.05)
+        assert found.overlap == pytest.approx(closed.overlap, rel=0.05)
+        curve, exact = (
+            function("gce", logits, 1.5) for function in (theory_sampled.error_curve, error_curve)
+        )
+        middle = exact.density > 0.2 * exact.density.max()
+        np.testing.assert_allclose(curve.error[middle], exact.error[middle], rtol=0.05)
+
+
 def test_measured_gaussian_logits_agree_with_the_gaussian():
     rng = np.random.default_rng(3)
     measured = MeasuredLogits(rng.normal(5.0, 0.7, (4000, 40)))  # a common shift changes nothing
