@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.load import ANALYTIC, LoadError, reference_rows
+from analysis.load import ANALYTIC, LoadError
 
 CONFIDENCE = 0.90  # two-sided; its upper end is the one-sided 95 % bound of non-inferiority
 PREFERRED_RULE = "activation"  # the paper's; the verdict is about this rule where it was run
@@ -61,14 +61,14 @@ def mean_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> In
     return Interval(mean, mean - half, mean + half, len(x))
 
 
-def confirm_table(trials: pd.DataFrame, cell: pd.Series) -> pd.DataFrame:
+def confirm_table(own: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     """Test accuracy of a cell's confirm stage, shape (seeds, arms); NaN where an arm lacks a seed.
 
-    Plain CE comes from the cell's own rows, or else from its sibling cell of loss `ce`.
+    Args:
+        own: the cell's confirm rows of `trials`.
+        reference: confirm rows of plain CE beside the cell, from `load.reference_rows`.
     """
-    confirm = trials[trials["stage"] == "confirm"]
-    own = confirm[(confirm["cell_id"] == cell["cell_id"]) & (confirm["arm"] != "ce")]
-    rows = pd.concat([own, reference_rows(confirm, cell)]).dropna(subset=["arm", "seed"])
+    rows = pd.concat([own[own["arm"] != "ce"], reference]).dropna(subset=["arm", "seed"])
     return rows.pivot_table(index="seed", columns="arm", values="test_acc", aggfunc="mean")
 
 
@@ -134,12 +134,23 @@ def judge(regret: Interval, control: Interval | None, margin: float) -> tuple[st
     return verdict, reason
 
 
-def judge_cell(trials: pd.DataFrame, cell: pd.Series, margin: float) -> dict[str, Any]:
-    """Regrets and verdict of one cell, as in `verdict.json` but for the response."""
-    table = confirm_table(trials, cell)
+def judge_cell(
+    cell: pd.Series, own: pd.DataFrame, reference: pd.DataFrame, margin: float
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Regrets and verdict of one cell.
+
+    Args:
+        cell: a row of `load.cells`.
+        own: the cell's rows of `trials`, all stages.
+        reference: confirm rows of plain CE beside the cell, from `load.reference_rows`.
+        margin: δ.
+
+    Returns:
+        the cell's entry of `verdict.json` but for the response, and the paired `regrets`.
+    """
+    table = confirm_table(own[own["stage"] == "confirm"], reference)
     pairs = regrets(table)
     intervals = {str(arm): mean_interval(g["regret"]) for arm, g in pairs.groupby("arm")}
-    own = trials[trials["cell_id"] == cell["cell_id"]]
     last = {str(arm): float(g["epsilon"].iloc[-1]) for arm, g in own.groupby("arm")}
     analytic = {a.removeprefix(ANALYTIC): e for a, e in last.items() if a.startswith(ANALYTIC)}
     rules = sorted(analytic, key=lambda r: (r != PREFERRED_RULE, r))
@@ -160,7 +171,7 @@ def judge_cell(trials: pd.DataFrame, cell: pd.Series, margin: float) -> dict[str
     if "tuned" not in table and rules:
         reason = "no confirm networks of arm tuned"
     keys = ["cell_id", "dataset", "noise_kind", "noise_rate", "model", "loss"]
-    return {
+    judged = {
         **{key: cell[key] for key in keys},
         "noise_rate": float(cell["noise_rate"]),
         "classes": int(cell["classes"]),
@@ -172,18 +183,18 @@ def judge_cell(trials: pd.DataFrame, cell: pd.Series, margin: float) -> dict[str
             arm: i.asdict() for arm, i in intervals.items() if not arm.startswith(ANALYTIC)
         },
         "accuracy": {arm: mean_interval(table[arm]).asdict() for arm in table},
-        "reference": _reference(trials, cell),
+        "reference": _reference(reference),
         "confidence": CONFIDENCE,
         "margin": margin,
         "verdict": verdict,
         "reason": reason,
         "by_rule": by_rule,
     }
+    return judged, pairs
 
 
-def _reference(trials: pd.DataFrame, cell: pd.Series) -> dict[str, Any] | None:
+def _reference(rows: pd.DataFrame) -> dict[str, Any] | None:
     """Plain CE beside the cell: where its rows are, and its mean validation accuracies."""
-    rows = reference_rows(trials[trials["stage"] == "confirm"], cell)
     if rows.empty:
         return None
     means = {m: rows[m].mean() for m in ("val_acc_clean", "val_acc_noisy")}

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import chi2, qmc
@@ -132,33 +132,26 @@ def draw_curves(
 
     probability = np.exp(score - score.max()).ravel()
     candidate, a, s = np.unravel_index(_pick(probability, DRAWS, rng), score.shape)
-    fits = (first, more)
-    half = len(first.values)
+    values = np.concatenate([first.values, more.values])[candidate]  # (D, P)
+    vectors = np.concatenate([first.vectors, more.vectors])[candidate]  # (D, P, P)
     used, position = np.unique(candidate, return_inverse=True)
     at_grid = settings[used].warp(np.linspace(0.0, 1.0, GRID))
     at_points = settings[used].warp(unit)
-    cross = settings[used].covariance(at_grid, at_points)
-    amplitude2 = AMPLITUDES[a] ** 2
-    curves, mean = np.empty((DRAWS, GRID)), np.zeros(GRID)
-    groups = np.split(np.argsort(position, kind="stable"), np.cumsum(np.bincount(position))[:-1])
-    for j, mine in enumerate(groups):
-        m = int(used[j])
-        fit, row = fits[m >= half], m % half
-        vectors, values = fit.vectors[row], fit.values[row]
-        a2, s2 = amplitude2[mine], noise[s[mine]]
-        places = np.concatenate([at_grid[j], at_points[j]])
-        kernel, length = int(settings.kernel[m]), int(settings.length[m])
-        path = np.sqrt(a2) * _prior_curves(kernel, length, places, len(mine), rng)
-        error = rng.standard_normal((len(x), len(mine))) * np.sqrt(s2) / root_n[:, None]
-        scale = a2 * values[:, None] + s2
-        # Matheron: prior curve + gain · (data − prior curve at the points − noise).
-        gap = root_n[:, None] * (y[:, None] - path[GRID:] - error)
-        gain = root_n[:, None] * (vectors @ ((vectors.T @ gap) / scale))
-        plain = root_n[:, None] * (vectors @ ((vectors.T @ (root_n * y))[:, None] / scale))
-        curves[mine] = (path[:GRID] + a2 * (cross[j] @ gain)).T
-        mean += (a2 * (cross[j] @ plain)).sum(axis=1)
-    grid = np.linspace(x[0], x[-1], GRID)
-    return grid, centre + spread * curves, centre + spread * mean / DRAWS
+    cross = settings[used].covariance(at_grid, at_points)[position] * root_n  # (D, GRID, P)
+    a2, s2 = AMPLITUDES[a, None] ** 2, noise[s, None]
+    places = np.concatenate([at_grid, at_points], axis=1)[position]
+    path = np.sqrt(a2) * _prior_curves(settings[candidate], places, rng)
+    error = rng.standard_normal((DRAWS, len(x))) * np.sqrt(s2) / root_n
+
+    def gain(residual: Array) -> Array:
+        """Covariance of grid and points times inverse covariance of points times residual."""
+        rotated = np.einsum("dpq,dp->dq", vectors, root_n * residual) / (a2 * values + s2)
+        return np.asarray(a2 * np.einsum("dgp,dpq,dq->dg", cross, vectors, rotated, optimize=True))
+
+    # Matheron: prior curve + gain · (data − prior curve at the points − noise).
+    curves = path[:, :GRID] + gain(y - path[:, GRID:] - error)
+    mean = gain(np.broadcast_to(y, error.shape)).mean(axis=0)
+    return np.linspace(x[0], x[-1], GRID), centre + spread * curves, centre + spread * mean
 
 
 @lru_cache(maxsize=1)
@@ -233,34 +226,34 @@ def _noise_nodes(variance: float, dof: int, spread: float) -> Array:
     return np.maximum(dof * variance / chi2.ppf(at, dof) / spread**2, 1e-6)
 
 
-def _prior_curves(
-    kernel: int, length: int, places: Array, count: int, rng: np.random.Generator
-) -> Array:
-    """Unit-amplitude prior curves at warped places, (len(places), count), by interpolation."""
-    bank = _bank(kernel, length)
-    chosen = bank[:, rng.integers(0, _BANK, count)] * rng.choice([-1.0, 1.0], count)
+def _prior_curves(settings: _Settings, places: Array, rng: np.random.Generator) -> Array:
+    """A unit-amplitude prior curve a row at warped places (D, Q), by interpolation, (D, Q)."""
+    rows = len(places)
+    kind = (settings.kernel * len(LENGTHS) + settings.length)[:, None]
+    curve = rng.integers(0, _BANK, rows)[:, None]
+    sign = rng.choice([-1.0, 1.0], rows)[:, None]
     at = places * (_FINE - 1)
     left = np.minimum(at.astype(int), _FINE - 2)
-    share = (at - left)[:, None]
-    return np.asarray(chosen[left] * (1 - share) + chosen[left + 1] * share)
+    share = at - left
+    with _BANK_LOCK:
+        bank = _bank()
+    inner = bank[kind, curve, left] * (1 - share) + bank[kind, curve, left + 1] * share
+    return np.asarray(sign * inner)
 
 
 _BANK_LOCK = threading.Lock()
 
 
-def _bank(kernel: int, length: int) -> Array:
-    with _BANK_LOCK:
-        return _made_bank(kernel, length)
-
-
-@cache
-def _made_bank(kernel: int, length: int) -> Array:
+@lru_cache(maxsize=1)
+def _bank() -> Array:
+    """Prior curves of every kernel and length scale, (kinds, _BANK, _FINE)."""
+    rng = np.random.default_rng(1)
     u = np.linspace(0.0, 1.0, _FINE)
-    distance = np.abs(u[:, None] - u) / LENGTHS[length]
-    values, vectors = np.linalg.eigh(correlation(KERNELS[kernel], distance) + LEVEL)
-    keep = values > 1e-9 * values[-1]
-    rng = np.random.default_rng([kernel, length])
-    return np.asarray(
-        (vectors[:, keep] * np.sqrt(values[keep])) @ rng.standard_normal((keep.sum(), _BANK)),
-        dtype=np.float32,
-    )
+    distance = np.abs(u[:, None] - u)
+    made = []
+    for name in KERNELS:
+        for length in LENGTHS:
+            covariance = correlation(name, distance / length) + LEVEL
+            root = np.linalg.cholesky(covariance + 1e-7 * np.eye(_FINE))
+            made.append((root @ rng.standard_normal((_FINE, _BANK))).T.astype(np.float32))
+    return np.stack(made)

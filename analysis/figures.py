@@ -40,7 +40,7 @@ VARIABLES = {
     PURPLE: "--purple",
     SKY: "--sky",
 }
-PAPER_MUTED = "#6b7280"
+PAPER_INK, PAPER_MUTED = "#111827", "#6b7280"
 VERDICT_STYLE = {
     "non_inferior": (GREEN, "o"),
     "inferior": (VERMILLION, "s"),
@@ -137,6 +137,7 @@ def forest(cells: Sequence[dict[str, Any]], pooled: dict[str, Any]) -> Figure:
     pad = 0.04 * (high - low)
     with matplotlib.rc_context(STYLE):
         figure, ax = _axes(4.1, 0.7 + 0.72 * len(rows))
+        ax.set_position((0.03, ax.get_position().y0, 0.94, ax.get_position().height))
         for y, (label, r, verdict, (colour, marker)) in enumerate(rows):
             # The two lines stop short of the text above each row.
             ax.plot([0, 0], [y - 0.14, y + 0.14], color=INK, lw=0.9)
@@ -189,20 +190,27 @@ def cell_label(cell: dict[str, Any]) -> str:
 
 
 def svg(figure: Figure) -> str:
-    """The figure as an SVG document with fixed colours, for a file."""
-    return _raw(figure).replace(INK, "#111827").replace(MUTED, PAPER_MUTED)
+    """The figure as an SVG document, its ink still in sentinel colours; see `fixed`, `inline`."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
 
 
-def inline(figure: Figure, name: str, alt: str) -> str:
-    """The figure as an `<svg>` element for a page: themed, labelled, its ids made unique.
+def fixed(document: str) -> str:
+    """An `svg` document with the colours of paper, for a file."""
+    return document.replace(INK, PAPER_INK).replace(MUTED, PAPER_MUTED)
+
+
+def inline(document: str, name: str, alt: str) -> str:
+    """An `svg` document as an element for a page: themed, labelled, its ids made unique.
 
     Args:
-        figure: as the functions above return it.
+        document: from `svg`.
         name: unique in the page; prefixes every id.
         alt: text for those who do not see the picture.
     """
-    text = _raw(figure)
-    text = text[text.index("<svg") :]
+    text = document[document.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = text.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')
@@ -210,29 +218,19 @@ def inline(figure: Figure, name: str, alt: str) -> str:
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px; font-family: inherit", text)
+    head, body = text.split(">", 1)
+    box = re.search(r'viewBox="[^"]*"', head)
     label = alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    return re.sub(
-        r'<svg ([^>]*?)width="[^"]*"([^>]*)>',
-        lambda m: (
-            f'<svg role="img" aria-label="{label}" '
-            + re.sub(r'(height|xmlns:xlink|version)="[^"]*"', "", m[1] + m[2])
-            + ">"
-        ),
-        text,
-        count=1,
-    )
-
-
-def _raw(figure: Figure) -> str:
-    buffer = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    size = box[0] if box else ""
+    return f'<svg role="img" aria-label="{label}" {size} xmlns="http://www.w3.org/2000/svg">{body}'
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
+    """One axes in a figure of the given inches, with room for labels on the left and below."""
+    figure = Figure(figsize=(width, height))
+    left, bottom = 0.56 / width, 0.5 / height
+    axes = figure.add_axes((left, bottom, 1 - left - 0.1 / width, 1 - bottom - 0.1 / height))
+    return figure, axes
 
 
 def _quiet(ax: Axes) -> None:

@@ -180,15 +180,20 @@ def cells(trials: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values(order)[["cell_id", "classes", *FACTORS]].reset_index(drop=True)
 
 
-def reference_rows(trials: pd.DataFrame, cell: pd.Series) -> pd.DataFrame:
-    """Plain CE beside a cell: its own rows of arm `ce`, else those of the sibling cell."""
-    ce = trials[trials["arm"] == "ce"]
-    own = ce[ce["cell_id"] == cell["cell_id"]]
-    if len(own):
+def reference_rows(plain: pd.DataFrame, cell: pd.Series) -> pd.DataFrame:
+    """Plain CE beside a cell: its own rows of arm `ce`, else those of the sibling cell.
+
+    Args:
+        plain: rows of arm `ce`.
+        cell: a row of `cells`.
+    """
+    own = plain[plain["cell_id"] == cell["cell_id"]]
+    if len(own) or plain.empty:
         return own
-    same = (ce["dataset"] == cell["dataset"]) & (ce["model"] == cell["model"])
-    same &= (ce["noise_kind"] == cell["noise_kind"]) & (ce["noise_rate"] == cell["noise_rate"])
-    return ce[same & (ce["loss"] == "ce")]
+    same = plain["loss"] == "ce"
+    for factor in ("dataset", "model", "noise_kind", "noise_rate"):
+        same &= plain[factor] == cell[factor]
+    return plain[same]
 
 
 def response_metric(rows: pd.DataFrame) -> str:

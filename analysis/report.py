@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis import figures
 from analysis.agreement import VERDICTS, points, verdict_paragraph
-from analysis.load import LoadError, Study
+from analysis.load import LoadError
 from analysis.verdict import Analysis, analyse, compute, write
 from study.results import StudyFolder
 
@@ -59,13 +59,13 @@ def analyse_and_report(folder_uri: str) -> tuple[dict[str, Any], str]:
 def render(found: Analysis, folder: StudyFolder | None = None) -> str:
     """The report's HTML; figure files are written too where a folder is given."""
     verdict, cells = found.verdict, found.verdict["cells"]
-    used: set[str] = set()
 
     def picture(figure: Any, name: str, alt: str) -> str:
+        document = figures.svg(figure)
         if folder is not None:
-            folder.write_bytes(f"analysis/figures/{name}.svg", figures.svg(figure).encode())
-        used.add(name)
-        return figures.inline(figure, name, alt)
+            paper = figures.fixed(document)
+            folder.write_bytes(f"analysis/figures/{name}.svg", paper.encode())
+        return figures.inline(document, name, alt)
 
     shown = [c for c in cells if c["cell_id"] in found.responses]
     response_panels = []
@@ -79,19 +79,17 @@ def render(found: Analysis, folder: StudyFolder | None = None) -> str:
                 "svg": picture(figure, f"response-{i + 1}", _response_alt(cell, response)),
             }
         )
-    curves = learning_curves(found.study, cells[:MAX_PANELS])
-    learning_panels = [
-        {
-            "title": figures.cell_label(cell),
-            "svg": picture(
-                figures.learning_panel(curves[curves["cell_id"] == cell["cell_id"]]),
-                f"learning-{i + 1}",
-                f"Accuracy by epoch for {figures.cell_label(cell)}, a line an arm.",
-            ),
-        }
-        for i, cell in enumerate(cells[:MAX_PANELS])
-        if (curves["cell_id"] == cell["cell_id"]).any()
-    ]
+    learning_panels = []
+    drawn: set[str] = set()
+    for i, cell in enumerate(cells[:MAX_PANELS]):
+        curves = _curves_of(found, cell)
+        if curves.empty:
+            continue
+        drawn |= set(curves["arm"])
+        title = figures.cell_label(cell)
+        alt = f"Accuracy by epoch for {title}, a line an arm."
+        svg = picture(figures.learning_panel(curves), f"learning-{i + 1}", alt)
+        learning_panels.append({"title": title, "svg": svg})
     measured = [c for c in cells if (c["regret"].get(c["rule"]) or {}).get("low") is not None]
     forest = None
     if measured:
@@ -131,37 +129,14 @@ def render(found: Analysis, folder: StudyFolder | None = None) -> str:
     )
 
 
-def learning_curves(study: Study, cells: list[dict[str, Any]]) -> pd.DataFrame:
-    """Validation accuracy by epoch in the confirm stage: mean and range over seeds.
-
-    Returns:
-        columns cell_id, arm, epoch, mean, low, high; arm `ce` may be the sibling cell's.
-    """
-    empty = pd.DataFrame(columns=["cell_id", "arm", "epoch", "mean", "low", "high"])
-    confirm = study.stage("confirm")
-    wanted = confirm[confirm["arm"].isin(list(figures.ARM_STYLE))]
-    if wanted.empty:
-        return empty
-    rows = study.epochs(
-        ["epoch", "val_acc_clean", "val_acc_noisy"], ["confirm"], wanted["network_id"]
-    )
-    if rows.empty:
-        return empty
-    clean = rows["val_acc_clean"]
-    rows["accuracy"] = clean if clean.notna().all() else rows["val_acc_noisy"]
-    rows = rows.join(wanted[["cell_id", "arm"]], on="trial")
-    grouped = rows.groupby(["cell_id", "arm", "epoch"])["accuracy"]
-    curve = grouped.agg(mean="mean", low="min", high="max").reset_index()
-    parts = [curve[(curve["cell_id"] == c["cell_id"]) & (curve["arm"] != "ce")] for c in cells]
-    parts += [
-        curve[(curve["cell_id"] == c["reference"]["cell_id"]) & (curve["arm"] == "ce")].assign(
-            cell_id=c["cell_id"]
-        )
-        for c in cells
-        if c.get("reference")
-    ]
-    kept = [p for p in parts if len(p)]
-    return pd.concat(kept, ignore_index=True) if kept else empty
+def _curves_of(found: Analysis, cell: dict[str, Any]) -> pd.DataFrame:
+    """A cell's learning curves, plain cross-entropy's from where its rows are."""
+    curves = found.tables["learning_curves"]
+    mine = curves[(curves["cell_id"] == cell["cell_id"]) & (curves["arm"] != "ce")]
+    if not cell["reference"]:
+        return mine
+    ce = curves[(curves["cell_id"] == cell["reference"]["cell_id"]) & (curves["arm"] == "ce")]
+    return pd.concat([mine, ce])
 
 
 def _response_caption(cell: dict[str, Any]) -> list[str]:

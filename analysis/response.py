@@ -49,6 +49,7 @@ class Response:
         best: the best ε with its interval.
         indifference: (low, high) of the stretch around the best ε that is at most δ lower.
         places: drawn best ε, shape (draws,).
+        probes: {name: ε} that were asked for.
         shortfall: {name: drawn best accuracy − accuracy at a probed ε, (draws,)}.
         noise: spread σ of a single network around curve and seed effect, in accuracy.
         seeds: number of seeds.
@@ -60,6 +61,7 @@ class Response:
     best: BestEpsilon
     indifference: tuple[float, float]
     places: Array
+    probes: dict[str, float]
     shortfall: dict[str, Array]
     noise: float
     seeds: int
@@ -123,6 +125,7 @@ def fit_response(
         best=best_epsilon(places, grid[0], grid[-1]),
         indifference=indifference(grid, curve, margin),
         places=places,
+        probes=dict(probes or {}),
         shortfall={k: draws.max(axis=1) - draws[:, i] for k, i in at.items()},
         noise=float(np.sqrt(variance)),
         seeds=int(y.shape[1]),

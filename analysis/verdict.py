@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
-from analysis.agreement import confirm_table, judge_cell, regrets
-from analysis.load import Study, cells, load, provenance
+from analysis.agreement import judge_cell
+from analysis.dynamics import (
+    epoch_frame,
+    learning_curves,
+    network_dynamics,
+    summarise,
+    sweep_importance,
+)
+from analysis.load import FACTORS, Study, cells, load, provenance, reference_rows
 from analysis.pooling import margin_curve, noise_slopes, pool, value_agreement
 from analysis.response import Response, fit_response
 from study.results import StudyFolder
+
+_CELL_COLUMNS = ["stage", "cell_id", "arm", "epsilon", "lr", "seed", "status"]
+_CELL_COLUMNS += ["val_acc_noisy", "val_acc_clean", "test_acc"]
 
 
 @dataclass(frozen=True)
@@ -62,18 +74,28 @@ def compute(folder_uri: str) -> Analysis:
     """
     study = load(folder_uri)
     margin, trials = study.margin, study.trials
+    columns = [*_CELL_COLUMNS, *[c for c in FACTORS if c not in _CELL_COLUMNS]]
+    narrow = trials[columns].astype({c: object for c in ("stage", "cell_id", "arm")})
+    by_cell = dict(list(narrow.groupby("cell_id")))
+    plain = narrow[(narrow["arm"] == "ce") & (narrow["stage"] == "confirm")]
+    work = []
+    for _, cell in cells(trials).iterrows():
+        own = by_cell[cell["cell_id"]]
+        row, paired_regrets = judge_cell(cell, own, reference_rows(plain, cell), margin)
+        work.append((row, paired_regrets, own[own["stage"] == "sweep"]))
+    # NumPy's batched linear algebra lets go of Python's lock, so threads use all cores.
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        fits = list(
+            threads.map(lambda w: fit_response(w[2], margin, w[0]["epsilon_analytic"]), work)
+        )
     judged, pairs, points, curves = [], [], [], []
     responses: dict[str, Response] = {}
-    sweep = dict(list(study.stage("sweep").groupby("cell_id")))
-    for _, cell in cells(trials).iterrows():
-        row = judge_cell(trials, cell, margin)
-        mine = sweep.get(cell["cell_id"], trials.iloc[:0])
-        response = fit_response(mine, margin, row["epsilon_analytic"])
-        judged.append({**row, **_response_block(response, row, margin)})
-        key = {"cell_id": cell["cell_id"]}
-        pairs.append(regrets(confirm_table(trials, cell)).assign(**key))
+    for (row, paired_regrets, sweep), response in zip(work, fits, strict=True):
+        key = {"cell_id": row["cell_id"]}
+        judged.append({**row, **_response_block(response, sweep, margin)})
+        pairs.append(paired_regrets.assign(**key))
         if response is not None:
-            responses[cell["cell_id"]] = response
+            responses[row["cell_id"]] = response
             points.append(response.points.assign(**key))
             curves.append(response.curve.iloc[::4].assign(**key))
     paired = _concat(pairs, ["cell_id", "arm", "seed", "regret"])
@@ -87,11 +109,14 @@ def compute(folder_uri: str) -> Analysis:
         "notes": list(study.notes),
         "provenance": provenance(study),
     }
+    epochs = epoch_frame(study)
     tables = {
         "cells": cell_table(judged),
         "regret": regret_table(judged),
         "regret_by_seed": paired,
         "margin_curve": margin_curve(judged, paired),
+        "dynamics": summarise(network_dynamics(study, epochs)),
+        "learning_curves": learning_curves(study, epochs),
         "response_points": _concat(points, ["cell_id", "epsilon", "mean", "n", "lr"]),
         "response_curve": _concat(curves, ["cell_id", "epsilon", "mean", "low", "high"]),
     }
@@ -135,7 +160,7 @@ def regret_table(judged: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _response_block(
-    response: Response | None, row: dict[str, Any], margin: float
+    response: Response | None, sweep: pd.DataFrame, margin: float
 ) -> dict[str, Any]:
     if response is None:
         return {"epsilon_best": None, "indifference": None, "response": None}
@@ -148,11 +173,11 @@ def _response_block(
             "noise_sd": response.noise,
             "seeds": response.seeds,
             # Where the sweep itself places the analytic value: a second witness beside regret.
-            "analytic_inside": {r: low <= e <= high for r, e in row["epsilon_analytic"].items()},
+            "analytic_inside": {r: low <= e <= high for r, e in response.probes.items()},
             "probability_within_margin": {
-                r: float((shortfall <= margin).mean())
-                for r, shortfall in response.shortfall.items()
+                r: float((s <= margin).mean()) for r, s in response.shortfall.items()
             },
+            "importance": sweep_importance(sweep, response.metric),
         },
     }
 

@@ -1,0 +1,73 @@
+"""100,000 networks and 10 million epoch rows: analyse and report in a minute and 4 GB."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from planted import Cell, write_study
+
+from study.results import EPOCHS as EPOCH_SCHEMA
+from study.results import TRIALS, StudyFolder
+
+CELLS, EPOCHS = 500, 100
+
+CHILD = """
+import json, resource, sys, time
+start = time.monotonic()
+from analysis.report import analyse_and_report
+analyse_and_report(sys.argv[1])
+used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({"seconds": time.monotonic() - start, "gigabytes": used / 2**20}))
+"""
+
+
+def write_large(folder, cells: int = CELLS, epochs: int = EPOCHS) -> int:
+    """Copies of a planted study under new names until there are 200 networks a cell."""
+    seed = write_study(
+        folder / "one", [Cell()], epochs=1, search=120, sweep_points=9, sweep_seeds=5,
+        confirm_seeds=6,
+    )  # fmt: skip
+    networks = 0
+    rng = np.random.default_rng(0)
+    grown = 1 - np.exp(-np.arange(1, epochs + 1) / 20)
+    for stage in ("search", "sweep", "confirm"):
+        trials = StudyFolder(str(seed)).read("trials", [stage]).to_pandas()
+        rows = StudyFolder(str(seed)).read("epochs", [stage]).to_pandas()
+        reached = rows["val_acc_clean"].to_numpy()
+        many = rows.loc[rows.index.repeat(epochs)].reset_index(drop=True)
+        many["epoch"] = np.tile(np.arange(1, epochs + 1), len(rows))
+        many["val_acc_clean"] = np.outer(reached, grown).ravel()
+        for cell in range(cells):
+            rate = round(0.001 * cell, 3)
+            new = trials.copy()
+            new["noise_rate_asked"] = rate
+            new["cell_id"] = [c.replace("0.4", str(rate)) for c in trials["cell_id"]]
+            new["network_id"] = new["network_id"] + f"-{cell}"
+            new["val_acc_clean"] += rng.normal(0, 0.002, len(new))
+            new["cohort_id"] = f"{stage}-{cell}"
+            part = many.assign(network_id=many["network_id"] + f"-{cell}")
+            for table, frame in (("epochs", part), ("trials", new)):
+                path = folder / "large" / table / stage / f"part-{stage}-{cell}.parquet"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                schema = {"epochs": EPOCH_SCHEMA, "trials": TRIALS}[table]
+                arrow = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+                pq.write_table(arrow, path, compression="zstd")
+            networks += len(new)
+    return networks
+
+
+@pytest.mark.slow
+def test_a_large_study_takes_a_minute_and_four_gigabytes(tmp_path):
+    networks = write_large(tmp_path)
+    assert networks >= 100_000
+    run = subprocess.run(
+        [sys.executable, "-c", CHILD, str(tmp_path / "large")],
+        capture_output=True, text=True, check=True, timeout=300,
+    )  # fmt: skip
+    used = json.loads(run.stdout.splitlines()[-1])
+    assert used["gigabytes"] < 4
+    assert used["seconds"] < 60
