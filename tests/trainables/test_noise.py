@@ -8,6 +8,7 @@ from scipy.stats import binom
 
 from trainables import datasets, noise
 from trainables.noise import NoiseError, UnknownNoiseError, corrupt, transition_matrix
+from trainables.seeds import derive
 
 GOLDEN = {
     ("symmetric", "iid"): "72c7e890ed46967e1240f66f17e2c42c80bae03c353f04c2d0b6f0dd05531a69",
@@ -332,6 +333,14 @@ def test_noise_on_a_data_set_spares_the_test_set_and_treats_validation_alike(kin
     # Training and validation draws are unrelated.
     wrong = [p.labels != before[s] for p, s in ((made.train, "train"), (made.val, "val"))]
     assert (wrong[0][:300] != wrong[1]).any()
+
+
+def test_training_and_validation_draws_have_seeds_of_their_own():
+    data = datasets.load("digit-pairs")
+    made = noise.apply(data, "symmetric", 0.4, 5)
+    for part in ("train", "val"):
+        alone = corrupt(getattr(data, f"{part}_y"), 100, "symmetric", 0.4, derive(5, part))
+        np.testing.assert_array_equal(getattr(made, part).labels, alone.labels)
 
 
 def test_instance_noise_is_one_noise_for_training_and_validation():

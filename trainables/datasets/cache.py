@@ -13,8 +13,9 @@ import json
 import os
 import re
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "logit-bias"
 
 
+def lock(name: str) -> AbstractContextManager[Any]:
+    """What one process of this machine does at a time."""
+    from filelock import FileLock
+
+    folder().mkdir(parents=True, exist_ok=True)
+    return FileLock(folder() / f"{name}.lock")
+
+
 def through(
     name: str, settings: Mapping[str, Any], files: Sequence[Path], build: Callable[[], Dataset]
 ) -> Dataset:
@@ -44,16 +53,13 @@ def through(
     ------
     DatasetError: the folder cannot be written, or an entry is damaged.
     """
-    from filelock import FileLock
-
     stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     key = json.dumps([_FORMAT, name, settings, stats], sort_keys=True)
     slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(name).stem).strip("-")
     entry = folder() / f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if not entry.exists():
         try:
-            entry.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{entry}.lock"):
+            with lock(entry.name):
                 if not entry.exists():
                     _write(_built(name, build), entry)
         except OSError as error:
@@ -73,7 +79,8 @@ def _built(name: str, build: Callable[[], Dataset]) -> Dataset:
 
 
 def _write(data: Dataset, entry: Path) -> None:
-    beside = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f"{entry.name}."))
+    beside = entry.with_name(f"{entry.name}.{uuid.uuid4().hex}")
+    beside.mkdir()
     try:
         for name in _ARRAYS:
             array = getattr(data, name)

@@ -211,30 +211,40 @@ def _fetched(name: str, root: Path | None) -> Path:
             f"data set {name!r}: nowhere to look for it; set root in the study file, or "
             "LOGIT_BIAS_DATA, to the folder that holds it or shall hold it"
         )
-    missing = [file for file in files(name, root) if not file.is_file()]
-    if missing:
-        from torchvision import datasets as source
-
+    with cache.lock(f"download-{name}"):  # a file that another worker downloads is not there yet
+        if not _missing(name, root):
+            return root
         before = socket.getdefaulttimeout()
         socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT)  # torchvision would wait for ever
         try:
-            make = getattr(source, known.torchvision)
-            if known.torchvision == "SVHN":
-                for part in ("train", "test"):
-                    make(root, split=part, download=True)
-            elif known.emnist_split:
-                make(root, split=known.emnist_split, download=True)
-            else:
-                make(root, download=True)
+            _download(name, root)
         except (OSError, RuntimeError) as error:
+            lacking = ", ".join(file.name for file in _missing(name, root))
             raise DatasetError(
                 f"data set {name!r} is not in {root} and could not be downloaded "
-                f"({' '.join(str(error).split())[:160]}): put {', '.join(f.name for f in missing)} "
-                f"into {root / known.folder}"
+                f"({' '.join(str(error).split())[:160]}): put {lacking} into {root / known.folder}"
             ) from error
         finally:
             socket.setdefaulttimeout(before)
     return root
+
+
+def _missing(name: str, root: Path) -> list[Path]:
+    return [file for file in files(name, root) if not file.is_file()]
+
+
+def _download(name: str, root: Path) -> None:
+    from torchvision import datasets as source
+
+    known = _SETS[name]
+    make = getattr(source, known.torchvision)
+    if known.torchvision == "SVHN":
+        for part in ("train", "test"):
+            make(root, split=part, download=True)
+    elif known.emnist_split:
+        make(root, split=known.emnist_split, download=True)
+    else:
+        make(root, download=True)
 
 
 def _read(name: str, root: Path, chosen: Selection) -> Dataset:
