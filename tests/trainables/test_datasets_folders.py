@@ -141,14 +141,14 @@ def test_decoding_keeps_the_middle_and_random_crops_follow_seed_and_row(tmp_path
 def test_waiting_is_measured_and_little_where_the_device_is_the_slower(tmp_path):
     name = tree(tmp_path / "t", 4, {"train": 20, "val": 1})
     data = datasets.load(name, size=16)
-    batches = [np.arange(8)] * 15
+    batches = [np.arange(8)] * 30
     with data.train_x.stream(batches) as slow_device:
         for _ in slow_device:
             time.sleep(0.03)
     with data.train_x.stream(batches) as idle_device:
         for _ in idle_device:
             pass
-    assert slow_device.stall_share < 0.4
+    assert slow_device.stall_share < 0.5
     assert idle_device.stall_share > slow_device.stall_share
 
 

@@ -7,7 +7,7 @@ import urllib.request
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables import datasets
@@ -100,6 +100,7 @@ def test_imbalance_has_the_asked_factor_and_spares_the_test_set(mnist):
     np.testing.assert_allclose(left, [1] * 5 + [0.1] * 5, atol=2e-4)
 
 
+@settings(deadline=None)
 @given(
     labels=st.lists(st.integers(0, 3), min_size=1, max_size=40),
     fraction=st.floats(0.01, 0.5),
