@@ -1,4 +1,5 @@
 import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -372,6 +373,10 @@ def test_instance_noise_is_one_noise_for_training_and_validation():
         (([0, 1], 2, "asymmetric", 0.1, 0), {}, r"give flips, or use one of mnist"),
         (([0, 1], 2, "asymmetric", 0.1, 0), {"flips": {1: 2}}, r"class 1 to 2.*0 to 1"),
         (([0, 1], 5, "asymmetric", 0.1, 0), {"dataset": "cifar10"}, r"the classes 0 to 4"),
+        (([0, 1], 2, "asymmetric", 0.1, 0), {"flips": {"cat": "dog"}}, r"map of class numbers"),
+        (([0, 1], 2, "asymmetric", 0.1, 0), {"flips": [0, 1]}, r"map of class numbers"),
+        (([0, 1], 2, "superclass", 0.1, 0), {"groups": 3}, r"list of each class's superclass"),
+        (([0, 1], 2, "matrix", None, 0), {"matrix": [[1], [0, 1]]}, r"2 rows of 2 numbers"),
         (([0, 1], 2, "superclass", 0.1, 0), {}, r"give groups"),
         (([0, 1], 2, "superclass", 0.1, 0), {"groups": "ab"}, r"'a' has one class only"),
         (([0, 1], 50, "superclass", 0.1, 0), {"dataset": "cifar100"}, r"100 classes.*has 50"),
@@ -386,6 +391,14 @@ def test_bad_input_is_one_clear_line(arguments, options, says):
     with pytest.raises(NoiseError, match=says) as error:
         corrupt(np.array(labels), *rest, **options)
     assert "\n" not in str(error.value)
+
+
+def test_options_survive_json():
+    flips = json.loads(json.dumps({7: 1}))  # keys become text
+    matrix = transition_matrix("asymmetric", 10, 0.4, flips=flips)
+    assert matrix[7, 1] == 0.4
+    rows = transition_matrix("pair", 3, 0.2).tolist()
+    np.testing.assert_array_equal(transition_matrix("matrix", 3, None, matrix=rows), rows)
 
 
 def test_what_is_no_matrix():

@@ -108,6 +108,8 @@ def superclass(
         if dataset != "cifar100":
             raise NoiseError("noise kind 'superclass': give groups, or use data set cifar100")
         groups = CIFAR100_SUPERCLASSES
+    if not isinstance(groups, Sequence):
+        raise NoiseError(f"groups = {groups!r}: a list of each class's superclass is needed")
     if len(groups) != classes:
         raise NoiseError(
             f"noise kind 'superclass' knows the superclass of {len(groups)} classes, "
@@ -155,7 +157,11 @@ def given(classes: int, matrix: str | Path | Matrix) -> Matrix:
             said = " ".join(str(error).split())
             raise NoiseError(f"{name}: no transition matrix can be read: {said}") from error
     else:
-        name, found = "transition matrix", np.asarray(matrix, dtype=np.float64)
+        name = "transition matrix"
+        try:
+            found = np.asarray(matrix, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise NoiseError(f"{name}: {classes} rows of {classes} numbers are needed") from None
     if found.shape != (classes, classes):
         raise NoiseError(
             f"{name} has shape {found.shape}; {classes} classes need {classes} squared"
@@ -196,7 +202,10 @@ def _flips(
             )
         pairs: Sequence[tuple[int, int]] = FLIPS[dataset]
     else:
-        pairs = tuple((int(source), int(to)) for source, to in flips.items())
+        try:
+            pairs = tuple((int(source), int(to)) for source, to in flips.items())
+        except (AttributeError, TypeError, ValueError):
+            raise NoiseError(f"flips = {flips!r}: a map of class numbers is needed") from None
     for source, to in pairs:
         if not (0 <= source < classes and 0 <= to < classes and source != to):
             raise NoiseError(
