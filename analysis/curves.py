@@ -41,7 +41,8 @@ _DESIGN = 512  # Sobol points, and as many again around the best of them
 _STEP = np.array([0.03, 0.06])  # of the second sample, in quantiles of the two warp parameters
 _TEMPER = 0.5
 _NOISE_NODES = 5
-_FINE, _BANK = 321, 512  # prior curves: points, and number of each kernel and length scale
+_LEAST_NOISE = 1e-7  # of the points' variance, for numerical safety
+_FINE, _BANK = 241, 512  # prior curves: points, and number of each kernel and length scale
 
 
 @dataclass(frozen=True)
@@ -103,16 +104,15 @@ def correlation(kernel: str, distance: Array) -> Array:
 
 
 def draw_curves(
-    x: Array, means: Array, counts: Array, variance: float, dof: int, rng_seed: int = 0
+    x: Array, means: Array, variances: Array, dof: int, rng_seed: int = 0
 ) -> tuple[Array, Array, Array]:
     """Draw curves from the posterior given point means.
 
     Args:
         x: (P,) sorted places, any unit.
         means: (P,) values there.
-        counts: (P,) observations behind each mean.
-        variance: estimated variance of one observation.
-        dof: degrees of freedom of that estimate; 0 where there is none.
+        variances: (P,) estimated squared standard errors of the means.
+        dof: degrees of freedom of these estimates; 0 where there are none.
         rng_seed: of the draws; same seed, same curves.
 
     Returns:
@@ -121,12 +121,16 @@ def draw_curves(
     rng = np.random.default_rng(rng_seed)
     unit = (x - x[0]) / np.ptp(x)
     centre, spread = means.mean(), max(float(means.std()), 1e-9)
-    y, root_n = (means - centre) / spread, np.sqrt(counts)
-    noise = _noise_nodes(variance, dof, spread)
+    y = (means - centre) / spread
+    # Relative precision of the points, and what their common scale may be.
+    precision = np.sqrt(1.0 / np.maximum(variances / spread**2, _LEAST_NOISE))
+    noise = _noise_nodes(dof)
+    if dof == 0:
+        precision = np.ones(len(x))
 
-    first = _score(_design(), unit, y, root_n, noise)
+    first = _score(_design(), unit, y, precision, noise)
     second, log_density = _refine(first, rng)
-    more = _score(second, unit, y, root_n, noise)
+    more = _score(second, unit, y, precision, noise)
     settings = first.settings + second
     score = np.concatenate([first.score, more.score]) - log_density[:, None, None]
 
@@ -137,15 +141,15 @@ def draw_curves(
     used, position = np.unique(candidate, return_inverse=True)
     at_grid = settings[used].warp(np.linspace(0.0, 1.0, GRID))
     at_points = settings[used].warp(unit)
-    cross = settings[used].covariance(at_grid, at_points)[position] * root_n  # (D, GRID, P)
+    cross = settings[used].covariance(at_grid, at_points)[position] * precision  # (D, GRID, P)
     a2, s2 = AMPLITUDES[a, None] ** 2, noise[s, None]
     places = np.concatenate([at_grid, at_points], axis=1)[position]
     path = np.sqrt(a2) * _prior_curves(settings[candidate], places, rng)
-    error = rng.standard_normal((DRAWS, len(x))) * np.sqrt(s2) / root_n
+    error = rng.standard_normal((DRAWS, len(x))) * np.sqrt(s2) / precision
 
     def gain(residual: Array) -> Array:
         """Covariance of grid and points times inverse covariance of points times residual."""
-        rotated = np.einsum("dpq,dp->dq", vectors, root_n * residual) / (a2 * values + s2)
+        rotated = np.einsum("dpq,dp->dq", vectors, precision * residual) / (a2 * values + s2)
         return np.asarray(a2 * np.einsum("dgp,dpq,dq->dg", cross, vectors, rotated, optimize=True))
 
     # Matheron: prior curve + gain · (data − prior curve at the points − noise).
@@ -161,12 +165,12 @@ def _design() -> _Settings:
     return _Settings(kernel, (q[1] * len(LENGTHS)).astype(int), q[2] < _LOG_WARP_PRIOR, q[3], q[4])
 
 
-def _score(settings: _Settings, unit: Array, y: Array, root_n: Array, noise: Array) -> _Fit:
-    """Log marginal likelihoods. Whitening by √n makes the noise equal over points."""
+def _score(settings: _Settings, unit: Array, y: Array, precision: Array, noise: Array) -> _Fit:
+    """Log marginal likelihoods. Whitening by precision makes the noise equal over points."""
     places = settings.warp(unit)
-    covariance = root_n[:, None] * settings.covariance(places, places) * root_n
+    covariance = precision[:, None] * settings.covariance(places, places) * precision
     values, vectors = np.linalg.eigh(covariance)
-    z2 = np.einsum("mpq,p->mq", vectors, root_n * y) ** 2
+    z2 = np.einsum("mpq,p->mq", vectors, precision * y) ** 2
     a2 = AMPLITUDES[:, None, None] ** 2
     scale = a2 * np.maximum(values, 0.0)[:, None, None, :] + noise[:, None]
     return _Fit(
@@ -218,12 +222,12 @@ def _pick(probability: Array, count: int, rng: np.random.Generator) -> Array:
     return np.minimum(np.searchsorted(total, wanted), len(probability) - 1)
 
 
-def _noise_nodes(variance: float, dof: int, spread: float) -> Array:
-    """Equally likely values of the noise variance, in units of spread²; a wide guess at dof 0."""
+def _noise_nodes(dof: int) -> Array:
+    """Equally likely factors on the estimated noise variances; a wide guess at dof 0."""
     if dof == 0:
         return np.geomspace(1e-4, 1.0, _NOISE_NODES)
     at = (np.arange(_NOISE_NODES) + 0.5) / _NOISE_NODES
-    return np.maximum(dof * variance / chi2.ppf(at, dof) / spread**2, 1e-6)
+    return np.asarray(dof / chi2.ppf(at, dof))
 
 
 def _prior_curves(settings: _Settings, places: Array, rng: np.random.Generator) -> Array:
@@ -254,6 +258,8 @@ def _bank() -> Array:
     for name in KERNELS:
         for length in LENGTHS:
             covariance = correlation(name, distance / length) + LEVEL
-            root = np.linalg.cholesky(covariance + 1e-7 * np.eye(_FINE))
+            # Not Cholesky: the jitter it needs is white noise, which moves the maximum of a curve.
+            values, vectors = np.linalg.eigh(covariance)
+            root = vectors * np.sqrt(np.maximum(values, 0.0))
             made.append((root @ rng.standard_normal((_FINE, _BANK))).T.astype(np.float32))
     return np.stack(made)

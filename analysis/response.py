@@ -51,7 +51,7 @@ class Response:
         places: drawn best ε, shape (draws,).
         probes: {name: ε} that were asked for.
         shortfall: {name: drawn best accuracy − accuracy at a probed ε, (draws,)}.
-        noise: spread σ of a single network around curve and seed effect, in accuracy.
+        noise: spread σ of a single network around curve and seed effect, near the top.
         seeds: number of seeds.
     """
 
@@ -110,13 +110,14 @@ def fit_response(
         return None
     epsilon = table.index.to_numpy(dtype=float)
     y = table.to_numpy(dtype=float)
-    means, counts, variance, dof = remove_seed_effect(y)
-    grid, draws, curve = draw_curves(epsilon, means, counts, variance, dof, rng_seed)
+    found = remove_seed_effect(y)
+    grid, draws, curve = draw_curves(epsilon, found.means, found.variances, found.dof, rng_seed)
     places = best_places(grid, draws)
     at = {k: int(np.abs(grid - e).argmin()) for k, e in (probes or {}).items()}
     band = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
     frame = pd.DataFrame({"epsilon": grid, "mean": curve, "low": band[0], "high": band[1]})
-    summary = pd.DataFrame({"epsilon": epsilon, "mean": np.nanmean(y, axis=1), "n": counts})
+    summary = pd.DataFrame({"epsilon": epsilon, "mean": np.nanmean(y, axis=1)})
+    summary["n"] = np.isfinite(y).sum(axis=1)
     summary["lr"] = points.groupby("epsilon")["lr"].first().to_numpy()
     return Response(
         metric=metric,
@@ -127,21 +128,50 @@ def fit_response(
         places=places,
         probes=dict(probes or {}),
         shortfall={k: draws.max(axis=1) - draws[:, i] for k, i in at.items()},
-        noise=float(np.sqrt(variance)),
+        noise=found.noise,
         seeds=int(y.shape[1]),
     )
 
 
-def remove_seed_effect(y: Array) -> tuple[Array, Array, float, int]:
-    """Point means with the seed effect removed, by least squares of y_is = m_i + u_s.
+@dataclass(frozen=True)
+class PointMeans:
+    """Seed-adjusted means of a sweep: arrays (points,), and the residual degrees of freedom.
+
+    `variances` are squared standard errors of the means, for comparing points of one curve.
+    """
+
+    means: Array
+    variances: Array
+    noise: float  # spread of a single network near the top
+    dof: int
+
+
+def remove_seed_effect(y: Array) -> PointMeans:
+    """Point means and their errors with the seed effect removed.
+
+    Where a loss fails (ε = 0), seeds differ far more than near the top, and one common spread would
+    blur the top; so points above and below the middle of the range of means have their own spread
+    and their own seed effects.
 
     Args:
         y: accuracies, shape (points, seeds), NaN where a network is missing.
-
-    Returns:
-        means (points,), counts (points,), residual variance, its degrees of freedom (0 with one
-        seed).
     """
+    rough = np.nanmean(y, axis=1)
+    upper = rough >= (rough.max() + rough.min()) / 2
+    zones = [upper, ~upper] if min(upper.sum(), (~upper).sum()) >= 2 else [rough > -np.inf]
+    means, variances = rough.copy(), np.zeros(len(y))
+    noise, dof = 0.0, 0
+    for k, zone in enumerate(zones):
+        effects, variance, freedom = _two_way(y[zone])
+        means[zone] = effects
+        variances[zone] = variance / np.isfinite(y[zone]).sum(axis=1)
+        if k == 0:
+            noise, dof = float(np.sqrt(variance)), freedom
+    return PointMeans(means, variances, noise, dof)
+
+
+def _two_way(y: Array) -> tuple[Array, float, int]:
+    """Least squares of y_is = m_i + u_s: point means, residual variance, degrees of freedom."""
     points, seeds = y.shape
     i, s = np.nonzero(np.isfinite(y))
     design = np.zeros((len(i), points + seeds))
@@ -151,8 +181,7 @@ def remove_seed_effect(y: Array) -> tuple[Array, Array, float, int]:
     residual = y[i, s] - design @ solution
     dof = len(i) - int(rank)
     variance = float(residual @ residual / dof) if dof > 0 else 0.0
-    means = solution[:points] + solution[points:].mean()
-    return means, np.bincount(i, minlength=points), variance, dof
+    return solution[:points] + solution[points:].mean(), variance, dof
 
 
 def best_places(grid: Array, curves: Array) -> Array:

@@ -44,7 +44,7 @@ def test_evidence_is_that_of_scikit_learn():
 def test_mean_and_band_are_near_a_fitted_gaussian_process():
     x = np.linspace(0, 8, 12)
     y = np.sin(x / 2)
-    grid, drawn, mean = curves.draw_curves(x, y, np.full(12, 5), 0.01**2, 40)
+    grid, drawn, mean = curves.draw_curves(x, y, np.full(12, 0.01**2 / 5), 40)
     inside = (grid > 0.5) & (grid < 7.5)
     assert np.abs(mean - np.sin(grid / 2))[inside].max() < 0.03
     assert np.abs(drawn.mean(axis=0) - mean)[inside].max() < 0.01
@@ -53,7 +53,7 @@ def test_mean_and_band_are_near_a_fitted_gaussian_process():
 
 def test_drawn_curves_reproduce():
     x, y = np.linspace(0, 1, 8), np.arange(8.0)
-    one, two = (curves.draw_curves(x, y, np.ones(8), 0.1, 14, rng_seed=4)[1] for _ in range(2))
+    one, two = (curves.draw_curves(x, y, np.full(8, 0.1), 14, rng_seed=4)[1] for _ in range(2))
     assert np.array_equal(one, two)
 
 

@@ -40,11 +40,20 @@ def test_seed_effect_is_removed_exactly():
     shape, seeds = rng.normal(size=(9, 1)), rng.normal(size=(1, 5))
     y = shape + seeds
     y[2, 3] = np.nan
-    means, counts, variance, dof = remove_seed_effect(y)
-    assert np.allclose(means - means[0], (shape - shape[0])[:, 0])
-    assert variance == pytest.approx(0, abs=1e-20)
-    assert counts[2] == 4
-    assert dof == 8 * 4 - 1
+    found = remove_seed_effect(y)
+    assert found.noise == pytest.approx(0, abs=1e-10)
+    assert found.variances == pytest.approx(0, abs=1e-20)
+    assert np.allclose(found.means - found.means[0], (shape - shape[0])[:, 0], atol=1e-12)
+
+
+def test_noise_of_failing_points_does_not_blur_the_top():
+    """Where the loss fails, seeds differ by tens of points; near the top by tenths."""
+    rng = np.random.default_rng(1)
+    spread = np.array([0.1, 0.1, 0.1, *[0.002] * 7])[:, None]
+    mean = np.array([0.2, 0.3, 0.5, 0.85, 0.9, 0.93, 0.94, 0.93, 0.91, 0.88])[:, None]
+    found = remove_seed_effect(mean + rng.normal(0, 0.05, (1, 5)) + rng.normal(0, spread, (10, 5)))
+    assert found.noise < 0.004
+    assert found.variances[0] > 100 * found.variances[5]
 
 
 def test_learning_rate_is_tuned_out(tmp_path):
