@@ -30,8 +30,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to 
 @app.command()
 def plan(study: Study, as_json: Json = False) -> None:
     """Say what a study will train: cells, arms, analytic ε and networks. Writes nothing."""
-    from study.config import read_study
     from study.run import check_folder, folder_of, plan_of, replay_rows
+    from study.study_file import read_study
 
     config, content = read_study(study)
     folder, planned = folder_of(config), plan_of(config)
@@ -82,9 +82,9 @@ def run(
     ] = None,
 ) -> None:
     """Run a study, or go on with it: whatever has a row in parquet is not trained again."""
-    from study.config import StudyFileError, read_study
     from study.results import STAGES
     from study.run import run_study
+    from study.study_file import StudyFileError, read_study
 
     for name in stage or []:
         if name not in STAGES:

@@ -1,19 +1,11 @@
-"""The study file: YAML in, a validated `StudyConfig` out, or one clear line.
-
-Unknown keys are refused. Every message names the key, the value found and what is allowed.
-"""
+"""The study file's sections: what may be written, and what is refused, in pydantic."""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import json
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -21,18 +13,13 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
-from study.errors import BadInputError
+from study.errors import did_you_mean
 from trainables import datasets, losses, models, noise
-from trainables.optimisation import SCHEDULES
-
-
-class StudyFileError(BadInputError):
-    """A study file that cannot be run; the message is one line for the user."""
+from trainables.augment import Augmentation
 
 
 class _Section(BaseModel):
@@ -44,8 +31,22 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-class DatasetChoice(_Section):
-    """A data set; `classes` keeps the first so many classes."""
+class _WithOptions(BaseModel):
+    """Further keys are options, checked by whoever takes them."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that are not fields."""
+        return dict(self.model_extra or {})
+
+    def _labelled(self, name: str) -> str:
+        return "-".join([name, *(f"{k}={_short(v)}" for k, v in sorted(self.options.items()))])
+
+
+class DatasetChoice(_WithOptions):
+    """A data set; `classes` keeps the first so many classes. Further keys: `datasets.load`."""
 
     name: str
     classes: int | None = None
@@ -53,55 +54,61 @@ class DatasetChoice(_Section):
 
     @model_validator(mode="after")
     def _exists(self) -> DatasetChoice:
-        there = datasets.info(self.name).classes
-        if self.classes is not None and not 2 <= self.classes <= there:
-            raise ValueError(f"classes = {self.classes}: {self.name} allows 2 to {there}")
+        _ = self.info
         return self
+
+    @property
+    def info(self) -> datasets.DatasetInfo:
+        """Classes, shape and sizes, without reading the examples."""
+        return datasets.info(self.name, classes=self.classes, root=self.root, **self.options)
 
     @property
     def label(self) -> str:
         """Short text for tables and cell ids."""
-        return self.name if self.classes is None else f"{self.name}-{self.classes}"
+        name = _short(self.name)
+        return self._labelled(name if self.classes is None else f"{name}-{self.classes}")
 
 
-class NoiseChoice(_Section):
-    """Label noise put on training and validation labels."""
+class NoiseChoice(_WithOptions):
+    """Label noise on training and validation labels. Further keys: `noise.corrupt`."""
 
     kind: str
-    rate: float
+    rate: float | None = None  # None: kinds with a rate of their own
 
     @field_validator("kind")
     @classmethod
     def _known(cls, kind: str) -> str:
         if kind not in noise.names():
-            raise ValueError(f"unknown noise kind{_did_you_mean(kind, noise.names())}")
+            raise ValueError(f"unknown noise kind{did_you_mean(kind, noise.names())}")
         return kind
 
     @field_validator("rate")
     @classmethod
-    def _fraction(cls, rate: float) -> float:
-        if not 0.0 <= rate <= 1.0:
+    def _fraction(cls, rate: float | None) -> float | None:
+        if rate is not None and not 0.0 <= rate <= 1.0:
             raise ValueError("a noise rate is a fraction from 0 to 1")
         return rate
+
+    @model_validator(mode="after")
+    def _needs_rate(self) -> NoiseChoice:
+        if (self.rate is None) != (self.kind in noise.OWN_RATE):
+            needs = "needs a `rate`" if self.rate is None else "has its own rate: leave `rate` out"
+            raise ValueError(f"noise kind {self.kind} {needs}")
+        return self
 
     @property
     def label(self) -> str:
         """Short text for tables and cell ids."""
-        return "clean" if self.rate == 0 else f"{self.kind}-{self.rate:g}"
+        if self.rate == 0:
+            return "clean"
+        return self._labelled(self.kind if self.rate is None else f"{self.kind}-{self.rate:g}")
 
 
-class ModelChoice(BaseModel):
+class ModelChoice(_WithOptions):
     """A model of `trainables.models`; further keys are the model's own options."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
-
     name: str
-    init: Literal["glorot_uniform", "kaiming_normal"] = "glorot_uniform"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What the model's class is called with."""
-        return dict(self.model_extra or {})
+    init: Literal["glorot_uniform", "kaiming_normal", "kaiming_glorot"] = "glorot_uniform"
 
     @property
     def label(self) -> str:
@@ -115,17 +122,17 @@ class ModelChoice(BaseModel):
         return self
 
 
-class LossChoice(BaseModel):
-    """A loss of `trainables.losses`; further keys are its parameters."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
+class LossChoice(_WithOptions):
+    """A loss of `trainables.losses`; further keys are its parameters, or one `preset`."""
 
     name: str
+    preset: str | None = None
 
     @property
     def params(self) -> dict[str, float]:
         """Parameters that differ from the loss's defaults."""
-        return dict(self.model_extra or {})
+        preset = losses.get(self.name).preset(self.preset) if self.preset else {}
+        return {**preset, **self.options}
 
     @property
     def params_json(self) -> str:
@@ -135,7 +142,7 @@ class LossChoice(BaseModel):
     @property
     def label(self) -> str:
         """Short text for tables and cell ids."""
-        return "-".join([self.name, *(f"{k}={v:g}" for k, v in sorted(self.params.items()))])
+        return self._labelled(self.name if self.preset is None else f"{self.name}-{self.preset}")
 
     @property
     def takes_epsilon(self) -> bool:
@@ -144,13 +151,20 @@ class LossChoice(BaseModel):
 
     @model_validator(mode="after")
     def _known(self) -> LossChoice:
-        known = {p.name: p for p in losses.get(self.name).parameters}
-        for name, value in self.params.items():
-            if name not in known:
-                raise ValueError(f"{self.name} has no parameter {name}{_did_you_mean(name, known)}")
+        loss = losses.get(self.name)
+        for name, value in self.options.items():
+            if name not in loss.defaults:
+                hint = did_you_mean(name, loss.defaults) if loss.defaults else "; it takes none"
+                raise ValueError(f"{self.name} has no parameter {name}{hint}")
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ValueError(f"{name} = {value!r}: a number is wanted")
+        loss.check(**self.params)
         return self
+
+
+def _short(value: Any) -> str:
+    """An option's value inside a label; of a path its last part, so that `/` separates parts."""
+    return f"{value:g}" if isinstance(value, float) else str(value).rstrip("/").rpartition("/")[2]
 
 
 class Range(_Section):
@@ -183,16 +197,15 @@ class Grid(_Section):
     losses: list[Annotated[LossChoice, BeforeValidator(_named)]] | None = None
 
     @model_validator(mode="after")
-    def _buildable(self) -> Grid:
+    def _fits(self) -> Grid:
+        """Every model can be built on every data set, and every noise be put on it."""
         for dataset in self.dataset:
-            about = datasets.info(dataset.name)
+            for kind in self.noise:
+                noise.check(dataset.info, kind.kind, kind.rate, **kind.options)
             for model in self.model:
                 with torch.device("meta"):  # shapes only: nothing is allocated or drawn
                     models.build(
-                        model.name,
-                        about.input_shape,
-                        dataset.classes or about.classes,
-                        model.options,
+                        model.name, dataset.info.input_shape, dataset.info.classes, model.options
                     )
         return self
 
@@ -211,21 +224,36 @@ class Grid(_Section):
 
 
 class RecipeChoice(_Section):
-    """What all networks of the study have in common."""
+    """What all networks of the study have in common; see `trainables.spec.Recipe`."""
 
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
-    optimizer: Literal["sgd"] = "sgd"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    schedule: str = "cosine"
+    nesterov: bool = False
+    schedule: Literal["cosine", "constant", "step"] = "cosine"
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    milestones: list[Annotated[float, Field(gt=0, lt=1)]] = [0.5, 0.75]
+    gamma: float = Field(default=0.1, gt=0, lt=1)
+    clip_norm: float | None = Field(default=None, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
+    precision: Literal["float32", "bf16"] = "float32"
+    epsilon_schedule: Literal["constant", "linear", "cosine", "step"] = "constant"
+    augment: dict[str, Any] = {}
 
-    @field_validator("schedule")
+    @field_validator("augment")
     @classmethod
-    def _known(cls, schedule: str) -> str:
-        if schedule not in SCHEDULES:
-            raise ValueError(f"unknown schedule{_did_you_mean(schedule, SCHEDULES)}")
-        return schedule
+    def _known(cls, augment: dict[str, Any]) -> dict[str, Any]:
+        Augmentation.from_dict(augment)
+        return augment
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> RecipeChoice:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs = {self.warmup_epochs:g}: below epochs = {self.epochs}"
+            )
+        return self
 
 
 class Search(_Section):
@@ -278,7 +306,7 @@ class Confirm(_Section):
         allowed = [*_PLAIN_ARMS, *(f"analytic:{rule}" for rule in ARM_RULES)]
         for arm in arms:
             if arm not in allowed:
-                raise ValueError(f"unknown arm {arm!r}{_did_you_mean(arm, allowed)}")
+                raise ValueError(f"unknown arm {arm!r}{did_you_mean(arm, allowed)}")
         if len(set(arms)) < len(arms):
             raise ValueError("an arm is given twice")
         if "tuned" not in arms or not any(arm.startswith("analytic:") for arm in arms):
@@ -330,125 +358,3 @@ class StudyConfig(_Section):
     def folder_uri(self) -> str:
         """Where the study is kept."""
         return f"{self.storage.rstrip('/')}/{self.name}"
-
-
-def presets() -> list[str]:
-    """Names of the studies that ship with the package."""
-    folder = resources.files("study") / "presets"
-    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name[-5:] == ".yaml")
-
-
-def read_study(study: str) -> tuple[StudyConfig, bytes]:
-    """A study file, or a preset's name, as configuration and as the bytes that were read.
-
-    Raises
-    ------
-    StudyFileError: no such file or preset, or its content is not a valid study.
-    """
-    path = Path(study)
-    if path.is_file():
-        content = path.read_bytes()
-    elif study in presets():
-        content = (resources.files("study") / "presets" / f"{study}.yaml").read_bytes()
-    else:
-        raise StudyFileError(
-            f"{study}: neither a study file nor a preset{_did_you_mean(study, presets())}"
-        )
-    return parse_study(content, source=study), content
-
-
-def parse_study(content: bytes, source: str) -> StudyConfig:
-    """The study that a YAML text describes; `source` names it in messages.
-
-    Raises
-    ------
-    StudyFileError: not YAML, or not a valid study.
-    """
-    try:
-        data = yaml.load(content, Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" line {where.line + 1}:" if where else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise StudyFileError(f"{source}:{line} {problem}") from error
-    if not isinstance(data, dict):
-        raise StudyFileError(f"{source}: a study file is a mapping of keys to values")
-    try:
-        return StudyConfig.model_validate(data)
-    except ValidationError as error:
-        first, *more = error.errors()
-        rest = f" (and {len(more)} more)" if more else ""
-        raise StudyFileError(f"{source}: {_one_line(first, data)}{rest}") from error
-
-
-def sha256(content: bytes) -> str:
-    """What `config_sha256` holds: the hash of the study file as run."""
-    return hashlib.sha256(content).hexdigest()
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key given twice instead of keeping the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for position, key in enumerate(keys):
-            if key in keys[:position]:
-                mark = node.value[position][0].start_mark
-                raise yaml.MarkedYAMLError(problem=f"key {key!r} given twice", problem_mark=mark)
-        return super().construct_mapping(node, deep)
-
-
-def _one_line(error: Any, data: dict[str, Any]) -> str:
-    """`grid.noise[0].rate = 1.3: a noise rate is a fraction from 0 to 1`."""
-    location = _in_file(error["loc"], data)
-    key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location).lstrip(".")
-    if error["type"] == "extra_forbidden":
-        allowed = _allowed_keys(location[:-1])
-        return f"{key}: unknown key{_did_you_mean(str(location[-1]), allowed)}"
-    if error["type"] == "missing":
-        return f"{key}: this key is needed"
-    problem = error["msg"].removeprefix("Value error, ").replace("Input should", "must")
-    value = error["input"]
-    if isinstance(value, dict | list):
-        return f"{key}: {problem}" if key else problem
-    return f"{key} = {value!r}: {problem}"
-
-
-def _in_file(location: tuple[Any, ...], data: Any) -> list[Any]:
-    """A pydantic location without the parts (union tags, short forms) that no file has."""
-    kept = []
-    for position, part in enumerate(location):
-        if isinstance(data, dict) and (part in data or position == len(location) - 1):
-            kept.append(part)
-            data = data.get(part)
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
-            kept.append(part)
-            data = data[part]
-    return kept
-
-
-def _allowed_keys(location: list[Any]) -> list[str]:
-    section: Any = StudyConfig
-    for part in location:
-        if isinstance(part, int):
-            continue
-        section = _section_of(section.model_fields[part].annotation)
-        if section is None:
-            return []
-    return list(section.model_fields)
-
-
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _section_of(argument)
-        if found is not None:
-            return found
-    return None
-
-
-def _did_you_mean(word: str, allowed: Any) -> str:
-    close = difflib.get_close_matches(word, list(allowed), n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return f"; allowed: {', '.join(allowed)}{hint}"

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from study.config import StudyConfig
-from study.plan import Cell, replicate_seed
+from study.plan import Cell, data_spec, replicate_seed
 from trainables import models
 from trainables.cohort import DataSpec
 
@@ -24,7 +24,7 @@ def initial_logit_std(config: StudyConfig) -> dict[str, float]:
         for model in config.grid.model:
             cell = Cell(dataset, config.grid.noise[0], model, None)
             found[cell.group_id] = measure_logit_std(
-                DataSpec(**dataset.model_dump()),
+                data_spec(dataset),
                 model.name,
                 model.options,
                 model.init,

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from study.config import DatasetChoice, LossChoice, ModelChoice, NoiseChoice, StudyConfig
-from trainables import cohort, datasets, logit_bias
+from trainables import cohort, logit_bias
 from trainables.seeds import derive
 
 SEARCH_SEED = 0
@@ -34,7 +34,7 @@ class Cell:
     def cell_id(self) -> str:
         """`digit-pairs/symmetric-0.4/mlp-256x2/mae`."""
         loss = self.loss.label if self.loss else "joint"
-        return f"{self.group_id.replace('/', f'/{self.noise.label}/')}/{loss}"
+        return "/".join([self.dataset.label, self.noise.label, self.model.label, loss])
 
     @property
     def group_id(self) -> str:
@@ -44,7 +44,7 @@ class Cell:
     @property
     def classes(self) -> int:
         """Number of classes."""
-        return self.dataset.classes or datasets.info(self.dataset.name).classes
+        return self.dataset.info.classes
 
     @property
     def losses(self) -> tuple[LossChoice, ...]:
@@ -195,17 +195,11 @@ def cohort_spec(config: StudyConfig, networks: list[Network]) -> cohort.CohortSp
     first = networks[0]
     recipe = config.recipe
     return cohort.CohortSpec(
-        data=cohort.DataSpec(**first.cell.dataset.model_dump()),
+        data=data_spec(first.cell.dataset),
         model=cohort.ModelSpec(
             first.cell.model.name, first.cell.model.options, first.cell.model.init
         ),
-        recipe=cohort.Recipe(
-            epochs=recipe.epochs,
-            batch_size=recipe.batch_size,
-            optimizer=recipe.optimizer,
-            momentum=recipe.momentum,
-            schedule=recipe.schedule,
-        ),
+        recipe=cohort.Recipe(**recipe.model_dump(exclude={"weight_decay"})),
         members=[
             cohort.Member(
                 network_id=n.network_id,
@@ -216,6 +210,7 @@ def cohort_spec(config: StudyConfig, networks: list[Network]) -> cohort.CohortSp
                 weight_decay=recipe.weight_decay,
                 noise_kind=n.cell.noise.kind,
                 noise_rate=n.cell.noise.rate,
+                noise_options=n.cell.noise.options,
                 noise_seed=replicate_seed(config, n.seed, "noise"),
                 init_seed=replicate_seed(config, n.seed, "init"),
             )
@@ -224,6 +219,11 @@ def cohort_spec(config: StudyConfig, networks: list[Network]) -> cohort.CohortSp
         order_seed=replicate_seed(config, first.seed, "order"),
         reads_test=first.stage == "confirm",
     )
+
+
+def data_spec(dataset: DatasetChoice) -> cohort.DataSpec:
+    """A study file's data set as a worker loads it."""
+    return cohort.DataSpec(dataset.name, dataset.classes, dataset.root, dataset.options)
 
 
 def replicate_seed(config: StudyConfig, seed: int, what: str) -> int:

@@ -61,6 +61,7 @@ TRIALS = _schema(
     noise_kind=_STRING,
     noise_rate_asked=_FLOAT,
     noise_rate_real=_FLOAT,  # share of training labels that are wrong
+    noise_rate_per_class=pa.list_(_FLOAT),  # the same of each true class
     seed=_INT,  # replicate: noise_seed, init_seed and order_seed follow from (study seed, seed)
     noise_seed=_INT,
     init_seed=_INT,
@@ -100,6 +101,7 @@ EPOCHS = _schema(
     mean_activation=_FLOAT,  # mean softmax probability of the labelled class, without bias
     vanishing_share=_FLOAT,  # share of examples with |∂L/∂z_y| < 1 % of its maximum
     grad_norm=_FLOAT,  # at the epoch's last step
+    input_stall_share=_FLOAT,  # share of the epoch spent waiting for images; 0 unless streamed
     wall_s=_FLOAT,
 )
 

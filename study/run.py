@@ -12,11 +12,12 @@ from typing import Any
 
 from study import lease, provenance
 from study.campaign import Campaign
-from study.config import StudyConfig, StudyFileError, parse_study, sha256
+from study.config import StudyConfig
 from study.errors import InterruptedByUserError, UserError
 from study.plan import Plan, make_plan, needs_measured_std
 from study.progress import Progress
 from study.results import STAGES, StudyFolder
+from study.study_file import StudyFileError, parse_study, sha256
 from study.writer import PartWriter
 
 _LAUNCHES = 3  # Ray experiments in a row that may end early without a single new network

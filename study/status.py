@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from study.campaign import Campaign
-from study.config import parse_study
 from study.results import ResultsError, StudyFolder
 from study.run import plan_of, replay_rows
+from study.study_file import parse_study
 
 
 def study_status(uri: str) -> dict[str, Any]:

@@ -7,21 +7,39 @@ as the hardware likes.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
-from trainables import datasets, losses, models, noise
-from trainables.dynamics import EpochDynamics, accuracy, largest_delta
-from trainables.optimisation import SCHEDULES, StackedSGD
-from trainables.seeds import derive
+from trainables import models
+from trainables.batches import CohortData
+from trainables.capacity import members_that_fit
+from trainables.datasets import Dataset
+from trainables.dynamics import EpochDynamics, accuracy
+from trainables.loss_groups import group_losses, loss_key
+from trainables.losses.schedules import epsilon_factor
+from trainables.optimisation import clip, lr_factor, make_optimizer, norms
+from trainables.races import survivors
+from trainables.spec import CohortSpec, DataSpec, Member, MemberResult, ModelSpec, Recipe, Rung
 from trainables.stacking import StackedModel, stack
+
+__all__ = [
+    "CohortRun",
+    "CohortSpec",
+    "DataSpec",
+    "Member",
+    "MemberResult",
+    "ModelSpec",
+    "Recipe",
+    "Rung",
+    "train",
+]
 
 DIVERGED_GROWTH = 1e3
 """A network has diverged once a number in it is not finite, or its parameters' norm has grown by
@@ -29,325 +47,288 @@ more than this factor since initialisation. (A bounded loss has no gradient left
 far too large a learning rate: nothing overflows, but the network is lost all the same.)"""
 
 _INIT_EXAMPLES = 1000  # training examples on which the initial logits' spread is measured
+_log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class DataSpec:
-    """Which data set: `classes` keeps the first so many classes, None keeps all."""
-
-    name: str
-    classes: int | None = None
-    root: str | None = None
-
-    def load(self) -> datasets.Dataset:
-        """The data set itself (cached in this process)."""
-        return datasets.load(self.name, classes=self.classes, root=self.root)
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """Which architecture and initialisation; see `trainables.models`."""
-
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    init: str = "glorot_uniform"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What members of a group have in common besides data and model."""
-
-    epochs: int
-    batch_size: int
-    optimizer: str = "sgd"
-    momentum: float = 0.9
-    schedule: str = "cosine"
-
-
-@dataclass(frozen=True)
-class Member:
-    """One network: what is its own. `noise_rate` in [0, 1]; `epsilon` is the logit bias."""
-
-    network_id: str
-    loss: str
-    lr: float
-    epsilon: float = 0.0
-    loss_params: Mapping[str, float] = field(default_factory=dict)
-    weight_decay: float = 0.0
-    noise_kind: str = "symmetric"
-    noise_rate: float = 0.0
-    noise_seed: int = 0
-    init_seed: int = 0
-
-
-@dataclass(frozen=True)
-class CohortSpec:
-    """Networks that can train together: same data, model, recipe and order of batches."""
-
-    data: DataSpec
-    model: ModelSpec
-    recipe: Recipe
-    members: Sequence[Member]
-    order_seed: int = 0
-    reads_test: bool = False  # only `confirm` does; otherwise the test set is not even loaded
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data that survives JSON and pickling between versions."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, spec: Mapping[str, Any]) -> CohortSpec:
-        """The inverse of `to_dict`."""
-        return cls(
-            data=DataSpec(**spec["data"]),
-            model=ModelSpec(**spec["model"]),
-            recipe=Recipe(**spec["recipe"]),
-            members=[Member(**member) for member in spec["members"]],
-            order_seed=spec["order_seed"],
-            reads_test=spec["reads_test"],
-        )
-
-
-@dataclass(frozen=True)
-class MemberResult:
-    """What became of one network: columns of `trials` (`metrics`) and rows of `epochs`."""
-
-    network_id: str
-    metrics: dict[str, Any]
-    epochs: list[dict[str, Any]]
+State = dict[str, Any]
 
 
 def train(
-    spec: CohortSpec, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+    spec: CohortSpec,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    saved: State | None = None,
+    save: Callable[[State], None] | None = None,
 ) -> list[MemberResult]:
     """Train every member of a cohort from initialisation to the last epoch.
+
+    Members that do not fit the device together are trained a part at a time, with the same results.
+
+    Parameters
+    ----------
+    save: called after each epoch with a state (plain data and CPU tensors, for `torch.save`) from
+        which `train` goes on when it is given back as `saved`.
 
     Returns
     -------
     One result a member, in the order of `spec.members`. Metrics are of the last epoch unless
     named `best`. A diverged member has status `diverged` and floor accuracy 1/classes, the
-    accuracy of guessing, from the epoch in which it diverged.
+    accuracy of guessing, from the epoch in which it diverged; one that lost its race has status
+    `pruned`.
 
     Raises
     ------
-    ValueError: unknown loss, model, data set or noise kind.
+    ValueError: unknown loss, model, data set, noise kind or augmentation.
     """
-    started = time.perf_counter()
-    run = _Run(spec, torch.device(device), dtype)
-    for epoch in range(1, spec.recipe.epochs + 1):
-        run.train_epoch(epoch)
-        run.close_epoch(epoch)
-    return run.results(wall_s=time.perf_counter() - started)
+    finished: list[MemberResult] = list(saved["finished"]) if saved else []
+    running: State | None = saved["running"] if saved else None
+    together = running["together"] if running else None
+    while len(finished) < len(spec.members):
+        waiting = list(spec.members[len(finished) :])
+        fit = together or members_that_fit(spec, device, partial(_step_bytes, device, dtype))
+        size = min(fit, len(waiting))
+        part = replace(spec, members=waiting[:size])
+        try:
+            run = CohortRun(part, torch.device(device), dtype)
+            if running:
+                run.load_state(running)
+            while not run.is_done:
+                run.train_epoch()
+                if save:
+                    save({"finished": finished, "running": {**run.state(), "together": size}})
+        except torch.cuda.OutOfMemoryError:
+            if size == 1:
+                raise
+            together = size // 2
+            _log.warning("%d networks together do not fit %s; trying %d", size, device, together)
+            torch.cuda.empty_cache()
+            continue
+        finished += run.results()
+        running = None
+    return finished
 
 
-class _Run:
+class CohortRun:
     """A cohort in training. Members are kept sorted by loss, so that a loss is one slice."""
 
     def __init__(self, spec: CohortSpec, device: torch.device, dtype: torch.dtype) -> None:
         self.spec, self.device, self.dtype = spec, device, dtype
-        self.members = sorted(spec.members, key=lambda m: (m.loss, sorted(m.loss_params)))
-        self.data = _DeviceData(spec, self.members, device, dtype)
+        self.members = sorted(spec.members, key=loss_key)
+        self.data = CohortData(spec, self.members, device, dtype)
         self.classes = self.data.dataset.classes
         self.model = _initial_model(spec, self.members, self.data.dataset).to(device, dtype)
-        self.losses = _group_losses(self.members, self.classes, device, dtype)
-        self.largest_delta = torch.cat([g.largest_delta for g in self.losses])
-        self.lr = self._per_member("lr")
-        self.optimiser = StackedSGD(
+        self.optimizer = make_optimizer(
+            spec.recipe,
             self.model.parameters(),
-            lr=self.lr,
-            momentum=torch.full_like(self.lr, spec.recipe.momentum),
-            weight_decay=self._per_member("weight_decay"),
+            self._per_member([m.lr for m in self.members]),
+            self._per_member([m.weight_decay for m in self.members]),
+            self._per_member([m.weight_l1 for m in self.members]),
         )
-        self.schedule = SCHEDULES[spec.recipe.schedule]
-        self.steps_per_epoch = math.ceil(self.data.examples / spec.recipe.batch_size)
-        self.initial_norm = self._parameter_norm()
+        self.losses = group_losses(self.members, self.classes, device, dtype)
+        self.initial_norm = norms(list(self.model.parameters())).detach()
         self.logit_std_init = self._logit_std()
-        self.diverged = [False] * len(self.members)
+        self.epoch = 0
+        self.seconds = 0.0
         self.rows: list[list[dict[str, Any]]] = [[] for _ in self.members]
-        self.dynamics = EpochDynamics(self.largest_delta)
-        self.grad_norm = torch.zeros_like(self.lr)
-        self.last_lr = self.lr
-        self.clock = time.perf_counter()
+        self.diverged = [False] * len(self.members)
+        self._ended: dict[str, MemberResult] = {}
 
-    def train_epoch(self, epoch: int) -> None:
-        """One pass over the training examples, in an order that follows from seed and epoch."""
+    @property
+    def is_done(self) -> bool:
+        """Whether the last epoch is trained."""
+        return self.epoch >= self.spec.recipe.epochs
+
+    def train_epoch(self) -> None:
+        """One pass over the training examples, then evaluation, rows and, at a rung, pruning."""
+        started = time.perf_counter()
+        self.epoch += 1
+        training = self._train()
+        self._append_rows(training, started)
+        for rung in self.spec.rungs:
+            if rung.epoch == self.epoch and not self.is_done:
+                self._prune(rung)
+        self.seconds += time.perf_counter() - started
+
+    def results(self) -> list[MemberResult]:
+        """Results in the order in which the caller named the members."""
+        for k, member in enumerate(self.members):
+            self._end(k, "diverged" if self.diverged[k] else "complete")
+            assert member.network_id in self._ended
+        return [self._ended[member.network_id] for member in self.spec.members]
+
+    def state(self) -> State:
+        """Everything that the rest of training depends on, on the CPU."""
+        return {
+            "network_ids": [m.network_id for m in self.members],
+            "model": {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()},
+            "moments": [[m.cpu().clone() for m in moments] for moments in self.optimizer.state],
+            "steps": self.optimizer.steps,
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "rows": [list(rows) for rows in self.rows],
+            "diverged": list(self.diverged),
+            "ended": dict(self._ended),
+        }
+
+    def load_state(self, state: State) -> None:
+        """Go on from `state` of a run with the same spec."""
+        place = {m.network_id: k for k, m in enumerate(self.members)}
+        kept = [place[network_id] for network_id in state["network_ids"]]
+        if len(kept) < len(self.members):
+            self._select(kept)
+        self.model.load_state_dict(state["model"])
+        moved = [[m.to(self.device) for m in moments] for moments in state["moments"]]
+        self.optimizer.state = moved
+        self.optimizer.steps, self.epoch = state["steps"], state["epoch"]
+        self.seconds, self._ended = state["seconds"], dict(state["ended"])
+        self.rows = [list(rows) for rows in state["rows"]]
+        self.diverged = list(state["diverged"])
+
+    def try_step(self) -> None:
+        """One training step, to see what it takes; the run cannot be used afterwards."""
+        self.epoch = 1
+        self._train(largest_step=0)
+
+    def _train(self, largest_step: int | None = None) -> dict[str, list[float]]:
         recipe = self.spec.recipe
-        generator = torch.Generator().manual_seed(derive(self.spec.order_seed, "order", epoch))
-        order = torch.randperm(self.data.examples, generator=generator).to(self.device)
-        self.dynamics = EpochDynamics(self.largest_delta)
-        total = self.steps_per_epoch * recipe.epochs
+        per_epoch = self.data.steps(recipe.batch_size)
+        steps = per_epoch * recipe.epochs
+        done = (self.epoch - 1) * per_epoch
+        dynamics = EpochDynamics(torch.cat([g.largest_delta for g in self.losses]))
+        mixed = recipe.precision == "bf16"
+        grad_norm, factor = torch.zeros_like(self.optimizer.lr), 1.0
         self.model.train()
-        for step in range(self.steps_per_epoch):
-            batch = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            noisy = self.data.train_noisy[:, batch]
-            logits = self.model(self.data.train_inputs(batch))
+        for step, (batch, inputs) in enumerate(self.data.epoch(self.epoch, recipe.batch_size)):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+                logits = self.model(inputs)
+            logits = logits.to(self.dtype)
             logits.retain_grad()
-            per_example = torch.cat([g(logits[g.part], noisy[g.part]) for g in self.losses], dim=0)
+            noisy = self.data.train_noisy[:, batch]
+            bias = epsilon_factor(recipe.epsilon_schedule, (done + step) / steps)
+            losses = [g(logits[g.part], noisy[g.part], bias) for g in self.losses]
+            per_example = losses[0] if len(losses) == 1 else torch.cat(losses)
             # A given gradient of 1/B an example, rather than a mean over the members' losses,
             # keeps reductions over members out of the computation.
             per_example.backward(torch.full_like(per_example, 1.0 / len(batch)))
             assert logits.grad is not None
-            self.dynamics.add(
+            dynamics.add(
                 logits.detach(),
                 per_example.detach(),
-                logits.grad * len(batch),
+                logits.grad,
                 noisy,
                 self.data.train_clean[batch],
             )
-            if step == self.steps_per_epoch - 1:
-                self.grad_norm = self._gradient_norm()
-            factor = self.schedule(((epoch - 1) * self.steps_per_epoch + step) / total)
-            self.last_lr = self.lr * factor
-            self.optimiser.step(factor)
+            if step == per_epoch - 1:
+                grad_norm = norms([p.grad for p in self.model.parameters() if p.grad is not None])
+            if recipe.clip_norm is not None:
+                clip(self.optimizer.parameters, recipe.clip_norm)
+            factor = lr_factor(recipe, done + step, steps, per_epoch)
+            self.optimizer.step(factor)
+            if step == largest_step:
+                break
+        return {
+            **dynamics.means(),
+            "lr": (self.optimizer.lr * factor).tolist(),
+            "grad_norm": grad_norm.tolist(),
+        }
 
-    def close_epoch(self, epoch: int) -> None:
-        """Evaluate, notice divergence, and append one row a member."""
+    def _append_rows(self, training: dict[str, list[float]], started: float) -> None:
         self.model.eval()
-        means = self.dynamics.means()
-        means["val_acc_noisy"], means["val_acc_clean"] = accuracy(
+        values = dict(training)
+        values["val_acc_noisy"], values["val_acc_clean"] = accuracy(
             self.model, self.data.val_inputs, [self.data.val_noisy, self.data.val_clean]
         )
-        means["test_acc"] = (
+        values["test_acc"] = (
             accuracy(self.model, self.data.test_inputs, [self.data.test_labels])[0]
             if self.spec.reads_test
             else [math.nan] * len(self.members)
         )
-        means["lr"], means["grad_norm"] = self.last_lr.tolist(), self.grad_norm.tolist()
-        growth = (self._parameter_norm() / self.initial_norm).tolist()
-        now = time.perf_counter()
+        growth = (norms(list(self.model.parameters())) / self.initial_norm).tolist()
         for k, rows in enumerate(self.rows):
-            row: dict[str, Any] = {name: values[k] for name, values in means.items()}
+            row = {name: column[k] for name, column in values.items()}
             self.diverged[k] |= not (
                 math.isfinite(row["train_loss"]) and growth[k] <= DIVERGED_GROWTH
             )
             if self.diverged[k]:
-                for name in row:
-                    if "_acc" in name and not math.isnan(row[name]):
-                        row[name] = 1.0 / self.classes
+                floor = 1.0 / self.classes
+                row.update({n: floor for n, v in row.items() if "_acc" in n and not math.isnan(v)})
             rows.append(
                 {
-                    **{name: _null_if_not_finite(value) for name, value in row.items()},
+                    **{n: v if math.isfinite(v) else None for n, v in row.items()},
                     "network_id": self.members[k].network_id,
-                    "epoch": epoch,
-                    "wall_s": now - self.clock,
+                    "epoch": self.epoch,
+                    "input_stall_share": self.data.stall_share,
+                    "wall_s": time.perf_counter() - started,
                 }
             )
-        self.clock = now
 
-    def results(self, wall_s: float) -> list[MemberResult]:
-        """Results in the order in which the caller named the members."""
-        found = {}
-        for k, (member, rows) in enumerate(zip(self.members, self.rows, strict=True)):
-            last = rows[-1]
-            found[member.network_id] = MemberResult(
-                network_id=member.network_id,
-                metrics={
-                    "status": "diverged" if self.diverged[k] else "complete",
-                    "epochs": len(rows),
-                    **{name: value for name, value in last.items() if "_acc" in name},
-                    "best_val_acc_noisy": max(row["val_acc_noisy"] for row in rows),
-                    "noise_rate_real": self.data.noise_rate_real[k],
-                    "logit_std_init": self.logit_std_init[k],
-                    "classes": self.classes,
-                    "train_size": self.data.examples,
-                    "wall_s": wall_s,
-                    "networks_in_cohort": len(self.members),
-                },
-                epochs=rows,
-            )
-        return [found[member.network_id] for member in self.spec.members]
+    def _prune(self, rung: Rung) -> None:
+        scores = [rows[-1][self.spec.race_on] for rows in self.rows]
+        kept = survivors([m.race for m in self.members], scores, rung.keep)
+        for k in set(range(len(self.members))) - set(kept):
+            self._end(k, "diverged" if self.diverged[k] else "pruned")
+        if len(kept) < len(self.members):
+            self._select(kept)
+            self.rows = [self.rows[k] for k in kept]
+            self.diverged = [self.diverged[k] for k in kept]
 
-    def _per_member(self, name: str) -> torch.Tensor:
-        values = [getattr(member, name) for member in self.members]
+    def _select(self, kept: list[int]) -> None:
+        """Shrink the stack to the members in `kept`."""
+        self.members = [self.members[k] for k in kept]
+        self.data.select(kept)
+        self.model = self.model.select(kept)
+        self.optimizer.select(kept, self.model.parameters())
+        self.losses = group_losses(self.members, self.classes, self.device, self.dtype)
+        self.initial_norm = self.initial_norm[kept]
+        self.logit_std_init = [self.logit_std_init[k] for k in kept]
+
+    def _end(self, k: int, status: str) -> None:
+        rows, realised = self.rows[k], self.data.noise[k]
+        self._ended[self.members[k].network_id] = MemberResult(
+            network_id=self.members[k].network_id,
+            metrics={
+                "status": status,
+                "epochs": len(rows),
+                **{name: value for name, value in rows[-1].items() if "_acc" in name},
+                "best_val_acc_noisy": max(row["val_acc_noisy"] for row in rows),
+                "noise_rate_real": realised.rate,
+                "noise_rate_per_class": realised.per_class_rate.tolist(),
+                "logit_std_init": self.logit_std_init[k],
+                "classes": self.classes,
+                "train_size": self.data.examples,
+                "wall_s": self.seconds,
+                "networks_in_cohort": len(self.spec.members),
+            },
+            epochs=rows,
+        )
+
+    def _per_member(self, values: Sequence[float]) -> torch.Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)
 
     @torch.no_grad()
-    def _parameter_norm(self) -> torch.Tensor:
-        return _norms(list(self.model.parameters()))
-
-    @torch.no_grad()
-    def _gradient_norm(self) -> torch.Tensor:
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        return _norms(gradients)
-
-    @torch.no_grad()
     def _logit_std(self) -> list[float]:
-        self.model.eval()
-        some = torch.arange(min(_INIT_EXAMPLES, self.data.examples), device=self.device)
-        logits = self.model(self.data.train_inputs(some))
+        # In training mode, as the first step finds it; running statistics are put back.
+        self.model.train()
+        before = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        logits = self.model(self.data.first(_INIT_EXAMPLES))
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(before[name])
         # The spread over classes within an example: softmax does not see a shift common to them.
         spread: list[float] = logits.var(-1, unbiased=False).mean(-1).sqrt().tolist()
         return spread
 
 
-class _DeviceData:
-    """The data set on the device, with one noisy labelling a member."""
-
-    def __init__(
-        self,
-        spec: CohortSpec,
-        members: Sequence[Member],
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        self.dataset = spec.data.load()
-        self._mean, self._std = (
-            torch.as_tensor(np.asarray(a)).to(device, dtype)
-            for a in (self.dataset.mean, self.dataset.std)
-        )
-        self._dtype = dtype
-
-        def put(array: np.ndarray) -> torch.Tensor:
-            with warnings.catch_warnings():
-                # Data sets are read-only on purpose, and nothing here writes to them.
-                warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-                return torch.from_numpy(array).to(device)
-
-        self._train, self._val = put(self.dataset.train_x), put(self.dataset.val_x)
-        self.train_clean, self.val_clean = put(self.dataset.train_y), put(self.dataset.val_y)
-        if spec.reads_test:
-            self._test, self.test_labels = put(self.dataset.test_x), put(self.dataset.test_y)
-        self.examples = len(self.dataset.train_y)
-        train, val, self.noise_rate_real = [], [], []
-        drawn: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray, float]] = {}
-        for m in members:
-            key = (m.noise_kind, m.noise_rate, m.noise_seed)
-            if key not in drawn:
-                drawn[key] = _noisy_labels(self.dataset, *key)
-            noisy_train, noisy_val, rate = drawn[key]
-            train.append(noisy_train)
-            val.append(noisy_val)
-            self.noise_rate_real.append(rate)
-        self.train_noisy, self.val_noisy = put(np.stack(train)), put(np.stack(val))
-
-    def train_inputs(self, which: torch.Tensor) -> torch.Tensor:
-        """Normalised training inputs [B, …] of the examples `which` [B]."""
-        return self._normalised(self._train[which])
-
-    def val_inputs(self, which: slice) -> torch.Tensor:
-        """Normalised validation inputs [B, …]."""
-        return self._normalised(self._val[which])
-
-    def test_inputs(self, which: slice) -> torch.Tensor:
-        """Normalised test inputs [B, …]."""
-        return self._normalised(self._test[which])
-
-    def _normalised(self, x: torch.Tensor) -> torch.Tensor:
-        return (x.to(self._dtype) - self._mean) / self._std
+def _step_bytes(device: str, dtype: torch.dtype, spec: CohortSpec) -> int:
+    """Peak memory of one training step on a GPU, beyond what was in use before."""
+    torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    CohortRun(spec, torch.device(device), dtype).try_step()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
 
 
-def _noisy_labels(
-    dataset: datasets.Dataset, kind: str, rate: float, seed: int
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Noisy training and validation labels, from unrelated draws, and the realised rate."""
-    train = noise.corrupt(dataset.train_y, dataset.classes, kind, rate, derive(seed, "train"))
-    val = noise.corrupt(dataset.val_y, dataset.classes, kind, rate, derive(seed, "val"))
-    return train.labels, val.labels, train.rate
-
-
-def _initial_model(
-    spec: CohortSpec, members: Sequence[Member], dataset: datasets.Dataset
-) -> StackedModel:
+def _initial_model(spec: CohortSpec, members: Sequence[Member], dataset: Dataset) -> StackedModel:
     template = models.build(
         spec.model.name, dataset.input_shape, dataset.classes, spec.model.options
     )
@@ -357,65 +338,3 @@ def _initial_model(
         models.initialise(template, generator, spec.model.init)
         stacked.load_member(k, template)
     return stacked
-
-
-@dataclass(frozen=True)
-class _LossGroup:
-    """Neighbouring members with the same loss function: `part` of the member axis."""
-
-    part: slice
-    loss: losses.Loss
-    epsilon: torch.Tensor  # [k]
-    params: dict[str, torch.Tensor]  # each [k]
-    largest_delta: torch.Tensor  # [k]
-
-    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Loss of each example, [k, B], of logits [k, B, C] and labels [k, B]."""
-        return losses.evaluate(self.loss, logits, labels, epsilon=self.epsilon, **self.params)
-
-
-def _group_losses(
-    members: Sequence[Member], classes: int, device: torch.device, dtype: torch.dtype
-) -> list[_LossGroup]:
-    groups = []
-    start = 0
-    while start < len(members):
-        first = members[start]
-        stop = start
-        while stop < len(members) and (
-            (members[stop].loss, sorted(members[stop].loss_params))
-            == (first.loss, sorted(first.loss_params))
-        ):
-            stop += 1
-        some = members[start:stop]
-        loss = losses.get(first.loss)
-        epsilon = torch.tensor([m.epsilon for m in some], dtype=dtype, device=device)
-        params = {
-            name: torch.tensor([m.loss_params[name] for m in some], dtype=dtype, device=device)
-            for name in first.loss_params
-        }
-        on_cpu = {name: value.cpu() for name, value in params.items()}
-        largest = largest_delta(
-            lambda z, y, loss=loss, p=on_cpu: loss.function(z, y, **p),  # type: ignore[misc]
-            len(some),
-            classes,
-            dtype,
-        )
-        groups.append(
-            _LossGroup(slice(start, stop), loss, epsilon, params, largest.to(device, dtype))
-        )
-        start = stop
-    return groups
-
-
-def _norms(stacked: list[torch.Tensor]) -> torch.Tensor:
-    """Norm of each member's part of tensors [K, …], taken one by one: [K].
-
-    A reduction over [K, n] adds in another order for K = 1 than for K > 1.
-    """
-    members = range(len(stacked[0]))
-    return torch.stack([torch.nn.utils.get_total_norm([s[k] for s in stacked]) for k in members])
-
-
-def _null_if_not_finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -40,11 +40,11 @@ class EpochDynamics:
 
         Parameters
         ----------
-        logits: [K, B, C], without bias. loss: [K, B]. logit_gradient: [K, B, C], ∂loss/∂logits of
-        each example (not of their mean). noisy: labels trained on, [K, B]. clean: true labels, [B].
+        logits: [K, B, C], without bias. loss: [K, B]. logit_gradient: [K, B, C], that of the mean
+        over the batch. noisy: labels trained on, [K, B]. clean: true labels, [B].
         """
         index = noisy.unsqueeze(-1)
-        delta = logit_gradient.gather(-1, index).squeeze(-1).abs()
+        delta = logit_gradient.gather(-1, index).squeeze(-1).abs() * len(clean)
         labelled = logits.gather(-1, index).squeeze(-1)
         activation = (labelled - logits.logsumexp(-1)).exp()
         predicted = logits.argmax(-1)

@@ -2,57 +2,179 @@
 
 from __future__ import annotations
 
+import bisect
 import math
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 import torch
 
+from trainables.spec import Recipe
 
-def _cosine(progress: float) -> float:
-    return 0.5 * (1.0 + math.cos(math.pi * progress))
+SCHEDULES = ("cosine", "constant", "step")
+OPTIMIZERS = ("sgd", "adamw")
+_BETAS, _EPS = (0.9, 0.999), 1e-8  # of AdamW, as torch.optim.AdamW has them
 
 
-def _constant(progress: float) -> float:
+def lr_factor(recipe: Recipe, step: int, steps: int, steps_per_epoch: int) -> float:
+    """Factor on the learning rate at `step` (from 0) of `steps` in all.
+
+    Warm-up rises linearly to 1; the schedule then runs over what is left.
+    """
+    warmup = round(recipe.warmup_epochs * steps_per_epoch)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(1, steps - warmup)
+    if recipe.schedule == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
+    if recipe.schedule == "step":
+        passed = bisect.bisect_right(sorted(recipe.milestones), progress)
+        return recipe.gamma**passed
     return 1.0
 
 
-SCHEDULES: dict[str, Callable[[float], float]] = {"cosine": _cosine, "constant": _constant}
-"""Factor on the learning rate against progress = step / total steps in [0, 1)."""
-
-
-class StackedSGD:
-    """Stochastic gradient descent with momentum, as `torch.optim.SGD`, for K members at once.
+class StackedOptimizer(ABC):
+    """Updates K members at once, each with its own learning rate and weight decay.
 
     Parameters
     ----------
-    parameters: tensors [K, …].
-    lr, momentum, weight_decay: tensors [K].
+    parameters: tensors [K, …]. lr, weight_decay, weight_l1: tensors [K].
     """
 
     def __init__(
         self,
         parameters: Iterable[torch.nn.Parameter],
-        *,
         lr: torch.Tensor,
-        momentum: torch.Tensor,
         weight_decay: torch.Tensor,
+        weight_l1: torch.Tensor,
     ) -> None:
-        self._parameters = list(parameters)
-        self._velocity = [torch.zeros_like(p) for p in self._parameters]
-        self._lr, self._momentum, self._weight_decay = lr, momentum, weight_decay
-        self._decays = bool((weight_decay != 0).any())
+        self.parameters = list(parameters)
+        self.lr, self.weight_decay, self.weight_l1 = lr, weight_decay, weight_l1
+        self.decays = bool((weight_decay != 0).any())
+        self.has_l1 = bool((weight_l1 != 0).any())
+        self.state: list[list[torch.Tensor]] = []  # moments of each parameter, [K, …]
+        self.steps = 0
 
     @torch.no_grad()
     def step(self, factor: float) -> None:
         """One update with learning rates lr · `factor`; gradients are then dropped."""
-        for parameter, velocity in zip(self._parameters, self._velocity, strict=True):
+        self.steps += 1
+        for parameter, moments in zip(self.parameters, self.state, strict=True):
             gradient = parameter.grad
             assert gradient is not None
-            if self._decays:
-                gradient = gradient.addcmul(parameter, _per_member(self._weight_decay, parameter))
-            velocity.mul_(_per_member(self._momentum, parameter)).add_(gradient)
-            parameter.addcmul_(velocity, _per_member(self._lr * -factor, parameter))
+            if self.has_l1:
+                l1 = _per_member(self.weight_l1, parameter)
+                gradient = gradient.addcmul(parameter.sign(), l1)
+            self._update(parameter, gradient, moments, self.lr * factor)
             parameter.grad = None
+
+    def select(self, kept: list[int], parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Go on with the members in `kept`, whose parameters are now `parameters`."""
+        self.parameters = list(parameters)
+        self.lr, self.weight_decay = self.lr[kept], self.weight_decay[kept]
+        self.weight_l1 = self.weight_l1[kept]
+        self.state = [[moment[kept] for moment in moments] for moments in self.state]
+
+    @abstractmethod
+    def _update(
+        self,
+        parameter: torch.Tensor,
+        gradient: torch.Tensor,
+        moments: list[torch.Tensor],
+        lr: torch.Tensor,
+    ) -> None: ...
+
+
+class StackedSGD(StackedOptimizer):
+    """As `torch.optim.SGD` with momentum, and Nesterov's if asked."""
+
+    def __init__(
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        lr: torch.Tensor,
+        weight_decay: torch.Tensor,
+        weight_l1: torch.Tensor,
+        momentum: float,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay, weight_l1)
+        self._momentum, self._nesterov = momentum, nesterov
+        self.state = [[torch.zeros_like(p)] for p in self.parameters]
+
+    def _update(
+        self,
+        parameter: torch.Tensor,
+        gradient: torch.Tensor,
+        moments: list[torch.Tensor],
+        lr: torch.Tensor,
+    ) -> None:
+        (velocity,) = moments
+        if self.decays:
+            gradient = gradient.addcmul(parameter, _per_member(self.weight_decay, parameter))
+        velocity.mul_(self._momentum).add_(gradient)
+        if self._nesterov:
+            velocity = gradient.add(velocity, alpha=self._momentum)
+        parameter.addcmul_(velocity, _per_member(-lr, parameter))
+
+
+class StackedAdamW(StackedOptimizer):
+    """As `torch.optim.AdamW` (Loshchilov & Hutter 2019)."""
+
+    def __init__(
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        lr: torch.Tensor,
+        weight_decay: torch.Tensor,
+        weight_l1: torch.Tensor,
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay, weight_l1)
+        self.state = [[torch.zeros_like(p), torch.zeros_like(p)] for p in self.parameters]
+
+    def _update(
+        self,
+        parameter: torch.Tensor,
+        gradient: torch.Tensor,
+        moments: list[torch.Tensor],
+        lr: torch.Tensor,
+    ) -> None:
+        mean, square = moments
+        if self.decays:
+            parameter.mul_(_per_member(1.0 - lr * self.weight_decay, parameter))
+        mean.lerp_(gradient, 1.0 - _BETAS[0])
+        square.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1.0 - _BETAS[1])
+        scale = math.sqrt(1.0 - _BETAS[1] ** self.steps)
+        rate = _per_member(-lr / (1.0 - _BETAS[0] ** self.steps), parameter)
+        parameter.addcmul_(mean / (square.sqrt() / scale + _EPS), rate)
+
+
+def make_optimizer(
+    recipe: Recipe,
+    parameters: Iterable[torch.nn.Parameter],
+    lr: torch.Tensor,
+    weight_decay: torch.Tensor,
+    weight_l1: torch.Tensor,
+) -> StackedOptimizer:
+    """The optimiser that a recipe asks for."""
+    if recipe.optimizer == "adamw":
+        return StackedAdamW(parameters, lr, weight_decay, weight_l1)
+    return StackedSGD(parameters, lr, weight_decay, weight_l1, recipe.momentum, recipe.nesterov)
+
+
+def norms(stacked: list[torch.Tensor]) -> torch.Tensor:
+    """Norm of each member's part of tensors [K, …], taken one by one: [K].
+
+    A reduction over [K, n] adds in another order for K = 1 than for K > 1.
+    """
+    members = range(len(stacked[0]))
+    return torch.stack([torch.nn.utils.get_total_norm([s[k] for s in stacked]) for k in members])
+
+
+def clip(parameters: list[torch.nn.Parameter], largest: float) -> None:
+    """Scale each member's gradient down to norm `largest`, as `clip_grad_norm_` does for one."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    factor = (largest / (norms(gradients) + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(_per_member(factor, gradient))
 
 
 def _per_member(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

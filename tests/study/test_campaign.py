@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests_support import GRID_STUDY, JOINT_STUDY
 
 from study.campaign import Campaign, Cohort, ForeignRowsError
-from study.config import parse_study
 from study.plan import Network, Plan, identity_columns, make_plan
+from study.study_file import parse_study
 
 PLANS = {
     name: make_plan(parse_study(yaml.safe_dump(study).encode(), name))

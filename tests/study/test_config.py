@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from study.config import StudyFileError, parse_study, presets, read_study
+from study.study_file import StudyFileError, parse_study, presets, read_study
 
 GOOD: dict[str, Any] = {
     "name": "tiny",
@@ -60,7 +60,7 @@ def changed(path: str, value: Any) -> bytes:
         ("search/lr", {"low": 0, "high": 1}, ["search.lr", "above 0"]),
         ("recipe/epochs", 0, ["recipe.epochs = 0", "greater than or equal to 1"]),
         ("recipe/epochs", "many", ["recipe.epochs = 'many'", "integer"]),
-        ("recipe/schedule", "cosin", ["recipe.schedule = 'cosin'", "did you mean cosine"]),
+        ("recipe/schedule", "cosin", ["recipe.schedule = 'cosin'", "must be 'cosine', 'constant' or 'step'"]),
         (
             "confirm/arms",
             ["tuned", "analytic:activatoin"],

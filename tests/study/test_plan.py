@@ -6,7 +6,6 @@ import pytest
 import yaml
 from tests_support import GRID_STUDY, JOINT_STUDY
 
-from study.config import parse_study
 from study.plan import (
     CONFIRM_SEEDS_FROM,
     SEARCH_SEED,
@@ -17,6 +16,7 @@ from study.plan import (
     make_plan,
     replicate_seed,
 )
+from study.study_file import parse_study
 from trainables import logit_bias
 
 CONFIG = parse_study(yaml.safe_dump(GRID_STUDY).encode(), "grid")

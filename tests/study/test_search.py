@@ -4,9 +4,9 @@ import pytest
 import yaml
 from tests_support import GRID_STUDY, JOINT_STUDY
 
-from study.config import parse_study
 from study.plan import Network, make_plan
 from study.search import ArmSearch
+from study.study_file import parse_study
 
 
 def new_search(study: dict, arm_name: str, sampler: str = "tpe") -> ArmSearch:

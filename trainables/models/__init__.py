@@ -10,11 +10,13 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
 
+from trainables.models.convolutional import CNN8, CifarResNet, imagenet_resnet
 from trainables.models.initialisation import INITIALISATIONS, initialise
 from trainables.models.mlp import MLP
 
@@ -29,7 +31,12 @@ __all__ = [
     "names",
 ]
 
-_MODELS: dict[str, type[nn.Module]] = {"mlp": MLP}
+_MODELS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": MLP,
+    "cnn8": CNN8,
+    **{f"resnet{depth}": partial(CifarResNet, depth=depth) for depth in (20, 32, 44, 56)},
+    **{f"resnet{layers}": partial(imagenet_resnet, layers=layers) for layers in (18, 34, 50)},
+}
 
 
 class UnknownModelError(ValueError):
@@ -68,13 +75,15 @@ def check(name: str, options: Mapping[str, Any]) -> None:
     taken = list(inspect.signature(_find(name)).parameters.values())
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken):
         return
-    allowed = [parameter.name for parameter in taken[2:]]
+    fixed = getattr(_find(name), "keywords", {})
+    allowed = [parameter.name for parameter in taken[2:] if parameter.name not in fixed]
     for option in options:
         if option not in allowed:
             close = difflib.get_close_matches(option, allowed, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
+            there = ", ".join(allowed) or "none"
             raise UnknownModelError(
-                f"model {name} has no option {option!r}; allowed: {', '.join(allowed)}{hint}"
+                f"model {name} has no option {option!r}; allowed: {there}{hint}"
             )
 
 
@@ -89,7 +98,7 @@ def label(name: str, options: Mapping[str, Any]) -> str:
     return "-".join([short, *(f"{k}={v}" for k, v in sorted(extra.items()))])
 
 
-def _find(name: str) -> type[nn.Module]:
+def _find(name: str) -> Callable[..., nn.Module]:
     if name in _MODELS:
         return _MODELS[name]
     module_name, _, attribute = name.partition(":")

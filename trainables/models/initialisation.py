@@ -20,9 +20,15 @@ def _kaiming_normal(layer: nn.Module, generator: torch.Generator) -> None:
     )
 
 
+def _kaiming_glorot(layer: nn.Module, generator: torch.Generator) -> None:
+    draw = _kaiming_normal if isinstance(layer, nn.Conv2d) else _glorot_uniform
+    draw(layer, generator)
+
+
 INITIALISATIONS: dict[str, Callable[[nn.Module, torch.Generator], None]] = {
     "glorot_uniform": _glorot_uniform,  # the paper's (arXiv 2306.05497), with zero bias
     "kaiming_normal": _kaiming_normal,
+    "kaiming_glorot": _kaiming_glorot,  # convolutions Kaiming, linear layers Glorot
 }
 
 

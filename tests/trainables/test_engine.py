@@ -1,0 +1,257 @@
+"""Optimisers, schedules, races, restarts and convolutional members, each against a plain oracle."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from trainables import models
+from trainables.cohort import (
+    CohortRun,
+    CohortSpec,
+    DataSpec,
+    Member,
+    MemberResult,
+    ModelSpec,
+    Recipe,
+    Rung,
+    train,
+)
+from trainables.optimisation import clip, lr_factor, make_optimizer, norms
+from trainables.races import survivors
+from trainables.stacking import convolve
+
+CPU = torch.device("cpu")
+MLP = CohortSpec(
+    data=DataSpec("digits"),
+    model=ModelSpec("mlp", {"width": 16, "depth": 1}),
+    recipe=Recipe(epochs=4, batch_size=128),
+    members=[],
+)
+CNN = replace(
+    MLP,
+    data=DataSpec("digits", classes=2),
+    model=ModelSpec("resnet20"),
+    recipe=Recipe(epochs=1, batch_size=80),
+)
+
+
+def members(*lrs: float, **same: object) -> list[Member]:
+    return [
+        Member(f"n{i}", loss="mae", lr=lr, epsilon=0.5, init_seed=i, noise_seed=i, **same)
+        for i, lr in enumerate(lrs)
+    ]
+
+
+def numbers(results: list[MemberResult]) -> dict[str, list[dict]]:
+    return {
+        r.network_id: [{k: v for k, v in row.items() if k != "wall_s"} for row in r.epochs]
+        for r in results
+    }
+
+
+@pytest.mark.parametrize(
+    ("recipe", "plain"),
+    [
+        ({"optimizer": "adamw"}, lambda p, lr, wd: torch.optim.AdamW(p, lr, weight_decay=wd)),
+        (
+            {"momentum": 0.8, "nesterov": True},
+            lambda p, lr, wd: torch.optim.SGD(p, lr, 0.8, weight_decay=wd, nesterov=True),
+        ),
+        ({"momentum": 0.0}, lambda p, lr, wd: torch.optim.SGD(p, lr, weight_decay=wd)),
+    ],
+    ids=["adamw", "nesterov", "sgd"],
+)
+def test_each_members_updates_are_those_of_torch_optim(recipe: dict, plain: object) -> None:
+    lrs, decays, l1 = [0.1, 0.01, 0.001], [0.0, 0.1, 0.5], [0.0, 0.0, 0.2]
+    start = torch.randn(3, 4, 5, dtype=torch.float64)
+    stacked = nn.Parameter(start.clone())
+    ours = make_optimizer(
+        Recipe(epochs=1, batch_size=1, **recipe),
+        [stacked],
+        torch.tensor(lrs, dtype=torch.float64),
+        torch.tensor(decays, dtype=torch.float64),
+        torch.tensor(l1, dtype=torch.float64),
+    )
+    alone = [nn.Parameter(s.clone()) for s in start]
+    theirs = [plain([p], lr, wd) for p, lr, wd in zip(alone, lrs, decays, strict=True)]
+    for _ in range(20):
+        gradient = torch.randn_like(start)
+        stacked.grad = gradient.clone()
+        ours.step(1.0)
+        for p, g, c, optimizer in zip(alone, gradient, l1, theirs, strict=True):
+            p.grad = g + c * p.detach().sign()
+            optimizer.step()
+    torch.testing.assert_close(
+        stacked.detach(), torch.stack(list(alone)).detach(), rtol=1e-12, atol=0
+    )
+
+
+def test_clipping_is_each_members_own() -> None:
+    shapes, factors = [(3, 4), (5,)], [0.01, 1.0, 100.0]
+    stacked = [nn.Parameter(torch.zeros(3, *shape)) for shape in shapes]
+    for p in stacked:
+        p.grad = torch.randn_like(p) * torch.tensor(factors).view(3, *[1] * (p.dim() - 1))
+    alone = [[nn.Parameter(torch.zeros(shape)) for shape in shapes] for _ in factors]
+    for k, parameters in enumerate(alone):
+        for p, s in zip(parameters, stacked, strict=True):
+            p.grad = s.grad[k].clone()
+        nn.utils.clip_grad_norm_(parameters, 5.0)
+    clip(stacked, 5.0)
+    assert norms([p.grad for p in stacked])[2] == pytest.approx(5.0, rel=1e-4)
+    for k, parameters in enumerate(alone):
+        for p, s in zip(parameters, stacked, strict=True):
+            torch.testing.assert_close(s.grad[k], p.grad)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ({"schedule": "constant"}, [1] * 10),
+        ({"schedule": "cosine"}, [(1 + math.cos(math.pi * i / 10)) / 2 for i in range(10)]),
+        (
+            {"schedule": "step", "milestones": [0.5, 0.8], "gamma": 0.1},
+            [1] * 5 + [0.1] * 3 + [0.01] * 2,
+        ),
+        (
+            {"schedule": "cosine", "warmup_epochs": 2},
+            [1 / 5, 2 / 5, 3 / 5, 4 / 5, *[(1 + math.cos(math.pi * i / 6)) / 2 for i in range(6)]],
+        ),
+    ],
+)
+def test_schedules(recipe: dict, expected: list[float]) -> None:
+    found = [lr_factor(Recipe(5, 1, **recipe), i, 10, 2) for i in range(10)]
+    assert found == pytest.approx(expected)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["a", "b", None]), st.floats(0, 1)), min_size=1),
+    st.floats(0.01, 1),
+)
+def test_survivors_are_the_best_of_their_race(runners: list, keep: float) -> None:
+    races, scores = zip(*runners, strict=True)
+    kept = survivors(races, scores, keep)
+    assert kept == sorted(set(kept))
+    for race in {r for r in races if r}:
+        inside = [scores[k] for k in kept if races[k] == race]
+        outside = [scores[k] for k in range(len(races)) if races[k] == race and k not in kept]
+        assert len(inside) >= 1
+        assert len(inside) >= keep * (len(inside) + len(outside)) - 1e-6
+        assert not outside or min(inside) >= max(outside)
+    assert {k for k, r in enumerate(races) if r is None} <= set(kept)
+
+
+def test_pruned_members_say_so_and_the_others_do_not_notice() -> None:
+    runners = members(0.001, 0.3, 0.1, 0.002, race="r")
+    free = train(replace(MLP, members=[replace(m, race=None) for m in runners]))
+    raced = train(replace(MLP, members=runners, rungs=[Rung(1, 0.5), Rung(2, 0.5)]))
+    status = [(r.metrics["status"], r.metrics["epochs"]) for r in raced]
+    assert sorted(status) == [("complete", 4), ("pruned", 1), ("pruned", 1), ("pruned", 2)]
+    at_first_rung = [r.epochs[0]["val_acc_noisy"] for r in free]
+    lost = [i for i, s in enumerate(status) if s == ("pruned", 1)]
+    assert max(at_first_rung[i] for i in lost) <= min(
+        a for i, a in enumerate(at_first_rung) if i not in lost
+    )
+    a, b = numbers(free), numbers(raced)
+    for network_id, rows in b.items():
+        assert rows == a[network_id][: len(rows)]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_restart_from_a_saved_state_ends_the_same(stop_after: int, optimizer: str) -> None:
+    runners = members(0.01, 0.02, 0.03, 0.04, race="r", weight_decay=0.01)
+    spec = replace(
+        MLP,
+        members=runners,
+        rungs=[Rung(2, 0.5)],
+        recipe=replace(MLP.recipe, optimizer=optimizer, epsilon_schedule="linear"),
+    )
+    states: list[dict] = []
+    whole = train(spec, save=states.append)
+    again = train(spec, saved=states[stop_after - 1])
+    assert numbers(again) == numbers(whole)
+    assert [r.metrics["status"] for r in again] == [r.metrics["status"] for r in whole]
+
+
+def test_convolutional_members_do_not_depend_on_neighbours_or_order() -> None:
+    run = CohortRun(replace(CNN, members=members(0.1, 0.2, math.nan)), CPU, torch.float32)
+    run.train_epoch()
+    together = numbers(run.results())
+    reordered = CohortRun(replace(CNN, members=members(0.1, 0.2)[::-1]), CPU, torch.float32)
+    reordered.train_epoch()
+    alone = numbers(train(replace(CNN, members=members(0.1, 0.2))))  # one by one on a CPU
+    for network_id, rows in numbers(reordered.results()).items():
+        assert rows == together[network_id] == alone[network_id]
+    assert run.results()[2].metrics["status"] == "diverged"
+
+
+def test_grouped_convolution_equals_member_by_member() -> None:
+    """The GPU's way, run here on the CPU."""
+    x = torch.randn(3, 4, 5, 8, 8, dtype=torch.float64)
+    weight, bias = torch.randn(3, 6, 5, 3, 3, dtype=torch.float64), torch.randn(3, 6).double()
+    options = ((2, 2), (1, 1), (1, 1), 1)
+    found = convolve(x, weight, bias, *options, grouped=True)
+    torch.testing.assert_close(found, convolve(x, weight, bias, *options, grouped=False))
+
+
+@pytest.mark.parametrize(
+    "name", ["cnn8", "resnet20", pytest.param("resnet18", marks=pytest.mark.slow)]
+)
+def test_convolutional_model_equals_its_plain_module(name: str) -> None:
+    spec = replace(CNN, model=ModelSpec(name, init="kaiming_glorot"), members=members(0.05, 0.1))
+    run = CohortRun(spec, CPU, torch.float64)
+    plain = models.build(name, (1, 8, 8), 2, {}).double()
+    run.model.store_member(1, plain)
+    optimizer = torch.optim.SGD(plain.parameters(), 0.1, 0.9)
+    plain.train()
+    run.model.train()
+    for batch, x in list(run.data.epoch(1, 24))[:2]:
+        y = run.data.train_noisy[:, batch]
+        losses = torch.cat([g(run.model(x)[g.part], y[g.part], 1.0) for g in run.losses])
+        losses.mean(1).sum().backward()
+        biased = plain(x) + 0.5 * nn.functional.one_hot(y[1], 2)
+        loss = (1 - biased.softmax(-1).gather(1, y[1, :, None])).mean()
+        torch.testing.assert_close(losses[1].mean(), loss, rtol=1e-9, atol=0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        run.optimizer.step(1.0)
+    plain.eval()
+    run.model.eval()
+    x = run.data.val_inputs(slice(0, 20))
+    torch.testing.assert_close(run.model(x)[1], plain(x), rtol=1e-8, atol=1e-8)
+
+
+def test_epsilon_schedule_changes_training_only_where_there_is_a_bias() -> None:
+    two = [
+        Member("plain", loss="ce", lr=0.1, init_seed=1),
+        Member("biased", loss="mae", lr=0.1, epsilon=2.0, init_seed=1),
+    ]
+    constant = numbers(train(replace(MLP, members=two)))
+    annealed = numbers(
+        train(replace(MLP, members=two, recipe=replace(MLP.recipe, epsilon_schedule="cosine")))
+    )
+    assert constant["plain"] == annealed["plain"]
+    assert constant["biased"] != annealed["biased"]
+
+
+def test_mixed_precision_trains_and_stays_near_float32() -> None:
+    runs = {
+        p: train(replace(MLP, members=members(0.3), recipe=replace(MLP.recipe, precision=p)))[0]
+        for p in ("float32", "bf16")
+    }
+    losses = [r.epochs[0]["train_loss"] for r in runs.values()]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+def test_augmentation_is_seeded_and_spares_validation() -> None:
+    spec = replace(MLP, members=members(0.1), recipe=replace(MLP.recipe, augment={"crop": 1}))
+    assert numbers(train(spec)) == numbers(train(spec))
+    assert numbers(train(spec)) != numbers(train(replace(spec, recipe=MLP.recipe)))
+    assert numbers(train(spec)) != numbers(train(replace(spec, order_seed=1)))

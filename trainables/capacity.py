@@ -1,0 +1,47 @@
+"""How many networks of a cohort to train together on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from trainables import models
+from trainables.spec import CohortSpec
+
+_MARGIN = 0.8  # share of the free memory that may be planned for
+
+
+def members_that_fit(spec: CohortSpec, device: str, step_bytes: Callable[[CohortSpec], int]) -> int:
+    """The largest useful number of members to train at once; the rest waits its turn.
+
+    On a CPU, all of them, but one by one where the model convolves: convolutions gain nothing
+    from company there (measured; see docs/engine.md), and one at a time needs the least memory.
+    On a GPU, as many as its free memory holds, by one training step of one and of two members.
+    Members that race are kept together on a CPU, because only neighbours can race.
+
+    Parameters
+    ----------
+    step_bytes: peak memory of one training step of a cohort on the device.
+    """
+    members = len(spec.members)
+    if not device.startswith("cuda"):
+        return 1 if _convolves(spec) and not spec.rungs else members
+    if members == 1:
+        return 1
+    used = [step_bytes(replace(spec, members=spec.members[:k])) for k in (1, 2)]
+    each = max(1, used[1] - used[0])
+    free, _ = torch.cuda.mem_get_info(device)
+    fixed = max(0, used[0] - each)
+    return max(1, min(members, int((_MARGIN * free - fixed) / each)))
+
+
+def _convolves(spec: CohortSpec) -> bool:
+    dataset = spec.data.load()
+    with torch.device("meta"):
+        model = models.build(
+            spec.model.name, dataset.input_shape, dataset.classes, spec.model.options
+        )
+    return any(isinstance(layer, nn.Conv2d) for layer in model.modules())

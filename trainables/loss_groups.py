@@ -1,0 +1,74 @@
+"""Members of one cohort with different losses: neighbours with the same loss are one slice."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from trainables import losses
+from trainables.dynamics import largest_delta
+from trainables.spec import Member
+
+
+def loss_key(member: Member) -> tuple[str, tuple[str, ...]]:
+    """Members with the same key can share one evaluation of their loss."""
+    return member.loss, tuple(sorted(member.loss_params))
+
+
+@dataclass(frozen=True)
+class LossGroup:
+    """Neighbouring members with the same loss function.
+
+    Parameters
+    ----------
+    part: their slice of the member axis. epsilon, params, largest_delta: tensors [k].
+    """
+
+    part: slice
+    loss: losses.Loss
+    epsilon: torch.Tensor
+    params: dict[str, torch.Tensor]
+    largest_delta: torch.Tensor
+
+    def __call__(
+        self, logits: torch.Tensor, labels: torch.Tensor, epsilon_factor: float
+    ) -> torch.Tensor:
+        """Loss of each example, [k, B], of logits [k, B, C] and labels [k, B]."""
+        epsilon = self.epsilon if epsilon_factor == 1.0 else self.epsilon * epsilon_factor
+        return losses.evaluate(self.loss, logits, labels, epsilon=epsilon, **self.params)
+
+
+def group_losses(
+    members: Sequence[Member], classes: int, device: torch.device, dtype: torch.dtype
+) -> list[LossGroup]:
+    """Groups of `members`, which must be sorted by `loss_key`."""
+
+    def per_member(values: list[float]) -> torch.Tensor:
+        return torch.tensor(values, dtype=dtype, device=device)
+
+    groups: list[LossGroup] = []
+    start = 0
+    for (name, param_names), same in itertools.groupby(members, key=loss_key):
+        some = list(same)
+        loss = losses.get(name)
+        params = {p: per_member([m.loss_params[p] for m in some]) for p in param_names}
+        on_cpu = {p: value.cpu() for p, value in params.items()}
+        groups.append(
+            LossGroup(
+                part=slice(start, start + len(some)),
+                loss=loss,
+                epsilon=per_member([m.epsilon for m in some]),
+                params=params,
+                largest_delta=largest_delta(
+                    lambda z, y, f=loss.function, p=on_cpu: f(z, y, **p),  # type: ignore[misc]
+                    len(some),
+                    classes,
+                    dtype,
+                ).to(device),
+            )
+        )
+        start += len(some)
+    return groups

@@ -1,0 +1,106 @@
+"""Convolutional networks of the robust-loss literature, for images [batch, C, H, W]."""
+
+from __future__ import annotations
+
+import torch
+import torchvision
+from torch import nn
+
+
+class CNN8(nn.Sequential):
+    """The eight-layer network of Ma et al. 2020 and its successors on CIFAR-10.
+
+    Six 3×3 convolutions with batch norm and ReLU, two a stage of 64, 128 and 196 channels, each
+    stage ended by 2×2 max pooling; then two linear layers, 256 units between them.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], classes: int) -> None:
+        channels, height, width = _image(input_shape, smallest=8, name="cnn8")
+        layers: list[nn.Module] = []
+        for out in (64, 128, 196):
+            for _ in range(2):
+                layers += [nn.Conv2d(channels, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU()]
+                channels = out
+            layers.append(nn.MaxPool2d(2))
+        layers += [
+            nn.Flatten(),
+            nn.Linear(channels * (height // 8) * (width // 8), 256),
+            nn.BatchNorm1d(256),
+            nn.ReLU(),
+            nn.Linear(256, classes),
+        ]
+        super().__init__(*layers)
+
+
+class CifarResNet(nn.Module):
+    """ResNet of 6n + 2 layers for 32×32 images (He et al. 2016, section 4.2).
+
+    Three stages of n blocks with 16, 32 and 64 channels; shortcuts without parameters (option A).
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], classes: int, *, depth: int = 32) -> None:
+        super().__init__()
+        channels, _, _ = _image(input_shape, smallest=4, name=f"resnet{depth}")
+        if depth < 8 or (depth - 2) % 6:
+            raise ValueError(f"depth = {depth}: 6n + 2 layers are wanted (20, 32, 44, 56, …)")
+        blocks: list[nn.Module] = []
+        width = 16
+        for stage in range(3):
+            for block in range((depth - 2) // 6):
+                out = 16 * 2**stage
+                blocks.append(_Block(width, out, stride=2 if stage and not block else 1))
+                width = out
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+        )
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits [batch, classes]."""
+        logits: torch.Tensor = self.head(self.blocks(self.stem(x)).mean((2, 3)))
+        return logits
+
+
+class _Block(nn.Module):
+    def __init__(self, channels: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, out, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(out),
+            nn.ReLU(),
+            nn.Conv2d(out, out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out),
+        )
+        self.stride, self.new_channels = stride, out - channels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shortcut = x[:, :, :: self.stride, :: self.stride]
+        shortcut = nn.functional.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
+        return torch.relu(self.layers(x) + shortcut)
+
+
+def imagenet_resnet(input_shape: tuple[int, ...], classes: int, *, layers: int = 34) -> nn.Module:
+    """Torchvision's ResNet-18, -34 or -50.
+
+    For images of 64 pixels or less the stem is one 3×3 convolution without pooling, as the
+    robust-loss papers have it for CIFAR.
+    """
+    channels, height, _ = _image(input_shape, smallest=8, name=f"resnet{layers}")
+    network = getattr(torchvision.models, f"resnet{layers}")(num_classes=classes)
+    if height <= 64:
+        network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+        network.maxpool = nn.Identity()
+    elif channels != 3:
+        network.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+    return network
+
+
+def _image(input_shape: tuple[int, ...], smallest: int, name: str) -> tuple[int, int, int]:
+    if len(input_shape) != 3 or min(input_shape[1:]) < smallest:
+        raise ValueError(
+            f"{name} takes images of {smallest} × {smallest} pixels or more; "
+            f"this data set's examples are {' × '.join(map(str, input_shape))}"
+        )
+    channels, height, width = input_shape
+    return channels, height, width
