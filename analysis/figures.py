@@ -1,46 +1,32 @@
-"""Figures: Matplotlib in, SVG out. They draw tidy tables and compute nothing.
-
-A figure exists in two forms: a file with fixed colours (paper), and an inline form whose ink is
-`currentColor` and whose data colours are CSS variables, so that the page's light and dark themes
-apply. Palette: Okabe & Ito, safe for colour-blind readers; every series differs in shape or dash
-too.
-"""
+"""Figures: tidy tables in, Matplotlib figures out. They compute nothing; `ink` writes them."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
 import matplotlib.ticker as ticker
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.agreement import points
+from analysis.ink import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    SKY,
+    STYLE,
+    VERMILLION,
+    axes,
+    quiet,
+)
 from analysis.response import Response
 
-INK, MUTED = "#010203", "#010204"  # replaced by currentColor in the inline form
-BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#e69f00",
-    "#cc79a7",
-    "#56b4e9",
-)
-VARIABLES = {
-    BLUE: "--blue",
-    VERMILLION: "--vermillion",
-    GREEN: "--green",
-    ORANGE: "--orange",
-    PURPLE: "--purple",
-    SKY: "--sky",
-}
-PAPER_INK, PAPER_MUTED = "#111827", "#6b7280"
 VERDICT_STYLE = {
     "non_inferior": (GREEN, "o"),
     "inferior": (VERMILLION, "s"),
@@ -53,25 +39,6 @@ ARM_STYLE: dict[str, tuple[str, Any, str]] = {
     "zero": (PURPLE, (0, (1.2, 1.2)), "ε = 0"),
     "ce": (MUTED, (0, (5, 1.5, 1.2, 1.5)), "cross-entropy"),
 }
-STYLE: Any = {  # Matplotlib types its keys one by one
-    "font.family": "sans-serif",
-    "font.size": 9.5,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "logit-bias",
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": MUTED,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-}
 
 
 def response_panel(cell: dict[str, Any], response: Response) -> Figure:
@@ -82,7 +49,7 @@ def response_panel(cell: dict[str, Any], response: Response) -> Figure:
         response: the cell's fit.
     """
     with matplotlib.rc_context(STYLE):
-        figure, ax = _axes(3.7, 2.75)
+        figure, ax = axes(3.7, 2.75)
         curve, points, best = response.curve, response.points, response.best
         x = curve["epsilon"]
         ax.fill_between(x, 100 * curve["low"], 100 * curve["high"], color=BLUE, alpha=0.18, lw=0)
@@ -107,7 +74,7 @@ def response_panel(cell: dict[str, Any], response: Response) -> Figure:
             ax.plot([0], [y], "o", mfc="none", mec=PURPLE, mew=1.8, ms=9, clip_on=False)
         ax.set_xlabel("ε (logit bias)")
         ax.set_ylabel("accuracy, %")
-        _quiet(ax)
+        quiet(ax)
         return figure
 
 
@@ -136,7 +103,7 @@ def forest(cells: Sequence[dict[str, Any]], pooled: dict[str, Any]) -> Figure:
     low, high = min(0.0, *ends), max(margin, *ends)
     pad = 0.04 * (high - low)
     with matplotlib.rc_context(STYLE):
-        figure, ax = _axes(4.1, 0.7 + 0.72 * len(rows))
+        figure, ax = axes(4.1, 0.7 + 0.72 * len(rows))
         ax.set_position((0.03, ax.get_position().y0, 0.94, ax.get_position().height))
         for y, (label, r, verdict, (colour, marker)) in enumerate(rows):
             # The two lines stop short of the text above each row.
@@ -167,7 +134,7 @@ def learning_panel(curves: pd.DataFrame) -> Figure:
         curves: columns arm, epoch, mean, low, high (fractions).
     """
     with matplotlib.rc_context(STYLE):
-        figure, ax = _axes(3.7, 2.5)
+        figure, ax = axes(3.7, 2.5)
         for arm, (colour, dash, _) in ARM_STYLE.items():
             part = curves[curves["arm"] == arm].sort_values("epoch")
             if part.empty:
@@ -179,7 +146,7 @@ def learning_panel(curves: pd.DataFrame) -> Figure:
         ax.set_ylabel("accuracy, %")
         ax.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
         ax.set_ylim(bottom=0)
-        _quiet(ax)
+        quiet(ax)
         return figure
 
 
@@ -189,56 +156,97 @@ def cell_label(cell: dict[str, Any]) -> str:
     return f"{cell['dataset']} · {cell['loss']} · " + (noise if cell["noise_rate"] else "clean")
 
 
-def svg(figure: Figure) -> str:
-    """The figure as an SVG document, its ink still in sentinel colours; see `fixed`, `inline`."""
-    buffer = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
-
-
-def fixed(document: str) -> str:
-    """An `svg` document with the colours of paper, for a file."""
-    return document.replace(INK, PAPER_INK).replace(MUTED, PAPER_MUTED)
-
-
-def inline(document: str, name: str, alt: str) -> str:
-    """An `svg` document as an element for a page: themed, labelled, its ids made unique.
-
-    Args:
-        document: from `svg`.
-        name: unique in the page; prefixes every id.
-        alt: text for those who do not see the picture.
-    """
-    text = document[document.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = text.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')
-    text = text.replace(INK, "currentColor").replace(MUTED, "var(--muted)")
-    for colour, variable in VARIABLES.items():
-        text = text.replace(colour, f"var({variable})")
-    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px; font-family: inherit", text)
-    head, body = text.split(">", 1)
-    box = re.search(r'viewBox="[^"]*"', head)
-    label = alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    size = box[0] if box else ""
-    return f'<svg role="img" aria-label="{label}" {size} xmlns="http://www.w3.org/2000/svg">{body}'
-
-
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
-    """One axes in a figure of the given inches, with room for labels on the left and below."""
-    figure = Figure(figsize=(width, height))
-    left, bottom = 0.56 / width, 0.5 / height
-    axes = figure.add_axes((left, bottom, 1 - left - 0.1 / width, 1 - bottom - 0.1 / height))
-    return figure, axes
-
-
-def _quiet(ax: Axes) -> None:
-    ax.grid(axis="y", color=MUTED, alpha=0.25, lw=0.6)
-    ax.set_axisbelow(True)
-
-
 def _limits(values: pd.Series, accuracy: dict[str, Any]) -> tuple[float, float]:
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     pad = max(0.12 * (high - low), 0.5)
     return max(low - 1.6 * pad, min(0.0, low)), min(high + pad, max(102.0, high))
+
+
+SERIES = [(BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (VERMILLION, "v"), (SKY, "P")]
+
+
+def series_of(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each name, in order; the palette repeats after six."""
+    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(names)}
+
+
+def classes_figure(cells: Sequence[dict[str, Any]], curve: pd.DataFrame) -> Figure:
+    """Best ε with its interval against the number of classes, and the analytic curve.
+
+    Args:
+        cells: of `verdict.json`, those with a best ε.
+        curve: columns classes, epsilon: the rule `activation`.
+    """
+    style = series_of(list(dict.fromkeys(c["loss"] for c in cells)))
+    with matplotlib.rc_context(STYLE):
+        figure, ax = axes(5.2, 3.3)
+        ax.plot(curve["classes"], curve["epsilon"], color=VERMILLION, lw=1.6)
+        by_classes: dict[int, list[dict[str, Any]]] = {}
+        for cell in cells:
+            by_classes.setdefault(cell["classes"], []).append(cell)
+        for classes, mine in by_classes.items():
+            # Side by side on the logarithmic axis, so that intervals do not hide each other.
+            shifts = np.linspace(-0.09, 0.09, len(mine)) if len(mine) > 1 else np.zeros(1)
+            for cell, shift in zip(mine, shifts, strict=True):
+                best, (colour, marker) = cell["epsilon_best"], style[cell["loss"]]
+                x = classes * 10**shift
+                ax.plot([x, x], [best["low"], best["high"]], color=colour, lw=1.6)
+                face = "none" if best["on_edge"] else colour
+                ax.plot([x], [best["value"]], marker, color=colour, mfc=face, ms=6)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:g}"))
+        ax.set_xlabel("classes")
+        ax.set_ylabel("ε")
+        quiet(ax)
+        return figure
+
+
+def noise_panel(cells: Sequence[dict[str, Any]]) -> Figure:
+    """Best ε with its interval against the noise rate, and the analytic ε.
+
+    Args:
+        cells: of one data set, model, loss and noise kind, each with a best ε.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, ax = axes(3.7, 2.4)
+        for cell in cells:
+            best, x = cell["epsilon_best"], 100 * cell["noise_rate"]
+            face = "none" if best["on_edge"] else BLUE
+            ax.plot([x, x], [best["low"], best["high"]], color=BLUE, lw=2)
+            ax.plot([x], [best["value"]], "o", color=BLUE, mfc=face, ms=6)
+        analytic = cells[0]["epsilon_analytic"].get(cells[0]["rule"])
+        if analytic is not None:
+            ax.axhline(analytic, color=VERMILLION, lw=1.6)
+        ax.set_xlabel("wrong labels, %")
+        ax.set_ylabel("best ε")
+        ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+        quiet(ax)
+        return figure
+
+
+def margin_figure(curve: pd.DataFrame, margin: float) -> Figure:
+    """Number of cells by verdict against the margin δ.
+
+    Args:
+        curve: from `pooling.margin_curve`.
+        margin: the study's own δ.
+    """
+    dashes: Mapping[str, Any] = {
+        "non_inferior": "-",
+        "inferior": (0, (5, 1.5)),
+        "inconclusive": (0, (1.2, 1.2)),
+        "insensitive": (0, (5, 1.5, 1.2, 1.5)),
+    }
+    with matplotlib.rc_context(STYLE):
+        figure, ax = axes(5.2, 2.8)
+        for name, (colour, _) in VERDICT_STYLE.items():
+            if curve[name].any():
+                x, y = 100 * curve["margin"], curve[name]
+                ax.step(x, y, where="post", color=colour, ls=dashes[name], lw=1.8)
+        ax.axvline(100 * margin, color=INK, lw=0.9)
+        ax.set_xlabel("margin δ, percentage points")
+        ax.set_ylabel("cells")
+        ax.yaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
+        ax.set_ylim(bottom=0)
+        quiet(ax)
+        return figure

@@ -10,18 +10,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis import figures
+from analysis import figures, ink, panels
 from analysis.agreement import VERDICTS, points, verdict_paragraph
 from analysis.load import LoadError
+from analysis.panels import number
 from analysis.verdict import Analysis, analyse, compute, write
 from study.results import StudyFolder
 
 __all__ = ["analyse", "analyse_and_report", "render", "report", "verdict_paragraph"]
-
-MAX_PANELS = 24  # of each kind; the tables hold every cell
 
 
 def report(folder_uri: str) -> str:
@@ -59,104 +57,53 @@ def analyse_and_report(folder_uri: str) -> tuple[dict[str, Any], str]:
 def render(found: Analysis, folder: StudyFolder | None = None) -> str:
     """The report's HTML; figure files are written too where a folder is given."""
     verdict, cells = found.verdict, found.verdict["cells"]
-
-    def picture(figure: Any, name: str, alt: str) -> str:
-        document = figures.svg(figure)
-        if folder is not None:
-            paper = figures.fixed(document)
-            folder.write_bytes(f"analysis/figures/{name}.svg", paper.encode())
-        return figures.inline(document, name, alt)
-
-    shown = [c for c in cells if c["cell_id"] in found.responses]
-    response_panels = []
-    for i, cell in enumerate(shown[:MAX_PANELS]):
-        response = found.responses[cell["cell_id"]]
-        figure = figures.response_panel(cell, response)
-        response_panels.append(
-            {
-                "title": figures.cell_label(cell),
-                "caption": _response_caption(cell),
-                "svg": picture(figure, f"response-{i + 1}", _response_alt(cell, response)),
-            }
-        )
-    learning_panels = []
-    drawn: set[str] = set()
-    for i, cell in enumerate(cells[:MAX_PANELS]):
-        curves = _curves_of(found, cell)
-        if curves.empty:
-            continue
-        drawn |= set(curves["arm"])
-        title = figures.cell_label(cell)
-        alt = f"Accuracy by epoch for {title}, a line an arm."
-        svg = picture(figures.learning_panel(curves), f"learning-{i + 1}", alt)
-        learning_panels.append({"title": title, "svg": svg})
-    measured = [c for c in cells if (c["regret"].get(c["rule"]) or {}).get("low") is not None]
-    forest = None
-    if measured:
-        alt = "; ".join(
-            f"{figures.cell_label(c)}: {points(c['regret'][c['rule']]['mean'])}" for c in measured
-        )
-        forest = picture(
-            figures.forest(measured[:40], verdict["pooled"]), "forest", f"Regret by cell: {alt}"
-        )
+    gallery = panels.Gallery(folder)
+    learning, arms = panels.learning_panels(found, gallery)
+    forest, forest_left_out = panels.forest(found, gallery)
+    swept = [c for c in cells if c["cell_id"] in found.responses]
     provenance = verdict["provenance"]
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            verdict=verdict,
-            cells=cells,
-            paragraph=verdict_paragraph(verdict),
-            words=VERDICTS,
-            response_panels=response_panels,
-            response_left_out=len(shown) - len(response_panels),
-            metric=_metric_words(found),
-            forest=forest,
-            forest_left_out=max(0, len(measured) - 40),
-            learning_panels=learning_panels,
-            learning_keys=[
-                (arm, style)
-                for arm, style in figures.ARM_STYLE.items()
-                if (curves["arm"] == arm).any()
-            ],
-            provenance=provenance,
-            versions=[json.loads(v) for v in provenance["versions"]],
-            analysed=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            own_versions=_own_versions(),
-            select_on=(found.study.config.get("search") or {}).get("select_on", "val_noisy"),
-            seeds=sorted({c["regret"][c["rule"]]["n"] for c in cells if c["rule"]}),
-        )
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        verdict=verdict,
+        cells=cells,
+        paragraph=verdict_paragraph(verdict),
+        words=VERDICTS,
+        response_panels=panels.response_panels(found, gallery),
+        response_left_out=max(0, len(swept) - panels.MAX_PANELS),
+        metric=_metric_words(found),
+        forest=forest,
+        forest_left_out=forest_left_out,
+        margin_panel=panels.margin_panel(found, gallery),
+        classes_panel=panels.classes_panel(found, gallery),
+        noise_panels=panels.noise_panels(found, gallery),
+        learning_panels=learning,
+        learning_keys=[(arm, figures.ARM_STYLE[arm]) for arm in arms],
+        dynamics=_dynamics_rows(found),
+        provenance=provenance,
+        versions=[_versions(v) for v in provenance["versions"]],
+        analysed=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        own_versions=_own_versions(),
+        select_on=(found.study.config.get("search") or {}).get("select_on", "val_noisy"),
+        seeds=sorted({c["regret"][c["rule"]]["n"] for c in cells if c["rule"]}),
     )
 
 
-def _curves_of(found: Analysis, cell: dict[str, Any]) -> pd.DataFrame:
-    """A cell's learning curves, plain cross-entropy's from where its rows are."""
-    curves = found.tables["learning_curves"]
-    mine = curves[(curves["cell_id"] == cell["cell_id"]) & (curves["arm"] != "ce")]
-    if not cell["reference"]:
-        return mine
-    ce = curves[(curves["cell_id"] == cell["reference"]["cell_id"]) & (curves["arm"] == "ce")]
-    return pd.concat([mine, ce])
+def _dynamics_rows(found: Analysis) -> list[dict[str, Any]]:
+    """How the confirm stage's arms learn, for the first cells."""
+    ids = [c["cell_id"] for c in found.verdict["cells"][: panels.MAX_PANELS]]
+    table = found.tables["dynamics"]
+    table = table[(table["stage"] == "confirm") & table["cell_id"].isin(ids)]
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [{str(k): v for k, v in row.items()} for row in rows]
 
 
-def _response_caption(cell: dict[str, Any]) -> list[str]:
-    best, tuned = cell["epsilon_best"], cell["epsilon_tuned"]
-    analytic = ", ".join(f"{e:.2f}" for e in cell["epsilon_analytic"].values())
-    if best["on_edge"]:
-        text = f"best ε on the edge of the range, at or beyond {best['value']:.1f}"
-    else:
-        text = f"best ε {best['value']:.2f} ({best['low']:.2f} to {best['high']:.2f})"
-    given = [f"analytic {analytic}"] if analytic else []
-    given += [f"tuned {tuned:.2f}"] if tuned is not None else []
-    return [text, " · ".join(given)]
-
-
-def _response_alt(cell: dict[str, Any], response: Any) -> str:
-    p = response.points
-    pairs = zip(p["epsilon"], p["mean"], strict=True)
-    ends = ", ".join(f"{100 * m:.0f} % at ε {e:.1f}" for e, m in pairs)
-    caption = "; ".join(_response_caption(cell))
-    return f"Accuracy against ε, {figures.cell_label(cell)}: {ends}. {caption}."
+def _versions(text: str) -> str:
+    """A versions column in words; as it is where it is no JSON object."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    return ", ".join(f"{k} {v}" for k, v in found.items()) if isinstance(found, dict) else text
 
 
 def _metric_words(found: Analysis) -> str:
@@ -191,5 +138,6 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
     )
     environment.filters["points"] = points
-    environment.filters["number"] = lambda x: "–" if x is None else f"{x:.2f}".replace("-", "−")
+    environment.filters["number"] = number
+    environment.filters["css"] = ink.css
     return environment

@@ -57,12 +57,12 @@ def test_the_browser_check_can_fail(tmp_path):
 def test_report_shows_what_was_asked(page):
     text = page.read_text()
     assert "percentage points" in text
-    assert text.count("<svg role=") == 2 * 4 + 1
+    assert text.count("<svg role=") == 2 * 4 + 2 + 3
     assert text.count('aria-label="') >= 9
     for word in ("Methods", "Provenance", "f" * 40, "0" * 64):
         assert word in text
     assert "http" not in text.replace("http://www.w3.org", "")
-    assert len(list((page.parent / "figures").glob("*.svg"))) == 9
+    assert len(list((page.parent / "figures").glob("*.svg"))) == 13
 
 
 def test_ids_are_unique(page):
