@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from study.errors import BadInputError, UserError
+from study.console import Json, bad_input, out, print_json
+from study.errors import UserError
+from study.tools import tools
 
 app = typer.Typer(
     add_completion=False,
@@ -20,11 +18,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Does the analytic logit bias ε agree with the tuned one? Studies of noise-robust losses.",
 )
-_out = Console(width=None if sys.stdout.isatty() else 160)
 
 Study = Annotated[str, typer.Argument(help="A study file, or a preset's name (quickstart).")]
 Folder = Annotated[str, typer.Argument(help="A study folder, such as results/quickstart.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
 @app.command()
@@ -49,7 +45,7 @@ def plan(study: Study, as_json: Json = False) -> None:
             }
             for cell, arms in planned.arms.items()
         ]
-        _print_json(
+        print_json(
             {
                 "study": config.name,
                 "folder": folder.uri,
@@ -65,7 +61,7 @@ def plan(study: Study, as_json: Json = False) -> None:
         table.add_row(
             cell.cell_id, str(cell.classes), ", ".join(arm.name for arm in arms), analytic
         )
-    _out.print(table)
+    out.print(table)
     stages = " + ".join(f"{count} {stage}" for stage, count in networks.items())
     print(f"{sum(networks.values())} networks ({stages}), {len(rows)} already in {folder.uri}")
 
@@ -101,12 +97,12 @@ def status(folder: Folder, as_json: Json = False) -> None:
 
     state = study_status(folder)
     if as_json:
-        _print_json(state)
+        print_json(state)
         return
     table = Table("cell", "searched", "best so far", box=None)
     for cell in state["cells"]:
         table.add_row(cell["cell_id"], f"{cell['searched']}/{cell['budget']}", cell["best"])
-    _out.print(table)
+    out.print(table)
     for name, count in state["networks"].items():
         print(f"{name}: {count['done']} of {count['planned']} networks")
     print(f"{state['diverged']} diverged; last row {state['last_row_utc'] or 'none'}")
@@ -118,10 +114,10 @@ def analyse(folder: Folder, as_json: Json = False) -> None:
     from analysis.agreement import verdict_paragraph
     from analysis.verdict import analyse as analyse_folder
 
-    with _bad_input():
+    with bad_input():
         verdict = analyse_folder(folder)
     if as_json:
-        _print_json(verdict)
+        print_json(verdict)
     else:
         print(verdict_paragraph(verdict))
 
@@ -132,54 +128,12 @@ def report(folder: Folder) -> None:
     from analysis.agreement import verdict_paragraph
     from analysis.report import analyse_and_report
 
-    with _bad_input():
+    with bad_input():
         verdict, path = analyse_and_report(folder)
     print(f"\n{verdict_paragraph(verdict)}\n\nReport: {path}")
 
 
-@app.command()
-def epsilon(
-    classes: Annotated[int, typer.Option(help="Number of classes, 2 or more.")],
-    target: Annotated[
-        float | None,
-        typer.Option(help="Mean initial activation to bring about; default: the paper's anchor."),
-    ] = None,
-    sigma: Annotated[float, typer.Option(help="Spread of the logits at initialisation.")] = 1.0,
-    as_json: Json = False,
-) -> None:
-    """Compute the analytic logit bias ε for a number of classes. Trains nothing."""
-    from trainables.logit_bias import anchor_target, solve_epsilon
-
-    wanted = anchor_target() if target is None else target
-    with _bad_input():
-        found = solve_epsilon(classes, target=wanted, sigma=sigma)
-    if as_json:
-        _print_json(
-            {
-                "rule": "activation",
-                "classes": classes,
-                "target": wanted,
-                "sigma": sigma,
-                "epsilon": found,
-            }
-        )
-    else:
-        print(
-            f"ε = {found:.3f}  ({classes} classes, target activation {wanted:.3f}, σ = {sigma:g})"
-        )
-
-
-@contextmanager
-def _bad_input() -> Iterator[None]:
-    """What the pure libraries say about their arguments is about what the user typed."""
-    try:
-        yield
-    except ValueError as error:
-        raise BadInputError(str(error)) from error
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+app.add_typer(tools)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from pydantic import (
 from study.errors import did_you_mean
 from trainables import datasets, losses, models, noise
 from trainables.augment import Augmentation
+from trainables.theory_rules import RULES
 
 
 class _Section(BaseModel):
@@ -133,6 +134,12 @@ class LossChoice(_WithOptions):
         """Parameters that differ from the loss's defaults."""
         preset = losses.get(self.name).preset(self.preset) if self.preset else {}
         return {**preset, **self.options}
+
+    @property
+    def weight_l1(self) -> float:
+        """Coefficient of ‖θ‖₁ that the preset adds to the loss."""
+        loss = losses.get(self.name)
+        return next((p.weight_l1 for p in loss.presets if p.name == self.preset), 0.0)
 
     @property
     def params_json(self) -> str:
@@ -290,7 +297,6 @@ class Sweep(_Section):
     lr_points: int = Field(default=3, ge=1)
 
 
-ARM_RULES = ("activation", "activation-measured")
 _PLAIN_ARMS = ("tuned", "zero", "half", "double", "ce")
 
 
@@ -303,7 +309,7 @@ class Confirm(_Section):
     @field_validator("arms")
     @classmethod
     def _known(cls, arms: list[str]) -> list[str]:
-        allowed = [*_PLAIN_ARMS, *(f"analytic:{rule}" for rule in ARM_RULES)]
+        allowed = [*_PLAIN_ARMS, *(f"analytic:{rule}" for rule in RULES)]
         for arm in arms:
             if arm not in allowed:
                 raise ValueError(f"unknown arm {arm!r}{did_you_mean(arm, allowed)}")

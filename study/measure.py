@@ -1,52 +1,27 @@
-"""The spread of untrained networks' logits, from which `activation-measured` computes ε."""
+"""Logits of a study's untrained networks, from which `activation-measured` computes ε."""
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-
 from study.config import StudyConfig
-from study.plan import Cell, data_spec, replicate_seed
-from trainables import models
-from trainables.cohort import DataSpec
-
-_NETWORKS = 8
-_EXAMPLES = 1000
+from study.plan import Cell, replicate_seed
+from trainables.theory_logits import MeasuredLogits
+from trainables.theory_measure import measure_logits
 
 
-def initial_logit_std(config: StudyConfig) -> dict[str, float]:
-    """{group_id: root mean square over networks and examples of the logits' spread over classes}.
-
-    Real networks with the study's initialisation on real training inputs; seeds of their own.
-    """
+def initial_logits(config: StudyConfig) -> dict[str, MeasuredLogits]:
+    """{group_id: logits of networks with the study's initialisation on real training inputs}."""
     found = {}
     for dataset in config.grid.dataset:
         for model in config.grid.model:
-            cell = Cell(dataset, config.grid.noise[0], model, None)
-            found[cell.group_id] = measure_logit_std(
-                data_spec(dataset),
+            group = Cell(dataset, config.grid.noise[0], model, None).group_id
+            found[group] = measure_logits(
+                dataset.name,
                 model.name,
-                model.options,
-                model.init,
-                [replicate_seed(config, i, "measure") for i in range(_NETWORKS)],
+                classes=dataset.classes,
+                root=dataset.root,
+                data_options=dataset.options,
+                options=model.options,
+                init=model.init,
+                seed=replicate_seed(config, 0, "measure"),
             )
     return found
-
-
-@torch.no_grad()
-def measure_logit_std(
-    data: DataSpec, name: str, options: dict[str, object], init: str, seeds: list[int]
-) -> float:
-    """Spread σ of untrained networks' logits over the classes of one example.
-
-    Root mean square over networks (one a seed) and over the first 1,000 training examples.
-    """
-    loaded = data.load()
-    inputs = (loaded.train_x[:_EXAMPLES].astype(np.float32) - loaded.mean) / loaded.std
-    variances = []
-    for seed in seeds:
-        model = models.build(name, loaded.input_shape, loaded.classes, options)
-        models.initialise(model, torch.Generator().manual_seed(seed), init)
-        logits = model.eval()(torch.as_tensor(inputs, dtype=torch.float32))
-        variances.append(float(logits.var(-1, unbiased=False).mean()))
-    return float(np.sqrt(np.mean(variances)))

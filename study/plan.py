@@ -11,8 +11,11 @@ from functools import cached_property
 from typing import Any
 
 from study.config import DatasetChoice, LossChoice, ModelChoice, NoiseChoice, StudyConfig
-from trainables import cohort, logit_bias
+from study.errors import BadInputError
+from trainables import cohort
 from trainables.seeds import derive
+from trainables.theory_logits import MeasuredLogits
+from trainables.theory_rules import analytic_rules
 
 SEARCH_SEED = 0
 SWEEP_SEEDS_FROM = 1_000
@@ -158,13 +161,17 @@ class Plan:
         return per_stage
 
 
-def make_plan(config: StudyConfig, measured_std: Mapping[str, float] | None = None) -> Plan:
+def make_plan(config: StudyConfig, measured: Mapping[str, MeasuredLogits] | None = None) -> Plan:
     """The plan of a study.
 
     Parameters
     ----------
-    measured_std: {group_id: spread of the untrained network's logits}, needed only where an arm
-        asks for the rule `activation-measured`.
+    measured: {group_id: logits of untrained networks}, needed only where an arm asks for the
+        rule `activation-measured`.
+
+    Raises
+    ------
+    BadInputError: a rule has no answer for a cell.
     """
     cells = [
         Cell(dataset, noise, model, loss, tuple(config.grid.losses or ()))
@@ -181,11 +188,11 @@ def make_plan(config: StudyConfig, measured_std: Mapping[str, float] | None = No
         baselines = [Cell(c.dataset, c.noise, c.model, LossChoice(name="ce")) for c in cells]
         there = {c.cell_id for c in cells}
         cells += [b for b in dict.fromkeys(baselines) if b.cell_id not in there]
-    analytic = {c: _analytic(c, config, wanted, measured_std or {}) for c in cells}
+    analytic = {c: _analytic(c, config, wanted, measured or {}) for c in cells}
     return Plan(config, {c: tuple(_arms(c, wanted, analytic[c])) for c in cells}, analytic)
 
 
-def needs_measured_std(config: StudyConfig) -> bool:
+def needs_measured_logits(config: StudyConfig) -> bool:
     """Whether some arm's ε follows from the real network's initial logits."""
     return config.confirm is not None and "analytic:activation-measured" in config.confirm.arms
 
@@ -208,6 +215,7 @@ def cohort_spec(config: StudyConfig, networks: list[Network]) -> cohort.CohortSp
                 lr=n.lr,
                 epsilon=n.epsilon,
                 weight_decay=recipe.weight_decay,
+                weight_l1=n.loss.weight_l1,
                 noise_kind=n.cell.noise.kind,
                 noise_rate=n.cell.noise.rate,
                 noise_options=n.cell.noise.options,
@@ -261,20 +269,30 @@ def identity_columns(config: StudyConfig, network: Network) -> dict[str, Any]:
 
 
 def _analytic(
-    cell: Cell, config: StudyConfig, wanted: list[str], measured_std: Mapping[str, float]
+    cell: Cell, config: StudyConfig, wanted: list[str], measured: Mapping[str, MeasuredLogits]
 ) -> dict[str, float]:
     """{rule: ε} for every rule that an arm of this cell names."""
-    if not cell.takes_epsilon:
+    rules = [arm.partition(":")[2] for arm in wanted if arm.startswith("analytic:")]
+    biased = [loss for loss in cell.losses if loss.takes_epsilon]
+    if not (rules and biased):
         return {}
-    found = {}
-    for arm in wanted:
-        prefix, _, rule = arm.partition(":")
-        if prefix == "analytic":
-            sigma = 1.0 if rule == "activation" else measured_std[cell.group_id]
-            found[rule] = logit_bias.solve_epsilon(
-                cell.classes, target=config.logit_bias.target, sigma=sigma
-            )
-    return found
+    if "gradient" in rules and len(biased) > 1:
+        raise BadInputError(
+            f"{cell.cell_id}: analytic:gradient follows from one loss; allowed with loss: joint "
+            "are activation, activation-measured, shift"
+        )
+    try:
+        rows = analytic_rules(
+            cell.classes,
+            loss=biased[0].name,
+            params=biased[0].params,
+            rules=rules,
+            target=config.logit_bias.target,
+            measured=measured.get(cell.group_id),
+        )
+    except ValueError as error:
+        raise BadInputError(f"{cell.cell_id}: {error}") from error
+    return {row.rule: row.value for row in rows if row.value is not None}
 
 
 def _arms(cell: Cell, wanted: list[str], analytic: Mapping[str, float]) -> list[Arm]:

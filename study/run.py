@@ -14,7 +14,7 @@ from study import lease, provenance
 from study.campaign import Campaign
 from study.config import StudyConfig
 from study.errors import InterruptedByUserError, UserError
-from study.plan import Plan, make_plan, needs_measured_std
+from study.plan import Plan, make_plan, needs_measured_logits
 from study.progress import Progress
 from study.results import STAGES, StudyFolder
 from study.study_file import StudyFileError, parse_study, sha256
@@ -55,10 +55,10 @@ def folder_of(config: StudyConfig) -> StudyFolder:
 
 def plan_of(config: StudyConfig) -> Plan:
     """The study's plan, with initial logits measured where an arm asks for it."""
-    if needs_measured_std(config):
-        from study.measure import initial_logit_std
+    if needs_measured_logits(config):
+        from study.measure import initial_logits
 
-        return make_plan(config, initial_logit_std(config))
+        return make_plan(config, initial_logits(config))
     return make_plan(config)
 
 

@@ -20,6 +20,7 @@ def measure_logits(
     *,
     classes: int | None = None,
     root: str | None = None,
+    data_options: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     init: str = "glorot_uniform",
     networks: int = 4,
@@ -36,7 +37,7 @@ def measure_logits(
     """
     if networks < 1 or examples < 1:
         raise ValueError(f"networks = {networks}, examples = {examples}: both must be at least 1")
-    data = datasets.load(dataset, classes=classes, root=root)
+    data = datasets.load(dataset, classes=classes, root=root, **(data_options or {}))
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(len(data.train_y), min(examples, len(data.train_y)), replace=False))
     inputs = torch.from_numpy(data.normalise(data.train_x[chosen]))
