@@ -179,7 +179,7 @@ def classes_figure(cells: Sequence[dict[str, Any]], curve: pd.DataFrame) -> Figu
     """
     style = series_of(list(dict.fromkeys(c["loss"] for c in cells)))
     with matplotlib.rc_context(STYLE):
-        figure, ax = axes(5.2, 3.3)
+        figure, ax = axes(4.1, 3.0)
         ax.plot(curve["classes"], curve["epsilon"], color=VERMILLION, lw=1.6)
         by_classes: dict[int, list[dict[str, Any]]] = {}
         for cell in cells:
@@ -238,7 +238,7 @@ def margin_figure(curve: pd.DataFrame, margin: float) -> Figure:
         "insensitive": (0, (5, 1.5, 1.2, 1.5)),
     }
     with matplotlib.rc_context(STYLE):
-        figure, ax = axes(5.2, 2.8)
+        figure, ax = axes(4.1, 2.6)
         for name, (colour, _) in VERDICT_STYLE.items():
             if curve[name].any():
                 x, y = 100 * curve["margin"], curve[name]

@@ -1,4 +1,4 @@
-"""From a study folder to `analysis/verdict.json` and `analysis/tables/*.csv`."""
+"""From a study folder to `analysis/verdict.json` and `analysis/tables/*`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ from study.results import StudyFolder
 
 _CELL_COLUMNS = ["stage", "cell_id", "arm", "epsilon", "lr", "seed", "status"]
 _CELL_COLUMNS += ["val_acc_noisy", "val_acc_clean", "test_acc"]
+
+
+_PAPER_TABLES = ("cells", "value_agreement", "noise_slopes")  # LaTeX too
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,15 @@ def write(found: Analysis) -> None:
         buffer = io.StringIO()
         table.to_csv(buffer, index=False, float_format="%.6g", lineterminator="\n")
         folder.write_bytes(f"analysis/tables/{name}.csv", buffer.getvalue().encode())
+    for name in _PAPER_TABLES:
+        text = latex(found.tables[name])
+        folder.write_bytes(f"analysis/tables/{name}.tex", text.encode())
+
+
+def latex(table: pd.DataFrame) -> str:
+    """A table as a LaTeX tabular with booktabs rules, numbers to three digits."""
+    shown = table.drop(columns=[c for c in ("reason", "cell_id") if c in table])
+    return str(shown.to_latex(index=False, escape=True, float_format="%.3g", na_rep="--"))
 
 
 def compute(folder_uri: str) -> Analysis:
@@ -99,7 +111,7 @@ def compute(folder_uri: str) -> Analysis:
             points.append(response.points.assign(**key))
             curves.append(response.curve.iloc[::4].assign(**key))
     paired = _concat(pairs, ["cell_id", "arm", "seed", "regret"])
-    verdict = {
+    verdict: dict[str, Any] = {
         "schema_version": 1,
         "study": study.name,
         "cells": judged,
@@ -115,6 +127,12 @@ def compute(folder_uri: str) -> Analysis:
         "regret": regret_table(judged),
         "regret_by_seed": paired,
         "margin_curve": margin_curve(judged, paired),
+        "value_agreement": pd.DataFrame(
+            [{"rule": r, **a} for r, a in verdict["value_agreement"].items()]
+        ),
+        "noise_slopes": pd.DataFrame(verdict["noise_slopes"]).drop(
+            columns="rates", errors="ignore"
+        ),
         "dynamics": summarise(network_dynamics(study, epochs)),
         "learning_curves": learning_curves(study, epochs),
         "response_points": _concat(points, ["cell_id", "epsilon", "mean", "n", "lr"]),

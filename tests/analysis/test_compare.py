@@ -1,0 +1,68 @@
+"""Studies side by side, and how networks learn."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from planted import Cell, gaussian, write_study
+
+from analysis.compare import compare, published_accuracies, verdicts
+from analysis.dynamics import epoch_frame, network_dynamics, summarise, sweep_importance
+from analysis.load import LoadError, load
+
+
+def test_two_studies_side_by_side(tmp_path):
+    better, worse = Cell(dome=gaussian(3.03, top=0.93)), Cell(dome=gaussian(3.03, top=0.83))
+    folders = [
+        str(write_study(tmp_path / name, [cell])) for name, cell in (("a", better), ("b", worse))
+    ]
+    table = compare(folders).set_index("arm")
+    assert table.loc["tuned", folders[0]] - table.loc["tuned", folders[1]] == pytest.approx(
+        0.1, abs=0.01
+    )
+    assert table.loc["ce", f"{folders[0]} n"] == 5
+    summary = verdicts(folders)
+    assert list(summary["folder"]) == folders
+    assert set(summary["verdict"]) <= {"non_inferior", "inconclusive"}
+
+
+def test_published_figures_stand_beside_the_same_setting(tmp_path):
+    cell = Cell("cifar100", 100, "symmetric", 0.4, loss="mae", model="resnet34")
+    table = compare([str(write_study(tmp_path, [cell]))]).set_index(["loss", "arm"])
+    assert table.loc[("mae", "zero"), "published"] == pytest.approx(0.0278)
+    assert table.loc[("mae", "tuned"), "published"] == pytest.approx(0.446)
+    assert table.loc[("ce", "ce"), "published"] == pytest.approx(0.3931)
+    assert pd.isna(table.loc[("mae", "half"), "published"])
+
+
+def test_published_table_has_one_figure_a_setting():
+    known = published_accuracies()
+    assert not known.duplicated(["dataset", "noise_kind", "noise_rate", "loss", "arm"]).any()
+    assert known["accuracy"].between(0, 1).all()
+
+
+def test_nothing_to_compare_is_said(tmp_path):
+    folder = str(write_study(tmp_path, [Cell()], stages=("search", "sweep")))
+    with pytest.raises(LoadError, match="no confirm stage"):
+        compare([folder])
+
+
+def test_dynamics_of_a_known_curve(tmp_path):
+    """Accuracy grows as 1 − exp(−3t), so 90 % of the end is reached at 64 % of the epochs."""
+    study = load(str(write_study(tmp_path, [Cell(noise_rate=0.4)], epochs=50)))
+    networks = network_dynamics(study, epoch_frame(study))
+    assert networks["epochs_to_90"].between(31, 34).all()
+    assert networks["best_minus_last"].abs().max() < 1e-12
+    expected = -1.0 * study.trials.loc[networks.index, "train_acc_clean"]  # planted: all corrected
+    assert np.allclose(networks["memorised"], expected)
+    assert set(summarise(networks)["stage"]) == {"sweep", "confirm"}
+
+
+def test_importance_of_a_known_surface():
+    grid = [(e, lr) for e in (0.0, 1.0, 2.0) for lr in (0.1, 0.2)]
+    rows = pd.DataFrame(grid, columns=["epsilon", "lr"])
+    rows["a"] = 0.1 * rows["epsilon"] + 1.0 * rows["lr"]
+    share = sweep_importance(rows, "a")
+    epsilon, lr = np.var([0, 0.1, 0.2]), np.var([0.1, 0.2])
+    assert share["epsilon"] == pytest.approx(epsilon / (epsilon + lr))
+    assert share["interaction"] == pytest.approx(0, abs=1e-12)
+    assert sweep_importance(rows[rows["lr"] == 0.1], "a") is None
