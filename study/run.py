@@ -13,12 +13,13 @@ from typing import Any
 from study import lease, provenance
 from study.campaign import Campaign
 from study.config import StudyConfig
-from study.errors import InterruptedByUserError, UserError
-from study.plan import Plan, make_plan, needs_measured_logits
+from study.errors import BadInputError, InterruptedByUserError, UserError
+from study.plan import Plan, data_spec, make_plan, needs_measured_logits
 from study.progress import Progress
 from study.results import STAGES, StudyFolder
 from study.study_file import StudyFileError, parse_study, sha256
 from study.writer import PartWriter
+from trainables import noise
 
 _LAUNCHES = 3  # Ray experiments in a row that may end early without a single new network
 _OBJECT_STORE_BYTES = 100 * 2**20  # cohorts and their metrics are small; the data is not in it
@@ -113,6 +114,7 @@ def run_study(
     """
     folder, plan = folder_of(config), plan_of(config)
     check_folder(folder, config, content)
+    _check_data(config)
     folder.filesystem.create_dir(folder.path, recursive=True)
     held = lease.Lease(folder)
     try:
@@ -125,6 +127,17 @@ def run_study(
     finally:
         held.release()
     return folder
+
+
+def _check_data(config: StudyConfig) -> None:
+    """Load every data set and noise once, here, where a missing file is one line for the user."""
+    for dataset in config.grid.dataset:
+        try:
+            loaded = data_spec(dataset).load()
+            for kind in config.grid.noise:
+                noise.apply(loaded, kind.kind, kind.rate, 0, root=dataset.root, **kind.options)
+        except ValueError as error:
+            raise BadInputError(str(error)) from error
 
 
 def _run(

@@ -52,11 +52,36 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[K·B, in] or shared [B, in] → [K·B, out]."""
-        inputs = self._fold.unfold(x)
-        weight = self.weight.transpose(1, 2)
-        if self.bias is None:
-            return torch.bmm(inputs, weight).flatten(0, 1)
-        return torch.baddbmm(self.bias.unsqueeze(1), inputs, weight).flatten(0, 1)
+        found: torch.Tensor = _Linear.apply(self._fold.unfold(x), self.weight, self.bias)
+        return found.flatten(0, 1)
+
+
+class _Linear(torch.autograd.Function):
+    """x [K, B, in], weight [K, out, in], bias [K, out] or None → [K, B, out].
+
+    Autograd's own rule for `baddbmm` makes the weight's gradient transposed and then copies it;
+    here it is made the right way round.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.has_bias = bias is not None
+        if bias is None:
+            return torch.bmm(x, weight.transpose(1, 2))
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (gradient,) = gradients
+        x, weight = (saved.to(gradient.dtype) for saved in ctx.saved_tensors)
+        return (
+            torch.bmm(gradient, weight) if ctx.needs_input_grad[0] else None,
+            torch.bmm(gradient.transpose(1, 2), x),
+            gradient.sum(1) if ctx.has_bias else None,
+        )
 
 
 class StackedConv2d(nn.Module):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torchvision
 from torch import nn
 
 
@@ -86,6 +85,8 @@ def imagenet_resnet(input_shape: tuple[int, ...], classes: int, *, layers: int =
     For images of 64 pixels or less the stem is one 3×3 convolution without pooling, as the
     robust-loss papers have it for CIFAR.
     """
+    import torchvision  # here, because every worker would pay for it in time and memory
+
     channels, height, _ = _image(input_shape, smallest=8, name=f"resnet{layers}")
     network = getattr(torchvision.models, f"resnet{layers}")(num_classes=classes)
     if height <= 64:
