@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from study.console import Json, bad_input, out, print_json
+from study.console import Json, bad_input, in_words, out, print_json
 from study.errors import UserError
 from study.tools import tools
 
@@ -131,6 +132,30 @@ def report(folder: Folder) -> None:
     with bad_input():
         verdict, path = analyse_and_report(folder)
     print(f"\n{verdict_paragraph(verdict)}\n\nReport: {path}")
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[str], typer.Argument(help="Study folders.")],
+    published: Annotated[bool, typer.Option(help="Put published figures beside them.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Put studies side by side, and next to published figures for the same data and noise."""
+    from analysis.compare import compare as compare_studies
+    from analysis.compare import verdicts
+
+    with bad_input():
+        judged = verdicts(folders)
+        accuracies = compare_studies(folders, published)
+    if as_json:
+        as_records = [json.loads(frame.to_json(orient="records")) for frame in (judged, accuracies)]
+        print_json(dict(zip(("studies", "accuracies"), as_records, strict=True)))
+        return
+    for frame in (judged, accuracies):
+        table = Table(*map(str, frame.columns), box=None)
+        for row in frame.itertuples(index=False):
+            table.add_row(*(in_words(value) for value in row))
+        out.print(table)
 
 
 app.add_typer(tools)

@@ -27,6 +27,13 @@ def number(value: float) -> str:
     return f"{value:g}"
 
 
+def in_words(value: Any) -> str:
+    """A table's cell: numbers short, what is missing as a dash."""
+    if value is None or value != value:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 @contextmanager
 def bad_input() -> Iterator[None]:
     """What the pure libraries say about their arguments is about what the user typed."""
