@@ -129,7 +129,9 @@ def load(uri: str) -> Study:
             )
     trials = trials.rename(columns={"noise_rate_asked": "noise_rate"})
     trials["noise_kind"] = trials["noise_kind"].fillna("none")
-    trials["noise_rate"] = trials["noise_rate"].fillna(0.0)
+    # Human labels and own matrices have a rate of their own: that of the data set's real labels.
+    own_rate = trials.groupby("cell_id")["noise_rate_real"].transform("mean").round(3)
+    trials["noise_rate"] = trials["noise_rate"].fillna(own_rate).fillna(0.0)
     notes: list[str] = []
 
     twice = trials.duplicated("network_id")
