@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from typing import Annotated
 
@@ -10,7 +12,7 @@ import typer
 from rich.table import Table
 
 from study.console import Json, bad_input, in_words, out, print_json
-from study.errors import UserError
+from study.errors import InterruptedByUserError, UserError
 from study.tools import tools
 
 app = typer.Typer(
@@ -19,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Does the analytic logit bias ε agree with the tuned one? Studies of noise-robust losses.",
 )
+_INTERRUPTED = "interrupted; run the same command to go on"
 
 Study = Annotated[str, typer.Argument(help="A study file, or a preset's name (quickstart).")]
 Folder = Annotated[str, typer.Argument(help="A study folder, such as results/quickstart.")]
@@ -87,7 +90,12 @@ def run(
         if name not in STAGES:
             raise StudyFileError(f"--stage {name}: allowed: {', '.join(STAGES)}")
     config, content = read_study(study)
-    folder = run_study(config, content, stages=stage or STAGES, address=address)
+    for number in _stop_signals():
+        signal.signal(number, signal.default_int_handler)
+    try:
+        folder = run_study(config, content, stages=stage or STAGES, address=address)
+    except (KeyboardInterrupt, SystemExit):  # while Ray starts, SIGTERM is SystemExit
+        raise InterruptedByUserError(_INTERRUPTED) from None
     print(f"{folder.uri}: done; next: logit-bias report {folder.uri}")
 
 
@@ -163,12 +171,24 @@ app.add_typer(tools)
 
 def main() -> None:
     """Run the command line. Exit 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    for number in _stop_signals():
+        signal.signal(number, _quit)
     try:
         app()
-    except KeyboardInterrupt:
-        _fail("interrupted; run the same command to go on", 130)
     except UserError as error:
         _fail(str(error), error.exit_code)
+
+
+def _stop_signals() -> list[signal.Signals]:
+    """SIGINT and SIGTERM, but for one that our parent chose to ignore (`nohup`, `&` in scripts)."""
+    both = [signal.SIGINT, signal.SIGTERM]
+    return [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def _quit(*_: object) -> None:
+    """End at once. An exception would end up inside half-imported libraries, which swallow it."""
+    os.write(2, f"logit-bias: {_INTERRUPTED}\n".encode())
+    os._exit(InterruptedByUserError.exit_code)
 
 
 def _fail(message: str, code: int) -> None:

@@ -362,5 +362,14 @@ class StudyConfig(_Section):
 
     @property
     def folder_uri(self) -> str:
-        """Where the study is kept."""
-        return f"{self.storage.rstrip('/')}/{self.name}"
+        """Where the study is kept. A URI's query (`?endpoint_override=…`) stays at its end."""
+        place, mark, query = (
+            self.storage.partition("?")
+            if "://" in self.storage
+            else (
+                self.storage,
+                "",
+                "",
+            )
+        )
+        return f"{place.rstrip('/')}/{self.name}{mark}{query}"

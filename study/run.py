@@ -222,7 +222,8 @@ def _launch(campaign: Campaign, writer: PartWriter, machines: Machines, progress
         raise StudyFailedError(f"{searcher.failure}{reason}; finished networks are kept")
     if not campaign.is_done:
         raise StudyInterruptedError(
-            f"stopped with {campaign.networks_done} of {campaign.networks_total} networks trained"
+            f"stopped with {campaign.networks_done} of {campaign.networks_total} networks trained; "
+            "run the same command to go on"
         )
 
 
@@ -248,9 +249,15 @@ def _start_ray(config: StudyConfig, address: str | None) -> Machines:
     share = config.resources.gpus_per_cohort
     if share is None:
         share = 1.0 if gpus else 0.0
+    if address and config.resources.workers and config.resources.gpus_per_cohort is not None:
+        # A cluster that grows on demand has no workers yet; cohorts that wait bring them.
+        return Machines(config.resources.workers, share)
     if share > gpus:
         ray.shutdown()
-        raise StudyFailedError(f"resources.gpus_per_cohort = {share:g}: Ray has {gpus:g} GPUs here")
+        raise StudyFailedError(
+            f"resources.gpus_per_cohort = {share:g}: Ray has {gpus:g} GPUs here; for a cluster "
+            "that grows on demand say resources.workers too"
+        )
     workers = min(cpus, int(gpus / share)) if share else cpus
     return Machines(max(1, min(workers, config.resources.workers or workers)), share)
 

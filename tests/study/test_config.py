@@ -60,7 +60,11 @@ def changed(path: str, value: Any) -> bytes:
         ("search/lr", {"low": 0, "high": 1}, ["search.lr", "above 0"]),
         ("recipe/epochs", 0, ["recipe.epochs = 0", "greater than or equal to 1"]),
         ("recipe/epochs", "many", ["recipe.epochs = 'many'", "integer"]),
-        ("recipe/schedule", "cosin", ["recipe.schedule = 'cosin'", "must be 'cosine', 'constant' or 'step'"]),
+        (
+            "recipe/schedule",
+            "cosin",
+            ["recipe.schedule = 'cosin'", "must be 'cosine', 'constant' or 'step'"],
+        ),
         (
             "confirm/arms",
             ["tuned", "analytic:activatoin"],

@@ -128,6 +128,39 @@ def test_another_study_may_not_use_the_folder(done: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("number", "group"),
+    [
+        (signal.SIGTERM, False),
+        # As a terminal's Ctrl-C does: Ray's own processes are hit too.
+        pytest.param(signal.SIGINT, True, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, True, marks=pytest.mark.slow),
+    ],
+)
+def test_a_stop_signal_ends_cleanly_and_keeps_what_is_trained(
+    number: signal.Signals, group: bool, tmp_path: Path
+) -> None:
+    study = write_study(tmp_path, recipe={"epochs": 40, "batch_size": 128})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "study.cli", "run", str(study)],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Python ignores SIGINT where its parent does, as shells do for background jobs.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while process.poll() is None and not list(tmp_path.glob("out/tiny/trials/*/part-*")):
+        time.sleep(0.1)
+    (os.killpg if group else os.kill)(process.pid, number)
+    _, shown = process.communicate(timeout=120)
+    assert process.returncode == 130, shown
+    assert "Traceback" not in shown
+    assert "***" not in shown
+    assert shown.strip().splitlines()[-1].endswith("run the same command to go on")
+    assert rows(tmp_path)
+    assert len(rows(tmp_path)) < sum(PLANNED.values())
+
+
+@pytest.mark.parametrize(
     ("changes", "wanted"),
     [
         ({"serach": {}}, "serach: unknown key"),

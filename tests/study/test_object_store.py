@@ -1,0 +1,112 @@
+"""A study folder in an S3-compatible object store (moto's server, on loopback)."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+import yaml
+from moto.server import ThreadedMotoServer
+from tests_support import TINY_STUDY
+
+from study import lease
+from study.results import EPOCHS, SCHEMA_VERSION, TRIALS, StudyFolder
+
+FAST = {"renewed_every_s": 0.2, "dead_after_s": 1.5}
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A URI prefix inside a fresh bucket."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        host, port = server.get_host_and_port()
+        boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="studies")
+        yield f"s3://studies/{{}}?endpoint_override={host}:{port}&scheme=http"
+        server.stop()
+
+
+def folder_in(bucket: str, name: str) -> StudyFolder:
+    return StudyFolder(bucket.format(name))
+
+
+def write(folder: StudyFolder, cohort: str, network: str) -> None:
+    trial = dict.fromkeys(TRIALS.names) | {"network_id": network, "schema_version": SCHEMA_VERSION}
+    epoch = dict.fromkeys(EPOCHS.names) | {"network_id": network, "epoch": 1}
+    folder.write_part("search", cohort, [trial], [epoch])
+
+
+def test_rows_come_back(bucket: str) -> None:
+    folder = folder_in(bucket, "rows")
+    assert folder.read("trials").num_rows == 0
+    write(folder, "c1", "a")
+    write(folder, "c2", "b")
+    write(folder, "c2", "b")
+    assert folder.read("trials").column("network_id").to_pylist() == ["a", "b"]
+    assert folder.read("epochs").num_rows == 2
+
+
+def test_epochs_without_trials_are_not_read_and_then_removed(bucket: str) -> None:
+    folder = folder_in(bucket, "uncommitted")
+    write(folder, "kept", "a")
+    write(folder, "killed", "b")
+    folder.filesystem.delete_file(folder.parts("trials", "search")["killed"])
+    assert folder.read("epochs").column("network_id").to_pylist() == ["a"]
+    folder.discard_uncommitted()
+    assert list(folder.parts("epochs", "search")) == ["kept"]
+
+
+def test_a_second_driver_refuses_while_the_first_renews(bucket: str) -> None:
+    folder = folder_in(bucket, "busy")
+    folder.write_bytes("study.yaml", b"")
+    first = lease.Lease(folder, **FAST)
+    with pytest.raises(lease.StudyBusyError, match="being run by process"):
+        lease.Lease(folder, **FAST)
+    lease.check(folder, first.token)
+    first.release()
+    started = time.monotonic()
+    lease.Lease(folder, renewed_every_s=0.2, dead_after_s=60).release()
+    assert time.monotonic() - started < 5  # a driver that said goodbye is not waited for
+
+
+def test_a_dead_driver_is_replaced_and_its_workers_may_not_write(bucket: str) -> None:
+    folder = folder_in(bucket, "dead")
+    hold_and_die = (
+        "import os; from study.lease import Lease; from study.results import StudyFolder\n"
+        f"held = Lease(StudyFolder({folder.uri!r}), 0.2, 1.0); print(held.token, flush=True)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    dead = subprocess.run([sys.executable, "-c", hold_and_die], capture_output=True, text=True)
+    assert dead.returncode == -9
+    token = dead.stdout.strip()
+    lease.check(folder, token)
+    held = lease.Lease(folder, **FAST)
+    with pytest.raises(lease.LostLeaseError):
+        lease.check(folder, token)
+    held.release()
+
+
+def test_a_study_runs_there(bucket: str, tmp_path: Path) -> None:
+    plain = {**TINY_STUDY, "sweep": None, "storage": bucket.format("run/")}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(plain))
+
+    def logit_bias(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "study.cli", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+    found = logit_bias("run", "tiny.yaml", "--stage", "search")
+    assert found.returncode == 0, found.stderr
+    uri = found.stdout.partition(": done")[0]
+    state = json.loads(logit_bias("status", uri, "--json").stdout)
+    assert state["networks"]["search"] == {"done": 12, "planned": 12}
+    networks = StudyFolder(uri).read("trials").column("network_id").to_pylist()
+    assert len(networks) == len(set(networks)) == 12
