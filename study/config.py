@@ -363,13 +363,6 @@ class StudyConfig(_Section):
     @property
     def folder_uri(self) -> str:
         """Where the study is kept. A URI's query (`?endpoint_override=…`) stays at its end."""
-        place, mark, query = (
-            self.storage.partition("?")
-            if "://" in self.storage
-            else (
-                self.storage,
-                "",
-                "",
-            )
-        )
+        is_uri = "://" in self.storage
+        place, mark, query = self.storage.partition("?") if is_uri else (self.storage, "", "")
         return f"{place.rstrip('/')}/{self.name}{mark}{query}"
