@@ -3,7 +3,7 @@
 Why not one fitted kernel: nine points leave smoothness, length scale and asymmetry open, and a
 fitted kernel pretends they are known. Domes in ε are steep on one side, so besides amplitude,
 length scale, smoothness (RBF, Matérn 5/2, Matérn 3/2) and noise, a warp of the axis is drawn:
-logarithmic, or with a knee, left of which the axis runs faster or slower.
+logarithmic, or with a knee, left of which the axis runs faster or slower, most often near the top.
 
 How: importance sampling from a Sobol design of hyperparameters, refined once around what fits
 (population Monte Carlo, Cappé et al. 2004, with the balance heuristic of Veach & Guibas 1995);
@@ -36,6 +36,7 @@ _KERNEL_PRIOR = np.array([0.4, 0.4, 0.2])
 _LOG_WARP_PRIOR = 0.1  # the rest has a knee
 _LOG_WARP_MOST = 25.0
 _KNEE_MOST = 8.0  # the axis left of the knee runs up to 8 times as fast as right of it
+_KNEE_AT_TOP_PRIOR = 0.7  # the knee lies within 1.5 grid steps of the highest point, or anywhere
 _KNEE_RIGHT_PRIOR = 0.15  # or, with this prior probability, slower
 _DESIGN = 512  # Sobol points, and as many again around the best of them
 _STEP = np.array([0.03, 0.06])  # of the second sample, in quantiles of the two warp parameters
@@ -62,10 +63,13 @@ class _Settings:
         names = self.__dataclass_fields__
         return _Settings(*(np.concatenate([getattr(self, n), getattr(other, n)]) for n in names))
 
-    def warp(self, x: Array) -> Array:
-        """The warped places (M, P) of x (P,), both in [0, 1]."""
+    def warp(self, x: Array, top: tuple[float, float]) -> Array:
+        """The warped places (M, P) of x (P,), both in [0, 1]; `top` is where the maximum may be."""
         strength = np.expm1(self.first * np.log1p(_LOG_WARP_MOST))[:, None] + 1e-6
-        knee = 0.03 + 0.94 * self.first[:, None]
+        at_top = top[0] + (top[1] - top[0]) * self.first / _KNEE_AT_TOP_PRIOR
+        elsewhere = (self.first - _KNEE_AT_TOP_PRIOR) / (1 - _KNEE_AT_TOP_PRIOR)
+        near = self.first < _KNEE_AT_TOP_PRIOR
+        knee = np.where(near, at_top, 0.03 + 0.94 * elsewhere)[:, None]
         power = (self.second - _KNEE_RIGHT_PRIOR) / (1 - _KNEE_RIGHT_PRIOR)
         ratio = np.exp(power * np.log(_KNEE_MOST))[:, None]
         bent = np.where(x < knee, ratio * x, ratio * knee + x - knee) / (ratio * knee + 1 - knee)
@@ -128,9 +132,10 @@ def draw_curves(
     if dof == 0:
         precision = np.ones(len(x))
 
-    first = _score(_design(), unit, y, precision, noise)
+    top = _top(unit, means)
+    first = _score(_design(), unit, top, y, precision, noise)
     second, log_density = _refine(first, rng)
-    more = _score(second, unit, y, precision, noise)
+    more = _score(second, unit, top, y, precision, noise)
     settings = first.settings + second
     score = np.concatenate([first.score, more.score]) - log_density[:, None, None]
 
@@ -139,8 +144,8 @@ def draw_curves(
     values = np.concatenate([first.values, more.values])[candidate]  # (D, P)
     vectors = np.concatenate([first.vectors, more.vectors])[candidate]  # (D, P, P)
     used, position = np.unique(candidate, return_inverse=True)
-    at_grid = settings[used].warp(np.linspace(0.0, 1.0, GRID))
-    at_points = settings[used].warp(unit)
+    at_grid = settings[used].warp(np.linspace(0.0, 1.0, GRID), top)
+    at_points = settings[used].warp(unit, top)
     cross = settings[used].covariance(at_grid, at_points)[position] * precision  # (D, GRID, P)
     a2, s2 = AMPLITUDES[a, None] ** 2, noise[s, None]
     places = np.concatenate([at_grid, at_points], axis=1)[position]
@@ -165,9 +170,24 @@ def _design() -> _Settings:
     return _Settings(kernel, (q[1] * len(LENGTHS)).astype(int), q[2] < _LOG_WARP_PRIOR, q[3], q[4])
 
 
-def _score(settings: _Settings, unit: Array, y: Array, precision: Array, noise: Array) -> _Fit:
+def _top(unit: Array, means: Array) -> tuple[float, float]:
+    """The stretch within 1.5 grid steps of the highest point."""
+    best = int(np.argmax(means))
+    around = unit[max(best - 1, 0) : best + 2]
+    step = 1.5 * float(np.diff(around).max())
+    return max(0.02, float(unit[best]) - step), min(0.98, float(unit[best]) + step)
+
+
+def _score(
+    settings: _Settings,
+    unit: Array,
+    top: tuple[float, float],
+    y: Array,
+    precision: Array,
+    noise: Array,
+) -> _Fit:
     """Log marginal likelihoods. Whitening by precision makes the noise equal over points."""
-    places = settings.warp(unit)
+    places = settings.warp(unit, top)
     covariance = precision[:, None] * settings.covariance(places, places) * precision
     values, vectors = np.linalg.eigh(covariance)
     z2 = np.einsum("mpq,p->mq", vectors, precision * y) ** 2
@@ -184,8 +204,8 @@ def _score(settings: _Settings, unit: Array, y: Array, precision: Array, noise: 
 
 def _refine(fit: _Fit, rng: np.random.Generator) -> tuple[_Settings, Array]:
     """A second sample around what fits, and the log density of both samples over the prior's."""
-    top = fit.score.max(axis=(1, 2))
-    log_evidence = top + np.log(np.exp(fit.score - top[:, None, None]).sum(axis=(1, 2)))
+    most = fit.score.max(axis=(1, 2))
+    log_evidence = most + np.log(np.exp(fit.score - most[:, None, None]).sum(axis=(1, 2)))
     weight = np.exp(_TEMPER * (log_evidence - log_evidence.max()))
     weight /= weight.sum()
     old = fit.settings

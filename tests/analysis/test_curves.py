@@ -7,6 +7,8 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern
 
 from analysis import curves
 
+TOP = (0.3, 0.5)
+
 
 @pytest.mark.parametrize(
     ("name", "kernel"),
@@ -27,8 +29,8 @@ def test_evidence_is_that_of_scikit_learn():
         np.array([0, 1]), np.array([3, 8]), np.array([True, False]), np.array([0.5, 0.4]),
         np.array([0.2, 0.8]),
     )  # fmt: skip
-    fit = curves._score(settings, unit, y, np.sqrt(counts), noise)
-    places = settings.warp(unit)
+    fit = curves._score(settings, unit, TOP, y, np.sqrt(counts), noise)
+    places = settings.warp(unit, TOP)
     a2, expected = curves.AMPLITUDES**2, np.empty_like(fit.score)
     for m, shape in enumerate((RBF(curves.LENGTHS[3]), Matern(curves.LENGTHS[8], nu=2.5))):
         for i in range(len(a2)):
@@ -59,7 +61,7 @@ def test_drawn_curves_reproduce():
 
 def test_warps_keep_order_and_ends():
     settings = curves._design()
-    u = settings.warp(np.linspace(0, 1, 50))
+    u = settings.warp(np.linspace(0, 1, 50), TOP)
     assert (np.diff(u, axis=1) > 0).all()
     assert np.allclose(u[:, 0], 0)
     assert np.allclose(u[:, -1], 1)
