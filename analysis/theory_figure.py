@@ -15,9 +15,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from trainables.theory_errors import ErrorCurve, error_curve, initial_error, parameters_of
-from trainables.theory_logits import GaussianLogits, InitialLogits
-from trainables.theory_rules import ANCHOR_CLASSES, ANCHOR_EPSILON
+from trainables.theory.distribution import ErrorCurve
+from trainables.theory.errors import error_curve, initial_error, parameters_of
+from trainables.theory.logits import GaussianLogits, InitialLogits
+from trainables.theory.rules import ANCHOR_CLASSES, ANCHOR_EPSILON
 
 BEFORE, AFTER, REFERENCE, DENSITY = "#d55e00", "#0072b2", "#4b5563", "#d1d5db"
 _STYLE: Any = {"font.size": 9.5, "svg.fonttype": "none", "svg.hashsalt": "logit-bias"}

@@ -20,7 +20,7 @@ from pydantic import (
 from study.errors import did_you_mean
 from trainables import datasets, losses, models, noise
 from trainables.augment import Augmentation
-from trainables.theory_rules import RULES
+from trainables.theory.rules import RULES
 
 
 class _Section(BaseModel):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from study.config import StudyConfig
 from study.plan import Cell, replicate_seed
-from trainables.theory_logits import MeasuredLogits
-from trainables.theory_measure import measure_logits
+from trainables.theory.logits import MeasuredLogits
+from trainables.theory.measure import measure_logits
 
 
 def initial_logits(config: StudyConfig) -> dict[str, MeasuredLogits]:

@@ -14,8 +14,8 @@ from study.config import DatasetChoice, LossChoice, ModelChoice, NoiseChoice, St
 from study.errors import BadInputError
 from trainables import cohort
 from trainables.seeds import derive
-from trainables.theory_logits import MeasuredLogits
-from trainables.theory_rules import analytic_rules
+from trainables.theory.logits import MeasuredLogits
+from trainables.theory.rules import analytic_rules
 
 SEARCH_SEED = 0
 SWEEP_SEEDS_FROM = 1_000

@@ -45,14 +45,14 @@ def epsilon(
 ) -> None:
     """Compute ε, or another parameter, from the number of classes. Trains nothing."""
     from trainables.logit_bias import anchor_target
-    from trainables.theory_rules import analytic_rules
+    from trainables.theory.rules import analytic_rules
 
     if (model is None) != (dataset is None):
         raise BadInputError("--model and --dataset go together")
     measured = None
     with bad_input():
         if model and dataset:
-            from trainables.theory_measure import measure_logits
+            from trainables.theory.measure import measure_logits
 
             measured = measure_logits(dataset, model, classes=classes)
             classes = measured.classes

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from trainables.logit_bias import solve_epsilon
-from trainables.theory_measure import measure_logits
-from trainables.theory_rules import analytic_rules
+from trainables.theory.measure import measure_logits
+from trainables.theory.rules import analytic_rules
 
 
 def test_rules_on_a_real_network():

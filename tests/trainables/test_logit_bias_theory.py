@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.special import expit
 
-from trainables import losses, theory_sampled
+from trainables import losses
 from trainables.logit_bias import (
     expected_activation,
     mean_log_odds,
@@ -19,9 +19,10 @@ from trainables.logit_bias import (
     solve_epsilon,
 )
 from trainables.losses import conformance
-from trainables.theory_errors import ERRORS, Range, error_curve, initial_error, mean_error
-from trainables.theory_logits import GaussianLogits, MeasuredLogits
-from trainables.theory_rules import RULES, NoSolutionError, analytic_rules
+from trainables.theory import sampled
+from trainables.theory.errors import ERRORS, Range, error_curve, initial_error, mean_error
+from trainables.theory.logits import GaussianLogits, MeasuredLogits
+from trainables.theory.rules import RULES, NoSolutionError, analytic_rules
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -123,7 +124,7 @@ def test_mean_errors_against_much_monte_carlo(classes, sigma):
 @pytest.mark.parametrize("name", ["gce", "bounded_ce", "focal"])
 def test_sampled_errors_agree_with_closed_ones(name):
     logits = GaussianLogits(30, 1.0)
-    found, error = theory_sampled.mean_error(name, logits, 1.5)
+    found, error = sampled.mean_error(name, logits, 1.5)
     assert error < 1e-3 * abs(found)
     assert found == pytest.approx(mean_error(name, logits, 1.5), abs=5 * error + 1e-9)
 
@@ -136,7 +137,7 @@ def test_sampled_errors_against_monte_carlo():
         leaf = z.clone().requires_grad_()
         values = losses.evaluate(losses.get(name), leaf, labels, 1.0)
         sample = torch.autograd.grad(values.sum(), leaf)[0][:, 0].numpy()
-        found, error = theory_sampled.mean_error(name, GaussianLogits(12), 1.0)
+        found, error = sampled.mean_error(name, GaussianLogits(12), 1.0)
         tolerance = 5 * math.hypot(error, sample.std() / math.sqrt(len(sample)))
         assert found == pytest.approx(sample.mean(), abs=tolerance), name
 
@@ -144,14 +145,14 @@ def test_sampled_errors_against_monte_carlo():
 def test_sampled_distributions_agree_with_closed_ones():
     rng = np.random.default_rng(0)
     for logits in (GaussianLogits(30, 0.8), MeasuredLogits(rng.normal(0, 0.8, (5000, 30)))):
-        found = theory_sampled.initial_error("gce", logits, 1.5)
+        found = sampled.initial_error("gce", logits, 1.5)
         closed = initial_error("gce", logits, 1.5)
         assert found.mean == pytest.approx(closed.mean, rel=0.03)
         assert found.std == pytest.approx(closed.std, rel=0.05)
         assert found.quantiles == pytest.approx(closed.quantiles, rel=0.05)
         assert found.overlap == pytest.approx(closed.overlap, rel=0.05)
         curve, exact = (
-            function("gce", logits, 1.5) for function in (theory_sampled.error_curve, error_curve)
+            function("gce", logits, 1.5) for function in (sampled.error_curve, error_curve)
         )
         middle = exact.density > 0.2 * exact.density.max()
         np.testing.assert_allclose(curve.error[middle], exact.error[middle], rtol=0.05)
@@ -166,7 +167,7 @@ def test_measured_gaussian_logits_agree_with_the_gaussian():
         assert mean_error(name, measured, 2.0) == pytest.approx(
             mean_error(name, logits, 2.0), rel=0.02
         )
-    found, error = theory_sampled.mean_error("gce", measured, 2.0)
+    found, error = sampled.mean_error("gce", measured, 2.0)
     assert found == pytest.approx(mean_error("gce", logits, 2.0), abs=5 * error)
     labels = rng.integers(0, 40, 4000)
     one = MeasuredLogits(measured.logits, labels)
@@ -229,8 +230,8 @@ def test_gce_needs_a_smaller_q_with_more_classes():
 
 def test_a_loss_without_closed_error_is_solved_by_sampling():
     (row,) = analytic_rules(20, loss="nce_mae", parameter="beta", rules=["gradient"])
-    target, _ = theory_sampled.mean_error("nce_mae", GaussianLogits(10), params={"beta": 1.0})
-    found, _ = theory_sampled.mean_error("nce_mae", GaussianLogits(20), params={"beta": row.value})
+    target, _ = sampled.mean_error("nce_mae", GaussianLogits(10), params={"beta": 1.0})
+    found, _ = sampled.mean_error("nce_mae", GaussianLogits(20), params={"beta": row.value})
     assert found == pytest.approx(target, rel=1e-3)
     assert 0 < row.standard_error < 1e-2
 
@@ -273,7 +274,7 @@ def test_bad_input_is_one_clear_line(arguments, words):
 
 def test_rules_for_closed_losses_do_not_import_torch():
     code = (
-        "import sys, trainables.theory_rules as t; t.analytic_rules(1000);"
+        "import sys, trainables.theory.rules as t; t.analytic_rules(1000);"
         "t.analytic_rules(100, loss='gce', parameter='q');"
         "sys.exit(bool({'torch', 'ray', 'optuna', 'matplotlib'} & set(sys.modules)))"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trainables import losses
-from trainables.theory_rules import analytic_rules
+from trainables.theory.rules import analytic_rules
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -18,8 +18,8 @@ from numpy.polynomial.hermite_e import hermegauss
 from scipy.special import expit, log_expit
 
 from trainables import losses
-from trainables.theory_errors import ErrorCurve, InitialError
-from trainables.theory_logits import GaussianLogits, InitialLogits, MeasuredLogits
+from trainables.theory.distribution import ErrorCurve, InitialError
+from trainables.theory.logits import GaussianLogits, InitialLogits, MeasuredLogits
 
 _NODES = 20  # of the labelled logit
 _CHUNK = 1_000_000  # logits at a time
@@ -53,7 +53,7 @@ def error_curve(
     params: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> ErrorCurve:
-    """Return E[δ_k | z_k] of a registered loss over z_k, as `theory_errors.error_curve`."""
+    """Return E[δ_k | z_k] of a registered loss over z_k, as `errors.error_curve`."""
     found = losses.get(loss)
     settings = found.check(**(params or {}))
     z, density = logits.z_grid()
@@ -76,7 +76,7 @@ def initial_error(
     params: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> InitialError:
-    """Return the distribution of δ_k of a registered loss, as `theory_errors.initial_error`.
+    """Return the distribution of δ_k of a registered loss, as `errors.initial_error`.
 
     The largest error of the loss is taken over these logits with z_k anywhere from where the
     labelled class is all but excluded to where it is all but certain.

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, log_expit
 
-from trainables.theory_logits import InitialLogits
+from trainables.theory.distribution import ErrorCurve, InitialError
+from trainables.theory.logits import InitialLogits
 
 _Array = NDArray[np.floating]
 ErrorFunction = Callable[..., _Array]
@@ -185,30 +186,6 @@ ERRORS: dict[str, ErrorFormula] = {
 }
 
 
-@dataclass(frozen=True)
-class InitialError:
-    """The distribution of δ_k over initial logits, for one loss.
-
-    `quantiles` are at 5, 50 and 95 %. `overlap` in [0, 1] is the mean |E[δ_k | z_k]| over the logit
-    density, relative to the largest |δ_k| that the loss has at any logit: how much of the loss's
-    largest error the initial logits meet.
-    """
-
-    mean: float
-    std: float
-    quantiles: tuple[float, float, float]
-    overlap: float
-
-
-@dataclass(frozen=True)
-class ErrorCurve:
-    """E[δ_k | z_k] (`error`) over `z`, with the `density` of z_k at initialisation."""
-
-    z: _Array
-    error: _Array
-    density: _Array
-
-
 def parameters_of(loss: str) -> Mapping[str, Range]:
     """Parameters of any loss. Imports torch for one without a closed δ_k.
 
@@ -227,7 +204,7 @@ def parameters_of(loss: str) -> Mapping[str, Range]:
 def mean_error(loss: str, logits: InitialLogits, epsilon: float = 0.0, **params: float) -> float:
     """E[δ_k] of `loss` at initialisation, with logit bias `epsilon`.
 
-    Of a loss in `ERRORS`; `theory_sampled.mean_error` is for the others. Raises ValueError.
+    Of a loss in `ERRORS`; `sampled.mean_error` is for the others. Raises ValueError.
     """
     error, kinks, points_of = _bind(loss, logits, params)
     points, weights = points_of(epsilon, kinks)
@@ -243,9 +220,9 @@ def initial_error(
     parameter.
     """
     if loss not in ERRORS:
-        from trainables import theory_sampled  # imports torch
+        from trainables.theory import sampled  # imports torch
 
-        return theory_sampled.initial_error(loss, logits, epsilon, params)
+        return sampled.initial_error(loss, logits, epsilon, params)
     error, kinks, points_of = _bind(loss, logits, params)
     points, weights = points_of(epsilon, kinks)
     values = error(points)
@@ -274,9 +251,9 @@ def error_curve(
     parameter.
     """
     if loss not in ERRORS:
-        from trainables import theory_sampled  # imports torch
+        from trainables.theory import sampled  # imports torch
 
-        return theory_sampled.error_curve(loss, logits, epsilon, params)
+        return sampled.error_curve(loss, logits, epsilon, params)
     error, _, _ = _bind(loss, logits, params)
     z, density = logits.z_grid()
     return ErrorCurve(z, logits.given_z(error, epsilon), density)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from trainables import datasets, models
-from trainables.theory_logits import MeasuredLogits
+from trainables.theory.logits import MeasuredLogits
 
 _BATCH = 128
 

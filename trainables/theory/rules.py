@@ -5,7 +5,7 @@
 
 Every rule makes a network with c classes start as one with 10 classes does. They differ in what
 is kept: the mean activation, the mean error, or the mean log-odds of the labelled class. This
-module imports torch only for losses without a closed δ_k (see `theory_errors`).
+module imports torch only for losses without a closed δ_k (see `errors`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from trainables.logit_bias import (
     shift_epsilon,
     solve_epsilon,
 )
-from trainables.theory_errors import ERRORS, Range, mean_error, parameters_of
-from trainables.theory_logits import GaussianLogits, InitialLogits, MeasuredLogits
+from trainables.theory.errors import ERRORS, Range, mean_error, parameters_of
+from trainables.theory.logits import GaussianLogits, InitialLogits, MeasuredLogits
 
 RULES: dict[str, tuple[str, str]] = {
     "activation": (
@@ -201,10 +201,10 @@ class _Problem:
             params[self.parameter] = value
         if self.closed:
             return mean_error(self.loss, logits, epsilon, **params), 0.0
-        from trainables import theory_sampled  # imports torch
+        from trainables.theory import sampled  # imports torch
 
         assert isinstance(logits, GaussianLogits | MeasuredLogits)
-        return theory_sampled.mean_error(self.loss, logits, epsilon, params)
+        return sampled.mean_error(self.loss, logits, epsilon, params)
 
 
 def _applicable(parameter: str, measured: bool) -> list[str]:
