@@ -131,23 +131,27 @@ class Campaign:
                 return cohort
         return None
 
-    def tell(self, cohort_id: str, values: Mapping[str, float]) -> None:
-        """A cohort is trained and written: {network_id: value of search.select_on}."""
+    def tell(self, cohort_id: str, results: Mapping[str, Mapping[str, Any]]) -> None:
+        """A cohort is trained and written: {network_id: columns of its row}."""
+        column = self.plan.config.search.value_column
         cohort = self._in_flight.pop(cohort_id)
         self.cohorts_done += 1
         for network in cohort.networks:
             self._busy.discard(network.network_id)
             self._done.add(network.network_id)
             if network.stage == "search":
-                self._search_of(network).tell(network, values[network.network_id])
+                row = results[network.network_id]
+                self._search_of(network).tell(
+                    network, row[column], row["epochs"], row["status"] == "pruned"
+                )
 
     def give_up(self, cohort_id: str) -> None:
         """A cohort was not trained; its networks are due again."""
         cohort = self._in_flight.pop(cohort_id)
         for network in cohort.networks:
             self._busy.discard(network.network_id)
-            if network.stage == "search":
-                self._search_of(network).withdraw()
+            if network.stage == "search" and (search := self._search_of(network)).is_waiting:
+                search.withdraw()
 
     def _propose(self) -> list[Network]:
         """One point of every free search of a group, the least advanced group first.
@@ -160,8 +164,13 @@ class Campaign:
         if not free:
             return []
         group = free[0].cell.group_id
-        size = self._share(sum(1 for s in active if s.cell.group_id == group))
-        return [s.propose() for s in [s for s in free if s.cell.group_id == group][:size]]
+        size = self._share(sum(s.round_size for s in active if s.cell.group_id == group))
+        chosen: list[Network] = []
+        for search in free:
+            if search.cell.group_id == group and len(chosen) + search.round_size <= size:
+                chosen += search.propose()
+        # A round that is larger than a fair share still goes as a whole.
+        return chosen or free[0].propose()
 
     def _choose(self, stage: str) -> list[Network]:
         """Due networks of one group and seed."""
@@ -245,4 +254,11 @@ class Campaign:
                 raise ForeignRowsError(
                     f"row {row['network_id']}: loss {row['loss']} is not in this study file"
                 )
-            search.replay(label, row["epsilon"], row["lr"], row[column])
+            search.replay(
+                label,
+                row["epsilon"],
+                row["lr"],
+                row[column],
+                row["epochs"],
+                row["status"] == "pruned",
+            )

@@ -263,11 +263,24 @@ class RecipeChoice(_Section):
         return self
 
 
+class RungChoice(_Section):
+    """After `epoch`, the best share `keep` of an arm's round trains on, the rest is pruned."""
+
+    epoch: int = Field(ge=1)
+    keep: float = Field(gt=0, lt=1)
+
+
 class Search(_Section):
-    """The adaptive stage: every arm of every cell gets `networks_per_cell` networks."""
+    """The adaptive stage: every arm of every cell gets `networks_per_cell` networks.
+
+    An arm proposes `points_per_round` points at a time, trained side by side; `rungs` let them
+    race (successive halving).
+    """
 
     sampler: Literal["tpe", "random"] = "tpe"
     networks_per_cell: int = Field(ge=1)
+    points_per_round: int = Field(default=1, ge=1)
+    rungs: list[RungChoice] = []
     epsilon: Range
     lr: Range
     select_on: Literal["val_noisy", "val_clean"] = "val_noisy"
@@ -278,6 +291,12 @@ class Search(_Section):
         if lr.low <= 0:
             raise ValueError(f"low = {lr.low:g}: a learning rate is above 0")
         return lr
+
+    @model_validator(mode="after")
+    def _races_have_runners(self) -> Search:
+        if self.rungs and self.points_per_round < 2:
+            raise ValueError("rungs: points_per_round of 2 or more is needed for a race")
+        return self
 
     @property
     def value_column(self) -> str:
@@ -359,6 +378,16 @@ class StudyConfig(_Section):
         Resources, BeforeValidator(lambda value: {} if value == "auto" else value)
     ] = Resources()
     storage: str = "results/"
+
+    @model_validator(mode="after")
+    def _rungs_are_inside(self) -> StudyConfig:
+        for rung in self.search.rungs:
+            if rung.epoch >= self.recipe.epochs:
+                raise ValueError(
+                    f"search.rungs: epoch = {rung.epoch}: below recipe.epochs = "
+                    f"{self.recipe.epochs}"
+                )
+        return self
 
     @property
     def folder_uri(self) -> str:

@@ -201,6 +201,7 @@ def cohort_spec(config: StudyConfig, networks: list[Network]) -> cohort.CohortSp
     """What a worker is sent to train `networks` (of one group, stage and seed) side by side."""
     first = networks[0]
     recipe = config.recipe
+    rungs = config.search.rungs if first.stage == "search" else []
     return cohort.CohortSpec(
         data=data_spec(first.cell.dataset),
         model=cohort.ModelSpec(
@@ -221,11 +222,14 @@ def cohort_spec(config: StudyConfig, networks: list[Network]) -> cohort.CohortSp
                 noise_options=n.cell.noise.options,
                 noise_seed=replicate_seed(config, n.seed, "noise"),
                 init_seed=replicate_seed(config, n.seed, "init"),
+                race=f"{n.cell.cell_id} {n.arm}" if rungs else None,
             )
             for n in networks
         ],
         order_seed=replicate_seed(config, first.seed, "order"),
         reads_test=first.stage == "confirm",
+        rungs=[cohort.Rung(rung.epoch, rung.keep) for rung in rungs],
+        race_on=config.search.value_column,
     )
 
 

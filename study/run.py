@@ -66,7 +66,7 @@ def plan_of(config: StudyConfig) -> Plan:
 def replay_rows(folder: StudyFolder, config: StudyConfig) -> list[dict[str, Any]]:
     """The rows of `trials`, with the columns from which a campaign is rebuilt."""
     columns = ["schema_version", "network_id", "stage", "cell_id", "arm", "point", "loss"]
-    columns += ["loss_params", "epsilon", "lr", "status", "finished_utc"]
+    columns += ["loss_params", "epsilon", "lr", "epochs", "status", "finished_utc"]
     return folder.read("trials", columns=[*columns, config.search.value_column]).to_pylist()
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState
 
-from study.config import StudyConfig
+from study.config import LossChoice, StudyConfig
 from study.plan import SEARCH_SEED, Arm, Cell, Network
 from trainables.seeds import derive
 
@@ -23,26 +24,31 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 @dataclass(frozen=True)
 class Tried:
-    """A trained search network and the value it reached (a fraction, higher is better)."""
+    """A trained search network, the value it reached (a fraction, higher is better), its end."""
 
     network: Network
     value: float
+    epochs: int
+    pruned: bool = False
 
 
 class ArmSearch:
-    """The search of one arm: strictly sequential, `networks_per_cell` points long.
+    """The search of one arm: round after round of points, `networks_per_cell` in all.
+
+    A round is proposed knowing all earlier rounds and, of its own, only where the points lie.
+    Its points are to be trained in one cohort, so that a round is done or not done as a whole.
 
     Parameters
     ----------
     index, arms: this arm's place among the cell's arms. Points are numbered through the whole
-        cell, arm by arm within a round, so a number stays what it is when the budget grows.
+        cell, arm by arm, so a number stays what it is when the budget grows.
     """
 
     def __init__(self, config: StudyConfig, cell: Cell, arm: Arm, index: int, arms: int) -> None:
         self.cell, self.arm = cell, arm
         self._config, self._index, self._arms = config, index, arms
         self._study = optuna.create_study(direction="maximize")
-        self._pending: optuna.Trial | None = None
+        self._pending: dict[str, optuna.Trial] = {}  # by network id
         self.tried: list[Tried] = []
 
     @property
@@ -52,61 +58,73 @@ class ArmSearch:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a proposed point has not come back yet."""
-        return self._pending is not None
+        """Whether a proposed round has not come back yet."""
+        return bool(self._pending)
+
+    @property
+    def round_size(self) -> int:
+        """Points in the next round; the last one may be smaller."""
+        left = self._config.search.networks_per_cell - len(self.tried)
+        return min(self._config.search.points_per_round, left)
 
     @property
     def next_point(self) -> int:
         """The cell's running number of the next point."""
-        return len(self.tried) * self._arms + self._index
+        return (len(self.tried) + len(self._pending)) * self._arms + self._index
 
-    def propose(self) -> Network:
-        """The next point; `tell` must follow before the next proposal."""
+    def propose(self) -> list[Network]:
+        """The next round; `tell` must follow for each of its points before the next proposal."""
         assert not self.is_waiting
         assert not self.is_done
+        return [self._propose_point() for _ in range(self.round_size)]
+
+    def _propose_point(self) -> Network:
         seed = derive(self._config.seed, self.cell.cell_id, self.arm.name, self.next_point)
         self._study.sampler = self._sampler(seed % 2**32)
-        self._pending = self._study.ask()
-        space = self._space()
+        trial = self._study.ask()
         losses = {loss.label: loss for loss in self.cell.losses}
-        loss = next(iter(losses.values()))
-        if "loss" in space:
-            loss = losses[str(self._pending.suggest_categorical("loss", list(losses)))]
-        if not loss.takes_epsilon:
+        label = next(iter(losses))
+        if len(losses) > 1:
+            label = str(trial.suggest_categorical("loss", list(losses)))
+        if not losses[label].takes_epsilon:
             epsilon = 0.0
         elif self.arm.epsilon is None:
-            epsilon = self._suggest_float("epsilon", space)
+            epsilon = _suggest(trial, "epsilon", self._space())
         else:
             epsilon = self.arm.epsilon
-        return Network(
-            stage="search",
-            cell=self.cell,
-            loss=loss,
-            epsilon=epsilon,
-            lr=self._suggest_float("lr", space),
-            seed=SEARCH_SEED,
-            arm=self.arm.name,
-            rule=self.arm.rule,
-            point=self.next_point,
-        )
+        network = self._network(losses[label], epsilon, _suggest(trial, "lr", self._space()))
+        self._pending[network.network_id] = trial
+        return network
 
-    def tell(self, network: Network, value: float) -> None:
-        """Record what a proposed point reached."""
-        assert self._pending is not None
-        self._study.tell(self._pending, value)
-        self._pending = None
-        self.tried.append(Tried(network, value))
+    def tell(self, network: Network, value: float, epochs: int, pruned: bool = False) -> None:
+        """Record what a proposed point reached after `epochs` epochs."""
+        trial = self._pending.pop(network.network_id)
+        if pruned:
+            trial.report(value, epochs)
+            self._study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self._study.tell(trial, value)
+        self.tried.append(Tried(network, value, epochs, pruned))
 
     def withdraw(self) -> None:
-        """Forget a proposed point that was not trained; it will be proposed again, the same."""
-        if self._pending is not None:
-            done = [t for t in self._study.get_trials(deepcopy=False) if t.state.is_finished()]
-            self._study = optuna.create_study(direction="maximize")
-            for trial in done:
-                self._study.add_trial(trial)
-            self._pending = None
+        """Forget a proposed round that was not trained; it will be proposed again, the same."""
+        tried, self.tried = self.tried, []
+        self._study = optuna.create_study(direction="maximize")
+        self._pending = {}
+        for t in tried:
+            self.replay(
+                t.network.loss.label, t.network.epsilon, t.network.lr, t.value, t.epochs, t.pruned
+            )
 
-    def replay(self, loss_label: str, epsilon: float, lr: float, value: float) -> None:
+    def replay(
+        self,
+        loss_label: str,
+        epsilon: float,
+        lr: float,
+        value: float,
+        epochs: int,
+        pruned: bool = False,
+    ) -> None:
         """Record the next point from a row of an earlier run."""
         space = self._space()
         params: dict[str, float | str] = {"lr": lr}
@@ -115,10 +133,23 @@ class ArmSearch:
         losses = {loss.label: loss for loss in self.cell.losses}
         if "epsilon" in space and losses[loss_label].takes_epsilon:
             params["epsilon"] = epsilon
-        network = Network(
+        network = self._network(losses[loss_label], epsilon, lr)
+        self._study.add_trial(
+            optuna.create_trial(
+                params=params,
+                distributions={name: space[name] for name in params},
+                state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
+                value=None if pruned else value,
+                intermediate_values={epochs: value} if pruned else None,
+            )
+        )
+        self.tried.append(Tried(network, value, epochs, pruned))
+
+    def _network(self, loss: LossChoice, epsilon: float, lr: float) -> Network:
+        return Network(
             stage="search",
             cell=self.cell,
-            loss=losses[loss_label],
+            loss=loss,
             epsilon=epsilon,
             lr=lr,
             seed=SEARCH_SEED,
@@ -126,19 +157,12 @@ class ArmSearch:
             rule=self.arm.rule,
             point=self.next_point,
         )
-        self._study.add_trial(
-            optuna.create_trial(
-                params=params,
-                distributions={name: space[name] for name in params},
-                value=value,
-            )
-        )
-        self.tried.append(Tried(network, value))
 
     @property
     def best(self) -> Tried | None:
-        """The best point so far; the earliest of equals."""
-        return max(self.tried, key=lambda t: t.value, default=None)
+        """The best point so far that was trained to the end; the earliest of equals."""
+        whole = [t for t in self.tried if not t.pruned]
+        return max(whole, key=lambda t: t.value, default=None)
 
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         if self._config.search.sampler == "random":
@@ -146,7 +170,11 @@ class ArmSearch:
         startup = max(4, self._config.search.networks_per_cell // 4)
         joint = len(self.cell.losses) > 1
         return optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=startup, multivariate=True, group=joint
+            seed=seed,
+            n_startup_trials=startup,
+            multivariate=True,
+            group=joint,
+            constant_liar=self._config.search.points_per_round > 1,
         )
 
     def _space(self) -> dict[str, BaseDistribution]:
@@ -162,8 +190,8 @@ class ArmSearch:
             space["loss"] = CategoricalDistribution([loss.label for loss in self.cell.losses])
         return space
 
-    def _suggest_float(self, name: str, space: dict[str, BaseDistribution]) -> float:
-        assert self._pending is not None
-        range_ = space[name]
-        assert isinstance(range_, FloatDistribution)
-        return self._pending.suggest_float(name, range_.low, range_.high, log=range_.log)
+
+def _suggest(trial: optuna.Trial, name: str, space: dict[str, BaseDistribution]) -> float:
+    range_ = space[name]
+    assert isinstance(range_, FloatDistribution)
+    return trial.suggest_float(name, range_.low, range_.high, log=range_.log)

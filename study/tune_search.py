@@ -61,8 +61,7 @@ class CohortSearcher(Searcher):
             if left <= 0:
                 self.failure = f"cohort {cohort_id} failed {self._attempts} times"
         else:
-            column = self._campaign.plan.config.search.value_column
-            self._campaign.tell(cohort_id, {m["network_id"]: m[column] for m in members})
+            self._campaign.tell(cohort_id, {m["network_id"]: m for m in members})
         self._progress.show(self._campaign)
 
     def __getstate__(self) -> dict[str, Any]:

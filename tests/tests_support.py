@@ -48,3 +48,15 @@ TINY_STUDY: dict[str, Any] = {
     "search": {**GRID_STUDY["search"], "networks_per_cell": 3},
     "confirm": {"seeds": 2, "arms": ["tuned", "analytic:activation", "zero", "ce"]},
 }
+
+ROUNDS_STUDY: dict[str, Any] = {
+    **GRID_STUDY,
+    "name": "rounds",
+    "recipe": {"epochs": 4, "batch_size": 128},
+    "search": {
+        **GRID_STUDY["search"],
+        "networks_per_cell": 7,
+        "points_per_round": 3,
+        "rungs": [{"epoch": 1, "keep": 0.5}],
+    },
+}

@@ -1,13 +1,14 @@
 """Nothing is lost, nothing is doubled, and the order of events does not change what is trained."""
 
 import random
+from collections import Counter
 from typing import Any
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests_support import GRID_STUDY, JOINT_STUDY
+from tests_support import GRID_STUDY, JOINT_STUDY, ROUNDS_STUDY
 
 from study.campaign import Campaign, Cohort, ForeignRowsError
 from study.plan import Network, Plan, identity_columns, make_plan
@@ -15,7 +16,7 @@ from study.study_file import parse_study
 
 PLANS = {
     name: make_plan(parse_study(yaml.safe_dump(study).encode(), name))
-    for name, study in (("grid", GRID_STUDY), ("joint", JOINT_STUDY))
+    for name, study in (("grid", GRID_STUDY), ("joint", JOINT_STUDY), ("rounds", ROUNDS_STUDY))
 }
 
 
@@ -25,12 +26,20 @@ def value(network: Network) -> float:
 
 
 def row(plan: Plan, network: Network) -> dict[str, Any]:
-    return {**identity_columns(plan.config, network), "val_acc_noisy": value(network)}
+    """The row of a network; in a study with rungs every fourth is pruned."""
+    pruned = bool(plan.config.search.rungs) and network.point is not None and value(network) < 0.25
+    return {
+        **identity_columns(plan.config, network),
+        "val_acc_noisy": value(network),
+        "epochs": 1 if pruned else 4,
+        "status": "pruned" if pruned else "complete",
+    }
 
 
 def finish(campaign: Campaign, cohort: Cohort, rows: list[dict[str, Any]]) -> None:
-    rows += [row(campaign.plan, n) for n in cohort.networks]
-    campaign.tell(cohort.cohort_id, {n.network_id: value(n) for n in cohort.networks})
+    done = {n.network_id: row(campaign.plan, n) for n in cohort.networks}
+    rows += done.values()
+    campaign.tell(cohort.cohort_id, done)
 
 
 def run(plan: Plan, order: random.Random, workers: int, deaths: int) -> list[dict[str, Any]]:
@@ -119,6 +128,23 @@ def test_every_arm_has_the_same_budget_and_its_own_points() -> None:
     assert len(points) == len(set(points))
 
 
+def test_a_round_is_trained_in_one_cohort_and_pruned_points_are_not_chosen() -> None:
+    plan = PLANS["rounds"]
+    campaign = Campaign(plan, workers=3, stages=["search"])
+    rows: list[dict[str, Any]] = []
+    while cohort := campaign.next_cohort():
+        sizes = Counter((n.cell.cell_id, n.arm) for n in cohort.networks)
+        assert set(sizes.values()) <= {3, 1}  # rounds of 3, and 7 = 3 + 3 + 1
+        finish(campaign, cohort, rows)
+    again = Campaign(plan, rows)
+    confirm: list[dict[str, Any]] = []
+    while cohort := again.next_cohort():
+        finish(again, cohort, confirm)
+    pruned = {(r["cell_id"], r["arm"], r["lr"]) for r in rows if r["status"] == "pruned"}
+    assert pruned
+    assert not pruned & {(r["cell_id"], r["arm"], r["lr"]) for r in confirm}
+
+
 def test_only_chosen_stages_run() -> None:
     campaign = Campaign(PLANS["grid"], stages=["sweep"])
     rows: list[dict[str, Any]] = []
@@ -137,5 +163,6 @@ def test_rows_of_another_study_are_refused() -> None:
 def test_a_floor_value_does_not_stop_a_search() -> None:
     campaign = Campaign(PLANS["grid"], stages=["search"])
     while cohort := campaign.next_cohort():
-        campaign.tell(cohort.cohort_id, {n.network_id: 0.1 for n in cohort.networks})
+        floor = {"val_acc_noisy": 0.1, "epochs": 1, "status": "diverged"}
+        campaign.tell(cohort.cohort_id, {n.network_id: floor for n in cohort.networks})
     assert campaign.is_done

@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from tests_support import GRID_STUDY, JOINT_STUDY
+from tests_support import GRID_STUDY, JOINT_STUDY, ROUNDS_STUDY
 
 from study.plan import Network, make_plan
 from study.search import ArmSearch
@@ -10,7 +10,7 @@ from study.study_file import parse_study
 
 
 def new_search(study: dict, arm_name: str, sampler: str = "tpe") -> ArmSearch:
-    changes = {"search": {**study["search"], "networks_per_cell": 14, "sampler": sampler}}
+    changes = {"search": {**study["search"], "networks_per_cell": 15, "sampler": sampler}}
     plan = make_plan(parse_study(yaml.safe_dump({**study, **changes}).encode(), "test"))
     cell, arms = next((c, a) for c, a in plan.arms.items() if c.takes_epsilon)
     index = [arm.name for arm in arms].index(arm_name)
@@ -21,29 +21,45 @@ def value(network: Network) -> float:
     return 0.9 - 0.05 * abs(network.epsilon - 3) - 0.1 * abs(network.lr - 0.3)
 
 
+def is_pruned(search: ArmSearch, network: Network) -> bool:
+    """Stands in for a lost race, in studies that race."""
+    return bool(search._config.search.rungs) and network.lr < 0.2
+
+
+def run_round(search: ArmSearch) -> list[Network]:
+    networks = search.propose()
+    for network in networks:
+        search.tell(network, value(network), 4)
+    return networks
+
+
 def run(search: ArmSearch) -> list[Network]:
     while not search.is_done:
-        network = search.propose()
-        search.tell(network, value(network))
+        for network in search.propose():
+            search.tell(network, value(network), 4, is_pruned(search, network))
     return [tried.network for tried in search.tried]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-@pytest.mark.parametrize("study", [GRID_STUDY, JOINT_STUDY], ids=["grid", "joint"])
+@pytest.mark.parametrize(
+    "study", [GRID_STUDY, JOINT_STUDY, ROUNDS_STUDY], ids=["grid", "joint", "rounds"]
+)
 @pytest.mark.parametrize("arm", ["tuned", "zero"])
 def test_rebuilt_search_goes_on_as_if_never_stopped(study: dict, arm: str, sampler: str) -> None:
     whole = run(new_search(study, arm, sampler))
-    for stop in (1, 5, 9):
+    for stop in (3, 6, 9):  # ends of rounds
         rebuilt = new_search(study, arm, sampler)
         for n in whole[:stop]:
-            rebuilt.replay(n.loss.label, n.epsilon, n.lr, value(n))
+            rebuilt.replay(n.loss.label, n.epsilon, n.lr, value(n), 4, is_pruned(rebuilt, n))
         assert run(rebuilt) == whole
 
 
 def test_a_withdrawn_point_is_proposed_again() -> None:
     search = new_search(GRID_STUDY, "tuned")
+    before = run_round(search)
     first = search.propose()
     search.withdraw()
+    assert [t.network for t in search.tried] == before
     assert search.propose() == first
 
 
