@@ -99,6 +99,11 @@ class Campaign:
         """Cohorts being trained."""
         return list(self._in_flight.values())
 
+    @property
+    def searches(self) -> list[ArmSearch]:
+        """Every arm's search, cell by cell."""
+        return [search for searches in self._searches.values() for search in searches]
+
     def search_state(self) -> dict[str, tuple[int, int, str]]:
         """{cell_id: (points tried, points in all, the best point in words)}."""
         budget = self.plan.config.search.networks_per_cell

@@ -100,6 +100,69 @@ def run(
 
 
 @app.command()
+def submit(
+    study: Study,
+    address: Annotated[
+        str,
+        typer.Option(
+            help="The cluster's dashboard, http://HEAD:8265.",
+            envvar="RAY_API_SERVER_ADDRESS",
+            show_envvar=True,
+        ),
+    ],
+    stage: Annotated[
+        list[str] | None, typer.Option(help="Only this stage (search, sweep, confirm); repeatable.")
+    ] = None,
+    follow: Annotated[bool, typer.Option(help="Follow the log until the study is done.")] = True,
+) -> None:
+    """Run a study on a Ray cluster, as a job there, and follow its log."""
+    from study.submit import submit as submit_study
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    submit_study(study, address, stage, follow)
+
+
+@app.command()
+def trial(
+    folder: Folder,
+    network_id: Annotated[str, typer.Argument(help="The network's id, as in its row.")],
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Train one row's network again, outside Ray, and compare. Exit 1 where a number differs."""
+    from study.retrain import retrain
+
+    found = retrain(folder, network_id, device)
+    if as_json:
+        print_json(found)
+    differences = found["differences"]
+    if differences and not as_json:
+        table = Table("number", "row", "retrained", box=None)
+        for one in differences:
+            table.add_row(one["where"], repr(one["row"]), repr(one["retrained"]))
+        out.print(table)
+    if differences:
+        raise UserError(
+            f"{network_id}: {len(differences)} of {found['compared']} numbers differ "
+            f"(row: {found['device_of_row']}, now: {device})"
+        )
+    if not as_json:
+        print(f"{network_id}: all {found['compared']} numbers are the row's, bit for bit")
+
+
+@app.command()
+def export_optuna(
+    folder: Folder,
+    journal: Annotated[str, typer.Argument(help="File to write, such as journal.log.")],
+) -> None:
+    """Write a study's searches as an Optuna journal, for optuna-dashboard."""
+    from study.optuna_journal import export
+
+    written = export(folder, journal)
+    print(f"{journal}: {len(written)} Optuna studies, {sum(written.values())} trials")
+
+
+@app.command()
 def status(folder: Folder, as_json: Json = False) -> None:
     """How far a study is, running or not: networks done by stage, best point of each cell."""
     from study.status import study_status

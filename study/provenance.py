@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _LIBRARIES = ("logit-bias-study", "torch", "torchvision", "numpy", "ray", "optuna", "pyarrow")
+
+COMMIT_VARIABLE = "LOGIT_BIAS_GIT"
+"""`<commit> <dirty>` of code that was sent to a cluster without its repository."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,14 @@ class Provenance:
 
 def collect() -> Provenance:
     """Provenance of the code that is running; git's part is None outside a checkout."""
-    commit = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain")
+    if COMMIT_VARIABLE in os.environ:
+        commit, _, dirty = os.environ[COMMIT_VARIABLE].partition(" ")
+    else:
+        commit = _git("rev-parse", "HEAD") or ""
+        dirty = str(bool(_git("status", "--porcelain")))
     return Provenance(
-        git_commit=commit,
-        git_dirty=None if changes is None else bool(changes),
+        git_commit=commit or None,
+        git_dirty=dirty == "True" if commit else None,
         versions=json.dumps({"python": platform.python_version(), **_versions()}),
     )
 

@@ -16,7 +16,7 @@ from study.config import StudyConfig
 from study.errors import BadInputError, InterruptedByUserError, UserError
 from study.plan import Plan, data_spec, make_plan, needs_measured_logits
 from study.progress import Progress
-from study.results import STAGES, StudyFolder
+from study.results import STAGES, ResultsError, StudyFolder
 from study.study_file import StudyFileError, parse_study, sha256
 from study.writer import PartWriter
 from trainables import noise
@@ -61,6 +61,20 @@ def plan_of(config: StudyConfig) -> Plan:
 
         return make_plan(config, initial_logits(config))
     return make_plan(config)
+
+
+def open_study(uri: str) -> tuple[StudyFolder, Plan]:
+    """A study folder, as a path or URI, with the plan of the study in it.
+
+    Raises
+    ------
+    ResultsError: there is no study in the folder.
+    """
+    folder = StudyFolder(uri if "://" in uri else str(Path(uri).resolve()))
+    content = folder.read_bytes("study.yaml")
+    if content is None:
+        raise ResultsError(f"{uri}: no study here (study.yaml is missing)")
+    return folder, plan_of(parse_study(content, folder.file("study.yaml")))
 
 
 def replay_rows(folder: StudyFolder, config: StudyConfig) -> list[dict[str, Any]]:

@@ -158,6 +158,13 @@ class ArmSearch:
             point=self.next_point,
         )
 
+    def optuna_trials(self) -> list[optuna.trial.FrozenTrial]:
+        """The trained points as Optuna has them, each with its network's id."""
+        trials = [t for t in self._study.get_trials() if t.state.is_finished()]
+        for trial, tried in zip(trials, self.tried, strict=True):
+            trial.set_user_attr("network_id", tried.network.network_id)
+        return trials
+
     @property
     def best(self) -> Tried | None:
         """The best point so far that was trained to the end; the earliest of equals."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from study.campaign import Campaign
-from study.results import ResultsError, StudyFolder
-from study.run import plan_of, replay_rows
-from study.study_file import parse_study
+from study.run import open_study, replay_rows
 
 
 def study_status(uri: str) -> dict[str, Any]:
@@ -18,11 +15,7 @@ def study_status(uri: str) -> dict[str, Any]:
     ------
     ResultsError: there is no study in the folder.
     """
-    folder = StudyFolder(uri if "://" in uri else str(Path(uri).resolve()))
-    content = folder.read_bytes("study.yaml")
-    if content is None:
-        raise ResultsError(f"{uri}: no study here (study.yaml is missing)")
-    plan = plan_of(parse_study(content, folder.file("study.yaml")))
+    folder, plan = open_study(uri)
     rows = replay_rows(folder, plan.config)
     campaign = Campaign(plan, rows)
     planned = plan.networks()

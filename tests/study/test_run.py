@@ -3,15 +3,19 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import optuna
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from optuna.storages.journal import JournalFileBackend
 from tests_support import TINY_STUDY
 
 PLANNED = {"search": 12, "sweep": 16, "confirm": 8}
@@ -108,6 +112,47 @@ def test_status_and_plan_agree_with_the_rows(done: Path) -> None:
     plan = json.loads(logit_bias("plan", "tiny.yaml", "--json", cwd=done).stdout)
     assert plan["networks"] == PLANNED
     assert plan["networks_trained"] == sum(PLANNED.values())
+
+
+def test_a_row_trained_again_alone_is_the_same_bit_for_bit(done: Path) -> None:
+    row = next(r for r in rows(done) if r["stage"] == "confirm" and r["networks_in_cohort"] > 1)
+    found = logit_bias("trial", "out/tiny", row["network_id"], "--json", cwd=done)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["compared"] > 10 + 9 * row["epochs"]
+
+
+def test_a_row_that_was_changed_is_found_out(done: Path, tmp_path: Path) -> None:
+    shutil.copytree(done / "out/tiny", tmp_path / "tiny")
+    path = next((tmp_path / "tiny/trials/search").glob("part-*"))
+    table = pq.read_table(path)
+    column = pc.add(table["val_acc_noisy"], 1e-9)
+    changed = table.set_column(
+        table.schema.get_field_index("val_acc_noisy"), "val_acc_noisy", column
+    )
+    pq.write_table(changed, path)
+    found = logit_bias("trial", "tiny", table["network_id"][0].as_py(), cwd=tmp_path)
+    assert found.returncode == 1
+    assert "1 of " in found.stderr
+    assert "val_acc_noisy" in found.stdout
+
+
+def test_optuna_reads_the_exported_journal(done: Path) -> None:
+    found = logit_bias("export-optuna", "out/tiny", "journal.log", cwd=done)
+    assert found.returncode == 0, found.stderr
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(done / "journal.log")))
+    of_network = {r["network_id"]: r for r in rows(done)}
+    trials = [
+        t
+        for s in optuna.get_all_study_names(storage)
+        for t in optuna.load_study(study_name=s, storage=storage).trials
+    ]
+    assert len(trials) == PLANNED["search"]
+    for trial in trials:
+        row = of_network[trial.user_attrs["network_id"]]
+        assert trial.value == row["val_acc_noisy"]
+        assert trial.params["lr"] == row["lr"]
+    again = logit_bias("export-optuna", "out/tiny", "journal.log", cwd=done)
+    assert again.returncode == 2
 
 
 def test_verdict_and_report_come_from_the_folder(done: Path) -> None:
