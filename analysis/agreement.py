@@ -178,7 +178,10 @@ def judge_cell(
         "epsilon_analytic": {rule: analytic[rule] for rule in rules},
         "epsilon_tuned": tuned_epsilon(own),
         "rule": rules[0] if rules else None,
-        "regret": {r: intervals.get(ANALYTIC + r, nothing).asdict() for r in rules},
+        "regret": {
+            r: {**intervals.get(ANALYTIC + r, nothing).asdict(), **_two_sided_95(pairs, r)}
+            for r in rules
+        },
         "controls": {
             arm: i.asdict() for arm, i in intervals.items() if not arm.startswith(ANALYTIC)
         },
@@ -191,6 +194,12 @@ def judge_cell(
         "by_rule": by_rule,
     }
     return judged, pairs
+
+
+def _two_sided_95(pairs: pd.DataFrame, rule: str) -> dict[str, float | None]:
+    """The same interval at 95 %, for readers who want the usual level; no verdict uses it."""
+    wide = mean_interval(pairs.loc[pairs["arm"] == ANALYTIC + rule, "regret"], 0.95)
+    return {"low_95": wide.low, "high_95": wide.high}
 
 
 def _reference(rows: pd.DataFrame) -> dict[str, Any] | None:

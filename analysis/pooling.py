@@ -169,7 +169,8 @@ def margin_curve(
     for margin in margins:
         verdicts = []
         for c in judged:
-            regret = Interval(**c["regret"][c["rule"]]) if c["rule"] else mean_interval([])
+            found = c["regret"][c["rule"]] if c["rule"] else mean_interval([]).asdict()
+            regret = Interval(*(found[k] for k in ("mean", "low", "high", "n")))
             control = Interval(**c["controls"]["zero"]) if "zero" in c["controls"] else None
             verdicts.append(judge(regret, control, float(margin))[0])
         pooled = conclude(average, float(margin)) if sensitive else "insensitive"
