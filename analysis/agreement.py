@@ -267,9 +267,9 @@ def verdict_paragraph(verdict: dict[str, Any]) -> str:
             "inconclusive": "the interval contains",
         }[pooled["verdict"]]
         middle = (
-            f"on {_count(regret['n'], 'fresh paired seed')}, tuned ε is better by "
-            f"{points(regret['mean'])} percentage points of test accuracy "
-            f"({pooled['confidence']:.0%} interval {points(regret['low'])} to "
+            f"on {_count(regret['n'], 'fresh paired seed')}, test accuracy at tuned "
+            f"minus analytic ε is {points(regret['mean'])} percentage points "
+            f"({100 * pooled['confidence']:.0f} % interval {points(regret['low'])} to "
             f"{points(regret['high'])}), averaged over "
             f"{_count(pooled['sensitive_cells'], 'cell')} that ε matters in; "
             f"{relation} the margin of {points(margin)}."

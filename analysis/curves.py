@@ -32,7 +32,7 @@ LENGTHS = np.geomspace(0.08, 4.0, 14)  # of the warped range, which is 1 long
 AMPLITUDES = np.geomspace(0.1, 30.0, 11)  # of the standard deviation of the points
 LEVEL = 25.0  # prior variance of the curve's level, in units of the amplitude's
 
-_KERNEL_PRIOR = np.array([0.4, 0.4, 0.2])
+_KERNEL_PRIOR = np.array([0.25, 0.4, 0.35])
 _LOG_WARP_PRIOR = 0.1  # the rest has a knee
 _LOG_WARP_MOST = 25.0
 _KNEE_MOST = 8.0  # the axis left of the knee runs up to 8 times as fast as right of it
