@@ -22,7 +22,7 @@ test-slow: $(STAMP)  ## all tests, minutes long
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check study trainables analysis tests benchmarks
 	$(BIN)/mypy
 
 bench: $(STAMP)  ## benchmarks; results go to benchmarks/results/
