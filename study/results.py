@@ -9,12 +9,15 @@ belongs to a cohort that was killed, and is not read.
       study.yaml
       trials/<stage>/part-<cohort>.parquet    one row a network
       epochs/<stage>/part-<cohort>.parquet    one row a network and epoch
+      <table>/<stage>/compact-<hash>.parquet  many parts in one file, which names them
 
 This module needs pyarrow alone, so that `analysis` can import it without Ray or torch.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,6 +109,8 @@ EPOCHS = _schema(
 )
 
 _TABLES = {"trials": TRIALS, "epochs": EPOCHS}
+_PART, _COMPACT = "part-", "compact-"
+_REPLACES = b"logit_bias_cohorts"  # in a compacted file's metadata: JSON, cohorts whose rows it has
 
 
 class ResultsError(BadInputError):
@@ -157,14 +162,8 @@ class StudyFolder:
             stream.write(content)
 
     def parts(self, table: str, stage: str) -> dict[str, str]:
-        """Finished part files of a table and stage: {cohort_id: path}."""
-        selector = pafs.FileSelector(self.file(table, stage), allow_not_found=True)
-        names = {info.base_name: info.path for info in self.filesystem.get_file_info(selector)}
-        return {
-            name.removeprefix("part-").removesuffix(".parquet"): path
-            for name, path in sorted(names.items())
-            if name.startswith("part-") and name.endswith(".parquet")
-        }
+        """Part files of a table and stage: {cohort_id: path}."""
+        return self._listing(table, stage).parts
 
     def write_part(
         self,
@@ -186,17 +185,54 @@ class StudyFolder:
                 pq.write_table(pa.table(columns, schema=schema), stream, compression="zstd")
 
     def discard_uncommitted(self) -> None:
-        """Remove what a killed cohort left: epochs without trials, files not yet renamed."""
+        """Remove what a killed cohort left: epochs without trials, files not yet renamed.
+
+        And what a killed `compact` left: parts that a compacted file has replaced.
+        """
         for stage in STAGES:
-            committed = self.parts("trials", stage)
-            for cohort_id, path in self.parts("epochs", stage).items():
-                if cohort_id not in committed:
-                    self.filesystem.delete_file(path)
-            for table in _TABLES:
+            listed = {table: self._listing(table, stage) for table in _TABLES}
+            committed = listed["trials"].parts.keys() - listed["trials"].replaced
+            for table, listing in listed.items():
+                for cohort_id, path in listing.parts.items():
+                    if cohort_id in listing.replaced or cohort_id not in committed:
+                        self.filesystem.delete_file(path)
                 selector = pafs.FileSelector(self.file(table, stage), allow_not_found=True)
                 for info in self.filesystem.get_file_info(selector):
                     if info.base_name.startswith(".") and info.base_name.endswith(".tmp"):
                         self.filesystem.delete_file(info.path)
+
+    def compact(self, stage: str, at_least: int = 2) -> int:
+        """Replace a stage's part files by one file a table; only the study's driver may.
+
+        A compacted file names the cohorts that it replaces, and readers pass over their parts, so
+        it may be interrupted anywhere: no row is read twice or lost. `trials` parts go only when
+        both compacted files are there.
+
+        Returns
+        -------
+        Parts replaced; 0 where there were fewer than `at_least`.
+        """
+        listed = {table: self._listing(table, stage) for table in _TABLES}
+        trials, epochs = listed["trials"], listed["epochs"]
+        cohorts = sorted(trials.parts.keys() - trials.replaced)
+        if len(cohorts) < at_least:
+            return 0
+        for table, listing in (("epochs", epochs), ("trials", trials)):
+            mine = [c for c in cohorts if c in listing.parts and c not in listing.replaced]
+            if not mine:
+                continue  # an interrupted call got this far
+            content = self._load(table, [listing.parts[c] for c in mine], _TABLES[table])
+            metadata = {_REPLACES: json.dumps(mine).encode()}
+            name = hashlib.sha256("".join(mine).encode()).hexdigest()[:16]
+            with _WholeFile(self, f"{table}/{stage}/{_COMPACT}{name}.parquet") as stream:
+                pq.write_table(
+                    content.replace_schema_metadata(metadata), stream, compression="zstd"
+                )
+        for listing in (trials, epochs):
+            for cohort_id in cohorts:
+                if cohort_id in listing.parts:
+                    self.filesystem.delete_file(listing.parts[cohort_id])
+        return len(cohorts)
 
     def read(
         self, table: str, stages: Iterable[str] = STAGES, columns: list[str] | None = None
@@ -208,20 +244,17 @@ class StudyFolder:
         ResultsError: a part that is damaged or has another schema version.
         """
         schema = _TABLES[table]
-        paths = []
-        for stage in stages:
-            committed = self.parts("trials", stage)
-            paths += [p for c, p in self.parts(table, stage).items() if c in committed]
         wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
-        if not paths:
-            return wanted.empty_table()
-        try:
-            dataset = pads.dataset(
-                paths, schema=schema, format="parquet", filesystem=self.filesystem
-            )
-            found = dataset.to_table(columns=wanted.names)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ResultsError(f"{self.uri}: cannot read {table}: {error}") from error
+        for again in (True, True, False):
+            try:
+                found = self._load(table, self._paths(table, stages), wanted)
+                break
+            except FileNotFoundError as error:
+                # A driver has compacted between listing and reading; the next listing is whole.
+                if not again:
+                    raise ResultsError(f"{self.uri}: cannot read {table}: {error}") from error
+            except (pa.ArrowInvalid, OSError) as error:
+                raise ResultsError(f"{self.uri}: cannot read {table}: {error}") from error
         if "schema_version" in found.column_names:
             versions = set(found.column("schema_version").to_pylist())
             if versions - {SCHEMA_VERSION}:
@@ -231,12 +264,65 @@ class StudyFolder:
                 )
         return found
 
+    def _paths(self, table: str, stages: Iterable[str]) -> list[str]:
+        """Files whose rows count: compacted ones, and parts that are committed and not in them."""
+        paths = []
+        for stage in stages:
+            # `table` is listed first: what is compacted meanwhile is then missing as a file, which
+            # `read` notices, and not as a row.
+            listing = self._listing(table, stage)
+            committed = listing if table == "trials" else self._listing("trials", stage)
+            there = committed.parts.keys() | committed.replaced
+            paths += listing.compacted
+            paths += [
+                path
+                for cohort_id, path in listing.parts.items()
+                if cohort_id in there and cohort_id not in listing.replaced
+            ]
+        return paths
+
+    def _listing(self, table: str, stage: str) -> _Listing:
+        selector = pafs.FileSelector(self.file(table, stage), allow_not_found=True)
+        infos = sorted(self.filesystem.get_file_info(selector), key=lambda info: info.base_name)
+        names = [(i.base_name, i.path) for i in infos if i.base_name.endswith(".parquet")]
+        compacted = [path for name, path in names if name.startswith(_COMPACT)]
+        replaced: set[str] = set()
+        for path in compacted:
+            try:
+                metadata = pq.read_schema(path, filesystem=self.filesystem).metadata or {}
+                replaced |= set(json.loads(metadata[_REPLACES]))
+            except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
+                raise ResultsError(f"{self.uri}: cannot read {table}: {path}: {error}") from error
+        parts = {
+            name.removeprefix(_PART).removesuffix(".parquet"): path
+            for name, path in names
+            if name.startswith(_PART)
+        }
+        return _Listing(parts, compacted, replaced)
+
+    def _load(self, table: str, paths: list[str], wanted: pa.Schema) -> pa.Table:
+        if not paths:
+            return wanted.empty_table()
+        dataset = pads.dataset(
+            paths, schema=_TABLES[table], format="parquet", filesystem=self.filesystem
+        )
+        return dataset.to_table(columns=wanted.names)
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """The files of a table and stage."""
+
+    parts: dict[str, str]  # {cohort_id: path}
+    compacted: list[str]  # paths
+    replaced: set[str]  # cohorts in the compacted files
+
 
 class _WholeFile:
     """An output stream whose file appears whole under its name, or not at all.
 
     On a local or network disk: write beside, then rename. On an object store a put is atomic by
-    itself, and a rename would be a copy, so the stream goes straight to the key.
+    itself, and a rename would be a copy, so the file is made in memory and put under its name.
     """
 
     def __init__(self, folder: StudyFolder, name: str) -> None:
@@ -245,20 +331,23 @@ class _WholeFile:
         self._rename = isinstance(self._fs, pafs.LocalFileSystem)
         folder_path, _, base = self._path.rpartition("/")
         # A leading dot: readers of whole folders (pyarrow, pandas) pass over such files.
-        beside = f"{folder_path}/.{base}.{uuid.uuid4().hex}.tmp"
-        self._written_to = beside if self._rename else self._path
+        self._beside = f"{folder_path}/.{base}.{uuid.uuid4().hex}.tmp"
 
     def __enter__(self) -> Any:
         if self._rename:
             self._fs.create_dir(self._path.rpartition("/")[0], recursive=True)
-        self._stream = self._fs.open_output_stream(self._written_to)
+            self._stream = self._fs.open_output_stream(self._beside)
+        else:
+            self._stream = pa.BufferOutputStream()
         return self._stream
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if kind is None:
+        if self._rename:
             self._stream.close()
-            if self._rename:
-                self._fs.move(self._written_to, self._path)
-        elif self._rename:
-            self._stream.close()
-            self._fs.delete_file(self._written_to)
+            if kind is None:
+                self._fs.move(self._beside, self._path)
+            else:
+                self._fs.delete_file(self._beside)
+        elif kind is None:
+            with self._fs.open_output_stream(self._path) as stream:
+                stream.write(self._stream.getvalue())

@@ -24,6 +24,8 @@ from trainables import noise
 _LAUNCHES = 3  # Ray experiments in a row that may end early without a single new network
 _OBJECT_STORE_BYTES = 100 * 2**20  # cohorts and their metrics are small; the data is not in it
 _LARGEST_COHORT = 32
+_COMPACT_FROM = 64  # part files of a stage; fewer are read fast enough as they are
+_COMPACT_EVERY = 500  # cohorts, within a run
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # parquet is the only record
@@ -133,11 +135,13 @@ def run_study(
     held = lease.Lease(folder)
     try:
         folder.discard_uncommitted()
+        _compact(folder)
         if not folder.exists():
             folder.write_bytes("study.yaml", content)
         writer = PartWriter(folder, held.token, sha256(content), provenance.collect())
         with progress or Progress() as shown:
             _run(plan, folder, writer, tuple(stages), address, shown)
+        _compact(folder)
     finally:
         held.release()
     return folder
@@ -204,7 +208,11 @@ def _launch(campaign: Campaign, writer: PartWriter, machines: Machines, progress
     from study.tune_search import CohortSearcher
     from trainables.tune import train_cohort
 
-    searcher = CohortSearcher(campaign, progress)
+    def now_and_then(cohorts_done: int) -> None:
+        if cohorts_done % _COMPACT_EVERY == 0:
+            _compact(writer.folder)
+
+    searcher = CohortSearcher(campaign, progress, after_cohort=now_and_then)
     trainable = tune.with_resources(
         tune.with_parameters(train_cohort, write=writer),
         {"cpu": 1, "gpu": machines.gpus_per_cohort},
@@ -241,6 +249,11 @@ def _launch(campaign: Campaign, writer: PartWriter, machines: Machines, progress
         )
 
 
+def _compact(folder: StudyFolder) -> None:
+    for stage in STAGES:
+        folder.compact(stage, at_least=_COMPACT_FROM)
+
+
 def _start_ray(config: StudyConfig, address: str | None) -> Machines:
     import logging
 
@@ -258,6 +271,9 @@ def _start_ray(config: StudyConfig, address: str | None) -> Machines:
             **settings,
         )
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # What goes wrong is told in one line at the end; tracebacks stay in Ray's session logs.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    logging.getLogger("ray.air").setLevel(logging.CRITICAL)
     there = ray.cluster_resources()
     cpus, gpus = int(there.get("CPU", 1)), there.get("GPU", 0.0)
     share = config.resources.gpus_per_cohort

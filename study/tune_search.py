@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -18,12 +19,19 @@ class CohortSearcher(Searcher):
     in all; then `failure` is set and the experiment runs out.
     """
 
-    def __init__(self, campaign: Campaign, progress: Progress, attempts: int = 3) -> None:
+    def __init__(
+        self,
+        campaign: Campaign,
+        progress: Progress,
+        attempts: int = 3,
+        after_cohort: Callable[[int], None] = lambda cohorts_done: None,
+    ) -> None:
         super().__init__(metric="networks", mode="max")
         self._campaign, self._progress = campaign, progress
         self._cohort_of: dict[str, str] = {}  # Tune trial id → cohort id
         self._attempts_left: dict[str, int] = {}
         self._attempts = attempts
+        self._after_cohort = after_cohort
         self.failure: str | None = None
 
     def suggest(self, trial_id: str) -> Any:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
@@ -100,3 +101,79 @@ def test_another_schema_version_is_refused(folder: StudyFolder) -> None:
     folder.write_part("search", "c1", [{**trial("a"), "schema_version": 99}], epochs("a"))
     with pytest.raises(ResultsError, match=r"schema_version \[99\] found, this program reads 1"):
         folder.read("trials")
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: nothing below may clean up after it."""
+
+
+class DyingDisk(pafs.LocalFileSystem):
+    """A disk whose user is killed before its n-th rename or removal."""
+
+    steps = 0
+
+    def _step(self) -> None:
+        if DyingDisk.steps == 0:
+            raise KilledError
+        DyingDisk.steps -= 1
+
+    def move(self, src: str, dest: str) -> None:
+        self._step()
+        super().move(src, dest)
+
+    def delete_file(self, path: str) -> None:
+        self._step()
+        super().delete_file(path)
+
+
+@pytest.mark.parametrize("tidied", [False, True], ids=["compact again", "tidy up first"])
+def test_compaction_killed_anywhere_neither_doubles_nor_loses_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tidied: bool
+) -> None:
+    for steps in range(12):
+        folder = StudyFolder(str(tmp_path / str(steps)))
+        for name in "xy":
+            folder.write_part("search", f"c{name}", [trial(name)], epochs(name))
+        assert folder.compact("search") == 2
+        for name in "abc":
+            folder.write_part("search", f"c{name}", [trial(name)], epochs(name))
+        DyingDisk.steps = steps
+        with monkeypatch.context() as patch:
+            patch.setattr(StudyFolder, "filesystem", property(lambda _: DyingDisk()))
+            try:
+                folder.compact("search")
+                ended = True
+            except KilledError:
+                ended = False
+        for _ in range(2):  # as it was left, and after the next run
+            read = {
+                t: folder.read(t).column("network_id").to_pylist() for t in ("trials", "epochs")
+            }
+            assert sorted(read["trials"]) == list("abcxy"), steps
+            assert sorted(read["epochs"]) == sorted("abcxy" * 2), steps
+            if tidied:
+                folder.discard_uncommitted()
+            folder.compact("search", at_least=1)
+        if ended:
+            break
+    assert ended
+    assert steps == 8  # two files in place, six removed
+    assert len(list(Path(folder.path).rglob("*.parquet"))) == 4
+
+
+def test_a_reader_beside_a_compaction_lists_again(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        folder.write_part("search", f"c{name}", [trial(name)], epochs(name))
+    real, calls = StudyFolder._load, iter([True])
+
+    def load(self: StudyFolder, table: str, paths: list[str], wanted: pa.Schema) -> pa.Table:
+        if next(calls, False):
+            monkeypatch.setattr(StudyFolder, "_load", real)
+            folder.compact("search")
+        return real(self, table, paths, wanted)
+
+    for table, count in (("trials", 2), ("epochs", 4)):
+        monkeypatch.setattr(StudyFolder, "_load", load)
+        assert folder.read(table).num_rows == count
