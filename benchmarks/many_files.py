@@ -9,6 +9,7 @@ The folder is written here (rows that the study file itself would have produced,
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,8 @@ import yaml
 from study.campaign import Campaign
 from study.plan import identity_columns
 from study.results import EPOCHS, SCHEMA_VERSION, TRIALS, StudyFolder
-from study.run import open_study, replay_rows
+from study.run import open_study, plan_summary, replay_rows
+from study.status import PLAN_FILE
 from study.study_file import parse_study
 
 LIMITS_S = {"status": 2.0, "resume": 20.0}
@@ -84,6 +86,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as storage:
         folder = StudyFolder(f"{storage}/many")
         folder.write_bytes("study.yaml", study_of(chosen.cohorts, storage))
+        summary = plan_summary(open_study(folder.uri)[1])
+        folder.write_bytes(PLAN_FILE, json.dumps(summary).encode())
         fill(folder, chosen.cohorts)
         started = time.perf_counter()
         replaced = 0 if chosen.parts else folder.compact("search")

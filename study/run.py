@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import tempfile
@@ -17,6 +18,7 @@ from study.errors import BadInputError, InterruptedByUserError, UserError
 from study.plan import Plan, data_spec, make_plan, needs_measured_logits
 from study.progress import Progress
 from study.results import STAGES, ResultsError, StudyFolder
+from study.status import PLAN_FILE
 from study.study_file import StudyFileError, parse_study, sha256
 from study.writer import PartWriter
 from trainables import noise
@@ -79,6 +81,24 @@ def open_study(uri: str) -> tuple[StudyFolder, Plan]:
     return folder, plan_of(parse_study(content, folder.file("study.yaml")))
 
 
+def plan_summary(plan: Plan) -> dict[str, Any]:
+    """What `status` wants to know of a plan."""
+    return {
+        "study": plan.config.name,
+        "value_column": plan.config.search.value_column,
+        "networks": plan.networks(),
+        "cells": [
+            {
+                "cell_id": cell.cell_id,
+                "budget": plan.config.search.networks_per_cell * len(arms),
+                "loss_is_searched": cell.loss is None,
+                "takes_epsilon": cell.takes_epsilon,
+            }
+            for cell, arms in plan.arms.items()
+        ],
+    }
+
+
 def replay_rows(folder: StudyFolder, config: StudyConfig) -> list[dict[str, Any]]:
     """The rows of `trials`, with the columns from which a campaign is rebuilt."""
     columns = ["schema_version", "network_id", "stage", "cell_id", "arm", "point", "loss"]
@@ -138,6 +158,7 @@ def run_study(
         _compact(folder)
         if not folder.exists():
             folder.write_bytes("study.yaml", content)
+        folder.write_bytes(PLAN_FILE, json.dumps(plan_summary(plan)).encode())
         writer = PartWriter(folder, held.token, sha256(content), provenance.collect())
         with progress or Progress() as shown:
             _run(plan, folder, writer, tuple(stages), address, shown)

@@ -109,6 +109,8 @@ def test_status_and_plan_agree_with_the_rows(done: Path) -> None:
     state = json.loads(logit_bias("status", "out/tiny", "--json", cwd=done).stdout)
     assert state["networks"] == {s: {"done": n, "planned": n} for s, n in PLANNED.items()}
     assert state["done"]
+    (done / "out/tiny/plan.json").unlink()
+    assert json.loads(logit_bias("status", "out/tiny", "--json", cwd=done).stdout) == state
     plan = json.loads(logit_bias("plan", "tiny.yaml", "--json", cwd=done).stdout)
     assert plan["networks"] == PLANNED
     assert plan["networks_trained"] == sum(PLANNED.values())
