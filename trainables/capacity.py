@@ -20,7 +20,7 @@ def members_that_fit(spec: CohortSpec, device: str, step_bytes: Callable[[Cohort
     On a CPU, all of them, but one by one where the model convolves: convolutions gain nothing
     from company there (measured; see docs/engine.md), and one at a time needs the least memory.
     On a GPU, as many as its free memory holds, by one training step of one and of two members.
-    Members that race are kept together on a CPU, because only neighbours can race.
+    A race is never split: with rungs the answer is all members, whether they fit or not.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ def members_that_fit(spec: CohortSpec, device: str, step_bytes: Callable[[Cohort
     members = len(spec.members)
     if not device.startswith("cuda"):
         return 1 if _convolves(spec) and not spec.rungs else members
-    if members == 1:
-        return 1
+    if members == 1 or spec.rungs:
+        return members
     used = [step_bytes(replace(spec, members=spec.members[:k])) for k in (1, 2)]
     each = max(1, used[1] - used[0])
     free, _ = torch.cuda.mem_get_info(device)

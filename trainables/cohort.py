@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -46,7 +46,7 @@ DIVERGED_GROWTH = 1e3
 more than this factor since initialisation. (A bounded loss has no gradient left after one step of
 far too large a learning rate: nothing overflows, but the network is lost all the same.)"""
 
-_INIT_EXAMPLES = 1000  # training examples on which the initial logits' spread is measured
+_INIT_EXAMPLES = 256  # training examples on which the initial logits' spread is measured
 _log = logging.getLogger(__name__)
 
 State = dict[str, Any]
@@ -80,8 +80,10 @@ def train(
     ------
     ValueError: unknown loss, model, data set, noise kind or augmentation.
     """
-    finished: list[MemberResult] = list(saved["finished"]) if saved else []
+    finished = [MemberResult(**result) for result in saved["finished"]] if saved else []
     running: State | None = saved["running"] if saved else None
+    seconds_before = saved["seconds"] if saved else 0.0
+    started = time.perf_counter()
     together = running["together"] if running else None
     while len(finished) < len(spec.members):
         waiting = list(spec.members[len(finished) :])
@@ -95,17 +97,27 @@ def train(
             while not run.is_done:
                 run.train_epoch()
                 if save:
-                    save({"finished": finished, "running": {**run.state(), "together": size}})
+                    save(
+                        {
+                            "finished": [asdict(result) for result in finished],
+                            "running": {**run.state(), "together": size},
+                            "seconds": seconds_before + time.perf_counter() - started,
+                        }
+                    )
         except torch.cuda.OutOfMemoryError:
-            if size == 1:
+            if size == 1 or spec.rungs:  # a race is never split
                 raise
-            together = size // 2
+            together, running = size // 2, None
             _log.warning("%d networks together do not fit %s; trying %d", size, device, together)
             torch.cuda.empty_cache()
             continue
         finished += run.results()
         running = None
-    return finished
+    cohort = {
+        "wall_s": seconds_before + time.perf_counter() - started,
+        "networks_in_cohort": len(spec.members),
+    }
+    return [replace(result, metrics={**result.metrics, **cohort}) for result in finished]
 
 
 class CohortRun:
@@ -128,7 +140,6 @@ class CohortRun:
         self.initial_norm = norms(list(self.model.parameters())).detach()
         self.logit_std_init = self._logit_std()
         self.epoch = 0
-        self.seconds = 0.0
         self.rows: list[list[dict[str, Any]]] = [[] for _ in self.members]
         self.diverged = [False] * len(self.members)
         self._ended: dict[str, MemberResult] = {}
@@ -147,7 +158,6 @@ class CohortRun:
         for rung in self.spec.rungs:
             if rung.epoch == self.epoch and not self.is_done:
                 self._prune(rung)
-        self.seconds += time.perf_counter() - started
 
     def results(self) -> list[MemberResult]:
         """Results in the order in which the caller named the members."""
@@ -164,10 +174,9 @@ class CohortRun:
             "moments": [[m.cpu().clone() for m in moments] for moments in self.optimizer.state],
             "steps": self.optimizer.steps,
             "epoch": self.epoch,
-            "seconds": self.seconds,
             "rows": [list(rows) for rows in self.rows],
             "diverged": list(self.diverged),
-            "ended": dict(self._ended),
+            "ended": {name: asdict(result) for name, result in self._ended.items()},
         }
 
     def load_state(self, state: State) -> None:
@@ -180,7 +189,7 @@ class CohortRun:
         moved = [[m.to(self.device) for m in moments] for moments in state["moments"]]
         self.optimizer.state = moved
         self.optimizer.steps, self.epoch = state["steps"], state["epoch"]
-        self.seconds, self._ended = state["seconds"], dict(state["ended"])
+        self._ended = {name: MemberResult(**r) for name, r in state["ended"].items()}
         self.rows = [list(rows) for rows in state["rows"]]
         self.diverged = list(state["diverged"])
 
@@ -296,8 +305,6 @@ class CohortRun:
                 "logit_std_init": self.logit_std_init[k],
                 "classes": self.classes,
                 "train_size": self.data.examples,
-                "wall_s": self.seconds,
-                "networks_in_cohort": len(self.spec.members),
             },
             epochs=rows,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +39,13 @@ class LossGroup:
     ) -> torch.Tensor:
         """Loss of each example, [k, B], of logits [k, B, C] and labels [k, B]."""
         epsilon = self.epsilon if epsilon_factor == 1.0 else self.epsilon * epsilon_factor
-        return losses.evaluate(self.loss, logits, labels, epsilon=epsilon, **self.params)
+        found = losses.evaluate(self.loss, logits, labels, epsilon=epsilon, **self.params)
+        if found.shape != labels.shape:
+            raise ValueError(
+                f"loss {self.loss.name}: values of shape {tuple(found.shape)}, but one an example "
+                f"is wanted, {tuple(labels.shape)}: a loss must not reduce"
+            )
+        return found
 
 
 def group_losses(
@@ -55,20 +62,22 @@ def group_losses(
         some = list(same)
         loss = losses.get(name)
         params = {p: per_member([m.loss_params[p] for m in some]) for p in param_names}
-        on_cpu = {p: value.cpu() for p, value in params.items()}
         groups.append(
             LossGroup(
                 part=slice(start, start + len(some)),
                 loss=loss,
                 epsilon=per_member([m.epsilon for m in some]),
                 params=params,
-                largest_delta=largest_delta(
-                    lambda z, y, f=loss.function, p=on_cpu: f(z, y, **p),  # type: ignore[misc]
-                    len(some),
-                    classes,
-                    dtype,
-                ).to(device),
+                largest_delta=per_member(
+                    [_largest_delta(name, tuple(m.loss_params.items()), classes) for m in some]
+                ),
             )
         )
         start += len(some)
     return groups
+
+
+@functools.lru_cache(maxsize=256)
+def _largest_delta(loss: str, params: tuple[tuple[str, float], ...], classes: int) -> float:
+    function = losses.get(loss).function
+    return largest_delta(lambda logits, labels: function(logits, labels, **dict(params)), classes)

@@ -106,7 +106,7 @@ class CohortSpec:
     recipe: Recipe
     members: Sequence[Member]
     order_seed: int = 0
-    reads_test: bool = False  # only `confirm` does; otherwise the test set is not even loaded
+    reads_test: bool = False  # only `confirm` does; otherwise the test examples are not touched
     rungs: Sequence[Rung] = ()
     race_on: str = "val_acc_noisy"
 

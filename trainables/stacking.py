@@ -100,6 +100,11 @@ class StackedConv2d(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[K·B, in, H, W] or shared [B, in, H, W] → [K·B, out, H', W']."""
+        if self._fold.members == 1:
+            bias = None if self.bias is None else self.bias[0]
+            # Channels last: twice as fast on a CPU, and what follows a convolution keeps it.
+            x = x.contiguous(memory_format=torch.channels_last)
+            return nn.functional.conv2d(x, self.weight[0], bias, *self._options)
         return convolve(self._fold.unfold(x), self.weight, self.bias, *self._options)
 
 
@@ -130,12 +135,13 @@ def convolve(
     """
     members, batch, channels = x.shape[:3]
     biases = [None] * members if bias is None else list(bias.unbind())
-    if members == 1 or not (x.is_cuda if grouped is None else grouped):
+    if not (x.is_cuda if grouped is None else grouped):
+        images = [xk.contiguous(memory_format=torch.channels_last) for xk in x.unbind()]
         each = [
             nn.functional.conv2d(xk, wk, bk, stride, padding, dilation, groups)
-            for xk, wk, bk in zip(x.unbind(), weight.unbind(), biases, strict=True)
+            for xk, wk, bk in zip(images, weight.unbind(), biases, strict=True)
         ]
-        return each[0] if members == 1 else torch.cat(each)
+        return torch.cat(each)
     side_by_side = x.transpose(0, 1).reshape(batch, members * channels, *x.shape[3:])
     flat_bias = None if bias is None else bias.flatten()
     found = nn.functional.conv2d(
@@ -161,7 +167,7 @@ class StackedBatchNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[K·B, C, …] → the same shape, each member by its own statistics."""
-        members = self._fold.unfold(x)
+        members = [x] if self._fold.members == 1 else self._fold.unfold(x).unbind()
         if self.training:
             self.num_batches_tracked.add_(1)  # type: ignore[operator]
         each = [
@@ -194,6 +200,12 @@ class StackedModel(nn.Module):
 
     def __init__(self, model: nn.Module, members: int) -> None:
         super().__init__()
+        everywhere = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+        shared = set(everywhere) - {name for name, _ in model.named_parameters()}
+        if shared:
+            raise UnsupportedLayerError(
+                f"model parameters {', '.join(sorted(shared))} are shared between layers"
+            )
         self._fold = _Fold(members)
         self.network = _with_twins(copy.deepcopy(model), self._fold, path="")
 
@@ -253,8 +265,9 @@ def _with_twins(module: nn.Module, fold: _Fold, path: str) -> nn.Module:
     if twin is not None:
         return twin(module, fold)
     own = [name for name, _ in module.named_parameters(recurse=False)]
+    own += [name for name, _ in module.named_buffers(recurse=False)]
     if own or isinstance(module, _RANDOM):
-        what = f"parameters {', '.join(own)}" if own else "randomness"
+        what = f"parameters or buffers ({', '.join(own)})" if own else "randomness"
         raise UnsupportedLayerError(
             f"model layer {path or 'itself'} ({type(module).__name__}) has {what} of its own; "
             f"layers that can: {', '.join(t.__name__ for t in _TWINS)}"

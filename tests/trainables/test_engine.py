@@ -1,5 +1,6 @@
 """Optimisers, schedules, races, restarts and convolutional members, each against a plain oracle."""
 
+import io
 import math
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from trainables import models
+from trainables import losses, models
 from trainables.cohort import (
     CohortRun,
     CohortSpec,
@@ -45,6 +46,12 @@ def members(*lrs: float, **same: object) -> list[Member]:
         Member(f"n{i}", loss="mae", lr=lr, epsilon=0.5, init_seed=i, noise_seed=i, **same)
         for i, lr in enumerate(lrs)
     ]
+
+
+def as_file(state: dict) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
 
 
 def numbers(results: list[MemberResult]) -> dict[str, list[dict]]:
@@ -171,11 +178,32 @@ def test_restart_from_a_saved_state_ends_the_same(stop_after: int, optimizer: st
         rungs=[Rung(2, 0.5)],
         recipe=replace(MLP.recipe, optimizer=optimizer, epsilon_schedule="linear"),
     )
-    states: list[dict] = []
-    whole = train(spec, save=states.append)
-    again = train(spec, saved=states[stop_after - 1])
+    files: list[bytes] = []
+    whole = train(spec, save=lambda state: files.append(as_file(state)))
+    epochs_left: list[bytes] = []
+    again = train(
+        spec,
+        saved=torch.load(io.BytesIO(files[stop_after - 1])),
+        save=lambda state: epochs_left.append(as_file(state)),
+    )
+    assert len(epochs_left) == spec.recipe.epochs - stop_after
     assert numbers(again) == numbers(whole)
     assert [r.metrics["status"] for r in again] == [r.metrics["status"] for r in whole]
+
+
+def test_restart_of_members_that_train_one_after_the_other() -> None:
+    spec = replace(CNN, members=members(0.1, 0.2), recipe=replace(CNN.recipe, epochs=2))
+    files: list[bytes] = []
+    whole = train(spec, save=lambda state: files.append(as_file(state)))
+    assert len(files) == 4
+    assert numbers(train(spec, saved=torch.load(io.BytesIO(files[2])))) == numbers(whole)
+    assert {r.metrics["networks_in_cohort"] for r in whole} == {2}
+
+
+def test_a_loss_that_reduces_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with losses.registered(losses.Loss("reduces", lambda z, y: (z.sum(-1) - y).mean())):
+        with pytest.raises(ValueError, match="must not reduce"):
+            train(replace(MLP, members=[Member("a", loss="reduces", lr=0.1)]))
 
 
 def test_convolutional_members_do_not_depend_on_neighbours_or_order() -> None:
