@@ -95,6 +95,13 @@ class Campaign:
         return not (self._in_flight or searching or due)
 
     @property
+    def lacks_search(self) -> bool:
+        """Whether confirm is to run, but not the search that it needs."""
+        confirm = "confirm" in self._stages and self.plan.config.confirm is not None
+        searched = all(s.is_done for searches in self._searches.values() for s in searches)
+        return confirm and "search" not in self._stages and not searched
+
+    @property
     def in_flight(self) -> list[Cohort]:
         """Cohorts being trained."""
         return list(self._in_flight.values())
@@ -146,9 +153,7 @@ class Campaign:
             self._done.add(network.network_id)
             if network.stage == "search":
                 row = results[network.network_id]
-                self._search_of(network).tell(
-                    network, row[column], row["epochs"], row["status"] == "pruned"
-                )
+                self._search_of(network).tell(network, row[column], row["epochs"], row["status"])
 
     def give_up(self, cohort_id: str) -> None:
         """A cohort was not trained; its networks are due again."""
@@ -265,5 +270,5 @@ class Campaign:
                 row["lr"],
                 row[column],
                 row["epochs"],
-                row["status"] == "pruned",
+                row["status"],
             )

@@ -240,6 +240,8 @@ def main() -> None:
         app()
     except UserError as error:
         _fail(str(error), error.exit_code)
+    except OSError as error:  # a full disk, a folder without permission, a path that is a file
+        _fail(" ".join(str(error).split()), 1)
 
 
 def _stop_signals() -> list[signal.Signals]:

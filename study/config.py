@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pyarrow as pa
+import pyarrow.fs as pafs
 import torch
 from pydantic import (
     BaseModel,
@@ -20,11 +23,14 @@ from pydantic import (
 from study.errors import did_you_mean
 from trainables import datasets, losses, models, noise
 from trainables.augment import Augmentation
+from trainables.stacking import UnsupportedLayerError, stack
 from trainables.theory.rules import RULES
+
+_LARGEST = 1e9  # no setting is meant to be larger; keeps typing errors from filling a machine
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def _named(value: Any) -> Any:
@@ -35,7 +41,7 @@ def _named(value: Any) -> Any:
 class _WithOptions(BaseModel):
     """Further keys are options, checked by whoever takes them."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -165,8 +171,43 @@ class LossChoice(_WithOptions):
                 raise ValueError(f"{self.name} has no parameter {name}{hint}")
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ValueError(f"{name} = {value!r}: a number is wanted")
+            if abs(value) > _LARGEST:
+                raise ValueError(f"{name}: at most {_LARGEST:g} in size")
         loss.check(**self.params)
+        _try_loss(self.name, self.params)
         return self
+
+
+def _try_model(model: ModelChoice, input_shape: tuple[int, ...], classes: int) -> None:
+    """Build two networks and run them on shapes alone: nothing is allocated or drawn."""
+    with torch.device("meta"):
+        network = models.build(model.name, input_shape, classes, model.options)
+        try:
+            logits = stack(network, 2)(torch.empty(3, *input_shape))
+        except UnsupportedLayerError as error:
+            raise ValueError(f"model {model.name}: {error}") from error
+        except Exception as error:  # whatever a user's module does
+            problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"model {model.name} on {input_shape}: {problem}") from error
+    if logits.shape != (2, 3, classes):
+        raise ValueError(
+            f"model {model.name}: logits of shape {tuple(logits.shape[1:])} for 3 examples of "
+            f"{classes} classes; (3, {classes}) is wanted"
+        )
+
+
+def _try_loss(name: str, params: dict[str, float]) -> None:
+    """Evaluate a loss once, so that one that reduces or is none is refused before anything runs."""
+    try:
+        found = losses.evaluate(
+            losses.get(name), torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64), **params
+        )
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{name} is no loss of logits and labels: {error}") from error
+    if not isinstance(found, torch.Tensor) or found.shape != (2, 3):
+        raise ValueError(f"{name} must return one value an example, without reducing")
 
 
 def _short(value: Any) -> str:
@@ -205,15 +246,16 @@ class Grid(_Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Grid:
-        """Every model can be built on every data set, and every noise be put on it."""
+        """Every model can be stacked and run on every data set, and every noise be put on it."""
         for dataset in self.dataset:
+            info = dataset.info
             for kind in self.noise:
-                noise.check(dataset.info, kind.kind, kind.rate, **kind.options)
+                try:
+                    noise.check(info, kind.kind, kind.rate, **kind.options)
+                except TypeError as error:
+                    raise ValueError(f"noise kind {kind.kind}: {error}") from error
             for model in self.model:
-                with torch.device("meta"):  # shapes only: nothing is allocated or drawn
-                    models.build(
-                        model.name, dataset.info.input_shape, dataset.info.classes, model.options
-                    )
+                _try_model(model, info.input_shape, info.classes)
         return self
 
     @model_validator(mode="after")
@@ -233,8 +275,8 @@ class Grid(_Section):
 class RecipeChoice(_Section):
     """What all networks of the study have in common; see `trainables.spec.Recipe`."""
 
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
+    epochs: int = Field(ge=1, le=1_000_000)
+    batch_size: int = Field(ge=1, le=1_000_000)
     optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
@@ -278,12 +320,17 @@ class Search(_Section):
     """
 
     sampler: Literal["tpe", "random"] = "tpe"
-    networks_per_cell: int = Field(ge=1)
-    points_per_round: int = Field(default=1, ge=1)
+    networks_per_cell: int = Field(ge=1, le=100_000)
+    points_per_round: int = Field(default=1, ge=1, le=1_000)
     rungs: list[RungChoice] = []
     epsilon: Range
     lr: Range
     select_on: Literal["val_noisy", "val_clean"] = "val_noisy"
+
+    @field_validator("lr", mode="before")
+    @classmethod
+    def _logarithmic(cls, lr: Any) -> Any:
+        return {"log": True, **lr} if isinstance(lr, dict) else lr
 
     @field_validator("lr")
     @classmethod
@@ -311,9 +358,9 @@ class Sweep(_Section):
     the learning rate out.
     """
 
-    points: int = Field(ge=2)
-    seeds: int = Field(ge=1)
-    lr_points: int = Field(default=3, ge=1)
+    points: int = Field(ge=2, le=1_000)
+    seeds: int = Field(ge=1, le=1_000)
+    lr_points: int = Field(default=3, ge=1, le=100)
 
 
 _PLAIN_ARMS = ("tuned", "zero", "half", "double", "ce")
@@ -322,7 +369,7 @@ _PLAIN_ARMS = ("tuned", "zero", "half", "double", "ce")
 class Confirm(_Section):
     """The measuring stage: arms retrained on fresh paired seeds."""
 
-    seeds: int = Field(ge=2)
+    seeds: int = Field(ge=2, le=10_000)
     arms: list[str] = ["tuned", "analytic:activation", "zero", "ce"]
 
     @field_validator("arms")
@@ -365,8 +412,8 @@ class Resources(_Section):
 class StudyConfig(_Section):
     """A whole study file."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = Field(default=0, ge=0)
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     grid: Grid
     recipe: RecipeChoice
     search: Search
@@ -377,7 +424,27 @@ class StudyConfig(_Section):
     resources: Annotated[
         Resources, BeforeValidator(lambda value: {} if value == "auto" else value)
     ] = Resources()
-    storage: str = "results/"
+    storage: str = Field(default="results/", min_length=1)
+
+    @field_validator("storage")
+    @classmethod
+    def _reachable(cls, storage: str) -> str:
+        scheme, there, rest = storage.partition("://")
+        if there:
+            if not rest.strip("/"):
+                raise ValueError(f"{scheme}://bucket/prefix is wanted")
+            try:
+                pafs.FileSystem.from_uri(storage)
+            except (pa.ArrowException, OSError, ValueError) as error:
+                raise ValueError(f"no storage that pyarrow knows: {error}") from error
+            return storage
+        return str(Path(storage).expanduser())
+
+    @model_validator(mode="after")
+    def _augmentation_fits(self) -> StudyConfig:
+        for dataset in self.grid.dataset:
+            Augmentation.from_dict(self.recipe.augment).check(dataset.info.input_shape)
+        return self
 
     @model_validator(mode="after")
     def _rungs_are_inside(self) -> StudyConfig:

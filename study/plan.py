@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from study.config import DatasetChoice, LossChoice, ModelChoice, NoiseChoice, StudyConfig
+from study.config import (
+    DatasetChoice,
+    LossChoice,
+    ModelChoice,
+    NoiseChoice,
+    Range,
+    StudyConfig,
+)
 from study.errors import BadInputError
 from trainables import cohort
 from trainables.seeds import derive
@@ -122,19 +129,19 @@ class Plan:
         sweep, search = self.config.sweep, self.config.search
         if sweep is None or not cell.takes_epsilon:
             return []
-        step = (search.epsilon.high - search.epsilon.low) / (sweep.points - 1)
         wanted = sorted({0.0, *self.analytic[cell].values()})
-        even = [search.epsilon.low + i * step for i in range(sweep.points)]
-        kept = [e for e in even if all(abs(e - w) > 0.1 * step for w in wanted)]
+        even = _spaced(search.epsilon, [i / (sweep.points - 1) for i in range(sweep.points)])
+        near = 0.1 * min(b - a for a, b in itertools.pairwise(even))
+        kept = [e for e in even if all(abs(e - w) > near for w in wanted)]
         return sorted(kept + wanted)
 
     def lr_grid(self) -> list[float]:
-        """The sweep's learning rates: middles of `lr_points` equal parts of log search.lr."""
+        """The sweep's learning rates: middles of `lr_points` equal parts of search.lr."""
         sweep, lr = self.config.sweep, self.config.search.lr
         if sweep is None:
             return []
         parts = sweep.lr_points
-        return [float(lr.low * (lr.high / lr.low) ** ((i + 0.5) / parts)) for i in range(parts)]
+        return _spaced(lr, [(i + 0.5) / parts for i in range(parts)])
 
     def sweep_networks(self, cell: Cell) -> list[Network]:
         """ε × learning rate × loss × seed, every seed common to all of them."""
@@ -159,6 +166,14 @@ class Plan:
             if config.confirm:
                 per_stage["confirm"] += len(arms) * config.confirm.seeds
         return per_stage
+
+
+def _spaced(values: Range, shares: list[float]) -> list[float]:
+    """Values at these shares of a range, of its logarithm where the range is logarithmic."""
+    low, high = values.low, values.high
+    if values.log:
+        return [float(low * (high / low) ** share) for share in shares]
+    return [low + share * (high - low) for share in shares]
 
 
 def make_plan(config: StudyConfig, measured: Mapping[str, MeasuredLogits] | None = None) -> Plan:

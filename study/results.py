@@ -153,7 +153,7 @@ class StudyFolder:
         try:
             with self.filesystem.open_input_stream(self.file(name)) as stream:
                 return bytes(stream.read())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write_bytes(self, name: str, content: bytes) -> None:

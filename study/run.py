@@ -116,7 +116,7 @@ def check_folder(folder: StudyFolder, config: StudyConfig, content: bytes) -> No
     earlier = folder.read_bytes("study.yaml")
     if earlier is None or earlier == content:
         return
-    free = {"storage", "resources", "analysis"}
+    free = {"storage", "resources"}
     other = parse_study(earlier, folder.file("study.yaml"))
     keys = _differences(other.model_dump(exclude=free), config.model_dump(exclude=free))
     if keys:
@@ -148,9 +148,10 @@ def run_study(
     StudyFailedError: networks failed repeatedly.
     StudyInterruptedError: SIGINT; running again goes on.
     """
-    folder, plan = folder_of(config), plan_of(config)
+    folder = folder_of(config)
     check_folder(folder, config, content)
     _check_data(config)
+    plan = plan_of(config)
     folder.filesystem.create_dir(folder.path, recursive=True)
     held = lease.Lease(folder)
     try:
@@ -159,7 +160,8 @@ def run_study(
         if not folder.exists():
             folder.write_bytes("study.yaml", content)
         folder.write_bytes(PLAN_FILE, json.dumps(plan_summary(plan)).encode())
-        writer = PartWriter(folder, held.token, sha256(content), provenance.collect())
+        kept = folder.read_bytes("study.yaml") or content
+        writer = PartWriter(folder, held.token, sha256(kept), provenance.collect())
         with progress or Progress() as shown:
             _run(plan, folder, writer, tuple(stages), address, shown)
         _compact(folder)
@@ -200,6 +202,8 @@ def _run(
         return Campaign(plan, rows, workers=workers, largest_cohort=largest, stages=stages)
 
     before = campaign(1)
+    if before.lacks_search:
+        raise BadInputError("--stage confirm: the search is not finished; add --stage search")
     if before.is_done:
         progress.say(f"{before.networks_done} networks are trained; nothing is left to do")
         return
@@ -252,7 +256,8 @@ def _launch(campaign: Campaign, writer: PartWriter, machines: Machines, progress
                 name=campaign.plan.config.name,
                 storage_path=scratch,
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=2),
+                # The campaign itself hands a lost cohort out again.
+                failure_config=tune.FailureConfig(max_failures=0),
             ),
         )
         try:

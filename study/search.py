@@ -29,7 +29,7 @@ class Tried:
     network: Network
     value: float
     epochs: int
-    pruned: bool = False
+    status: str = "complete"  # complete | diverged | pruned
 
 
 class ArmSearch:
@@ -41,7 +41,7 @@ class ArmSearch:
     Parameters
     ----------
     index, arms: this arm's place among the cell's arms. Points are numbered through the whole
-        cell, arm by arm, so a number stays what it is when the budget grows.
+        cell, arm by arm within a round.
     """
 
     def __init__(self, config: StudyConfig, cell: Cell, arm: Arm, index: int, arms: int) -> None:
@@ -96,15 +96,15 @@ class ArmSearch:
         self._pending[network.network_id] = trial
         return network
 
-    def tell(self, network: Network, value: float, epochs: int, pruned: bool = False) -> None:
+    def tell(self, network: Network, value: float, epochs: int, status: str = "complete") -> None:
         """Record what a proposed point reached after `epochs` epochs."""
         trial = self._pending.pop(network.network_id)
-        if pruned:
+        if status == "pruned":
             trial.report(value, epochs)
             self._study.tell(trial, state=TrialState.PRUNED)
         else:
             self._study.tell(trial, value)
-        self.tried.append(Tried(network, value, epochs, pruned))
+        self.tried.append(Tried(network, value, epochs, status))
 
     def withdraw(self) -> None:
         """Forget a proposed round that was not trained; it will be proposed again, the same."""
@@ -113,7 +113,7 @@ class ArmSearch:
         self._pending = {}
         for t in tried:
             self.replay(
-                t.network.loss.label, t.network.epsilon, t.network.lr, t.value, t.epochs, t.pruned
+                t.network.loss.label, t.network.epsilon, t.network.lr, t.value, t.epochs, t.status
             )
 
     def replay(
@@ -123,7 +123,7 @@ class ArmSearch:
         lr: float,
         value: float,
         epochs: int,
-        pruned: bool = False,
+        status: str = "complete",
     ) -> None:
         """Record the next point from a row of an earlier run."""
         space = self._space()
@@ -134,6 +134,7 @@ class ArmSearch:
         if "epsilon" in space and losses[loss_label].takes_epsilon:
             params["epsilon"] = epsilon
         network = self._network(losses[loss_label], epsilon, lr)
+        pruned = status == "pruned"
         self._study.add_trial(
             optuna.create_trial(
                 params=params,
@@ -143,7 +144,7 @@ class ArmSearch:
                 intermediate_values={epochs: value} if pruned else None,
             )
         )
-        self.tried.append(Tried(network, value, epochs, pruned))
+        self.tried.append(Tried(network, value, epochs, status))
 
     def _network(self, loss: LossChoice, epsilon: float, lr: float) -> Network:
         return Network(
@@ -167,9 +168,13 @@ class ArmSearch:
 
     @property
     def best(self) -> Tried | None:
-        """The best point so far that was trained to the end; the earliest of equals."""
-        whole = [t for t in self.tried if not t.pruned]
-        return max(whole, key=lambda t: t.value, default=None)
+        """The best point so far that was trained to the end; the earliest of equals.
+
+        A diverged point is chosen only where nothing else is there: its floor accuracy, that of
+        guessing, may lie above that of a network that merely has not learnt.
+        """
+        whole = [t for t in self.tried if t.status != "pruned"]
+        return max(whole, key=lambda t: (t.status != "diverged", t.value), default=None)
 
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         if self._config.search.sampler == "random":
@@ -187,7 +192,7 @@ class ArmSearch:
     def _space(self) -> dict[str, BaseDistribution]:
         search = self._config.search
         space: dict[str, BaseDistribution] = {
-            "lr": FloatDistribution(search.lr.low, search.lr.high, log=True)
+            "lr": FloatDistribution(search.lr.low, search.lr.high, log=search.lr.log)
         }
         if self.arm.epsilon is None:
             space["epsilon"] = FloatDistribution(

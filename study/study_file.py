@@ -6,6 +6,7 @@ Every message names the key, the value found and what is allowed.
 from __future__ import annotations
 
 import hashlib
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,13 @@ def read_study(study: str) -> tuple[StudyConfig, bytes]:
     StudyFileError: no such file or preset, or its content is not a valid study.
     """
     path = Path(study)
-    if path.is_file():
-        content = path.read_bytes()
+    try:
+        there = path.is_file()
+        content = path.read_bytes() if there else b""
+    except OSError as error:
+        raise StudyFileError(f"{study[:100]}: cannot be read: {error.strerror}") from error
+    if there:
+        pass
     elif study in presets():
         content = (resources.files("study") / "presets" / f"{study}.yaml").read_bytes()
     else:
@@ -55,7 +61,7 @@ def parse_study(content: bytes, source: str) -> StudyConfig:
     """
     try:
         data = yaml.load(content, Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}:" if where else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -79,12 +85,21 @@ class _Loader(yaml.SafeLoader):
     """YAML that refuses a key given twice instead of keeping the last."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [self.construct_object(key, deep=True) for key in own]
         for position, key in enumerate(keys):
             if key in keys[:position]:
-                mark = node.value[position][0].start_mark
+                mark = own[position].start_mark
                 raise yaml.MarkedYAMLError(problem=f"key {key!r} given twice", problem_mark=mark)
         return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 reads 1e-3 as a word, everybody else as a number.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
 
 
 def _one_line(error: Any, data: dict[str, Any]) -> str:
@@ -97,10 +112,12 @@ def _one_line(error: Any, data: dict[str, Any]) -> str:
     if error["type"] == "missing":
         return f"{key}: this key is needed"
     problem = error["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    problem = " ".join(problem.split())
     value = error["input"]
     if isinstance(value, dict | list):
         return f"{key}: {problem}" if key else problem
-    return f"{key} = {value!r}: {problem}"
+    shown = repr(value)
+    return f"{key} = {shown if len(shown) <= 80 else shown[:77] + '...'}: {problem}"
 
 
 def _in_file(location: tuple[Any, ...], data: Any) -> list[Any]:

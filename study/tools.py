@@ -248,5 +248,8 @@ def _parse(pairs: list[str] | None) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise BadInputError(f"--option {pair}: KEY=VALUE is wanted")
-        options[key] = yaml.safe_load(value)
+        try:
+            options[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise BadInputError(f"--option {pair}: not a YAML value") from error
     return options

@@ -2,6 +2,23 @@
 
 from typing import Any
 
+import torch
+from torch import nn
+
+
+class WithLayerNorm(nn.Sequential):
+    """A model that the engine cannot stack."""
+
+    def __init__(self, input_shape: tuple[int, ...], classes: int) -> None:
+        features = torch.Size(input_shape).numel()
+        super().__init__(nn.Flatten(), nn.LayerNorm(features), nn.Linear(features, classes))
+
+
+def reducing_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """A loss that takes the mean, as PyTorch's own do, and must be refused."""
+    return nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
+
+
 GRID_STUDY: dict[str, Any] = {
     "name": "grid",
     "seed": 5,

@@ -123,9 +123,21 @@ def test_confirm_retrains_each_arms_best_search_point() -> None:
 
 
 def test_every_arm_has_the_same_budget_and_its_own_points() -> None:
-    rows = run(PLANS["grid"], random.Random(1), workers=3, deaths=0)
-    points = [(r["cell_id"], r["point"]) for r in rows if r["stage"] == "search"]
+    plan = PLANS["grid"]
+    rows = [r for r in run(plan, random.Random(1), workers=3, deaths=0) if r["stage"] == "search"]
+    points = [(r["cell_id"], r["point"]) for r in rows]
     assert len(points) == len(set(points))
+    budgets = Counter((r["cell_id"], r["arm"]) for r in rows)
+    assert set(budgets.values()) == {plan.config.search.networks_per_cell}
+    assert set(budgets) == {(c.cell_id, a.name) for c, arms in plan.arms.items() for a in arms}
+
+
+def test_confirm_alone_says_that_the_search_is_missing() -> None:
+    campaign = Campaign(PLANS["grid"], stages=["confirm"])
+    assert campaign.lacks_search
+    assert not Campaign(PLANS["grid"], stages=["search", "confirm"]).lacks_search
+    searched = [r for r in run(PLANS["grid"], random.Random(1), 3, 0) if r["stage"] == "search"]
+    assert not Campaign(PLANS["grid"], searched, stages=["confirm"]).lacks_search
 
 
 def test_a_round_is_trained_in_one_cohort_and_pruned_points_are_not_chosen() -> None:

@@ -1,6 +1,7 @@
 """Bad study files: one line that names the key, the value and what is allowed."""
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,29 @@ def changed(path: str, value: Any) -> bytes:
             ["confirm.arms", "'analytic:activatoin'"],
         ),
         ("name", "../up", ["name = '../up'"]),
+        ("storage", "", ["storage = ''"]),
+        ("storage", "s3://", ["storage", "bucket/prefix"]),
+        ("storage", "foo://bar", ["storage", "no storage"]),
+        ("search/lr", {"low": 0.1, "high": math.inf}, ["search.lr.high = inf", "finite"]),
+        ("search/epsilon", {"low": math.nan, "high": 1}, ["search.epsilon.low = nan", "finite"]),
+        ("grid/noise/0/rate", True, ["grid.noise[0].rate = True", "number"]),
+        ("grid/noise/0/rate", "0.2", ["grid.noise[0].rate = '0.2'", "number"]),
+        ("grid/noise/0/dataset", "cifar10", ["noise kind symmetric"]),
+        ("seed", -1, ["seed = -1", "greater than or equal to 0"]),
+        ("recipe/batch_size", 0, ["recipe.batch_size = 0"]),
+        ("recipe/augment", {"crop": 1000}, ["crop = 1000"]),
+        ("recipe/clip_norm", math.inf, ["recipe.clip_norm = inf", "finite"]),
+        ("grid/model", [{"name": "mlp", "width": 0}], ["width = 0"]),
+        ("grid/model", [{"name": "mlp", "width": 10**12}], ["model mlp"]),
+        ("grid/model", ["os:sep"], ["os:sep", "not a class"]),
+        ("grid/model", ["torch.nn:LSTM"], ["torch.nn:LSTM"]),
+        ("grid/model", ["tests_support:WithLayerNorm"], ["LayerNorm", "Linear"]),
+        ("grid/loss", ["math:sqrt"], ["math:sqrt", "no loss"]),
+        ("grid/loss", ["tests_support:reducing_loss"], ["one value an example"]),
+        ("grid/loss", [{"name": "gce", "q": 10**400}], ["at most"]),
+        ("grid/loss", [{"name": "gce", "q": -1}], ["q = -1"]),
+        ("search/networks_per_cell", 10**30, ["search.networks_per_cell", "less than or equal"]),
+        ("search/rungs", [{"epoch": 1, "keep": 0.5}], ["points_per_round"]),
     ],
 )
 def test_one_line_names_key_value_and_what_is_allowed(
@@ -90,10 +114,45 @@ def test_a_key_given_twice_is_refused() -> None:
         parse_study(b"name: a\nname: b\n", "study.yaml")
 
 
-@pytest.mark.parametrize("text", [b"", b"- a", b"{", b"\xff\xfe"])
-def test_what_is_no_mapping_is_refused(text: bytes) -> None:
-    with pytest.raises(StudyFileError):
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"- a",
+        b"{",
+        b"\xff\xfe",
+        b"name: 2024-13-45",
+        b"name: !!int x",
+        b"name: !!map x",
+        b"seed: " + b"9" * 5000,
+        b"[" * 3000,
+    ],
+)
+def test_what_is_no_study_is_one_line(text: bytes) -> None:
+    with pytest.raises(StudyFileError) as caught:
         parse_study(text, "study.yaml")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_yaml_as_people_write_it() -> None:
+    """1e-3 is a number, and merge keys merge."""
+    text = yaml.safe_dump(GOOD).replace("low: 0.01", "low: 1e-3")
+    text = text.replace("recipe:\n", "recipe:\n  <<: {momentum: 0.5}\n")
+    config = parse_study(text.encode(), "study.yaml")
+    assert config.search.lr.low == 1e-3
+    assert config.recipe.momentum == 0.5
+
+
+def test_learning_rates_are_logarithmic_unless_said_otherwise() -> None:
+    assert parse_study(changed("search/lr", {"low": 0.1, "high": 1}), "s").search.lr.log
+    linear = changed("search/lr", {"low": 0.1, "high": 1, "log": False})
+    assert not parse_study(linear, "s").search.lr.log
+
+
+def test_no_readable_file_is_one_line(tmp_path: Path) -> None:
+    for study in ("x" * 5000, str(tmp_path)):
+        with pytest.raises(StudyFileError):
+            read_study(study)
 
 
 def test_missing_key_is_named() -> None:

@@ -1,5 +1,6 @@
 """A real, tiny study through Ray: what is in parquet afterwards, and what a kill leaves."""
 
+import contextlib
 import json
 import os
 import random
@@ -29,6 +30,17 @@ def logit_bias(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=300,
     )
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process below `pid`, found before any of them is gone."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True).stdout
+    parents = dict(map(int, line.split()) for line in listed.splitlines())
+    found, new = [], {pid}
+    while new:
+        new = {child for child, parent in parents.items() if parent in new}
+        found += sorted(new)
+    return found
 
 
 def write_study(folder: Path, **changes: object) -> Path:
@@ -238,8 +250,9 @@ def test_killed_at_a_random_moment_nothing_is_lost_or_doubled(
         stdout=subprocess.DEVNULL,
     )
     time.sleep(random.Random(attempt).uniform(8, 20))
-    subprocess.run(["pkill", "-KILL", "-f", "ray::"], check=False)
-    os.killpg(process.pid, signal.SIGKILL)
+    for pid in [*descendants(process.pid), process.pid]:  # workers and Ray's daemons, too
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     process.wait()
     saved = (
         {r["network_id"] for r in rows(tmp_path)}

@@ -61,8 +61,9 @@ def build(
     cls = _find(name)
     try:
         return cls(input_shape, classes, **options)
-    except (TypeError, ValueError) as error:
-        raise UnknownModelError(f"model {name} with {dict(options)}: {error}") from error
+    except Exception as error:  # whatever a user's class raises is about what the user wrote
+        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UnknownModelError(f"model {name} with {dict(options)}: {problem}") from error
 
 
 def check(name: str, options: Mapping[str, Any]) -> None:
@@ -72,7 +73,11 @@ def check(name: str, options: Mapping[str, Any]) -> None:
     ------
     UnknownModelError: it does not; the message names what is allowed.
     """
-    taken = list(inspect.signature(_find(name)).parameters.values())
+    model = _find(name)
+    try:
+        taken = list(inspect.signature(model).parameters.values())
+    except (TypeError, ValueError) as error:
+        raise UnknownModelError(f"model {name}: {error}") from error
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken):
         return
     fixed = getattr(_find(name), "keywords", {})
@@ -105,8 +110,10 @@ def _find(name: str) -> Callable[..., nn.Module]:
     if attribute:
         try:
             found = getattr(importlib.import_module(module_name), attribute)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # importing runs the user's code
             raise UnknownModelError(f"model {name}: {error}") from error
+        if not callable(found):
+            raise UnknownModelError(f"model {name}: not a class or function")
         return found
     close = difflib.get_close_matches(name, _MODELS, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
