@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from typer.exceptions import TyperException
 
 from study.console import Json, bad_input, in_words, out, print_json
 from study.errors import InterruptedByUserError, UserError
@@ -237,7 +238,11 @@ def main() -> None:
     for number in _stop_signals():
         signal.signal(number, _quit)
     try:
-        app()
+        app(standalone_mode=False)
+    except TyperException as error:
+        if len(sys.argv) == 1:  # the whole help has been printed
+            sys.exit(2)
+        _fail(f"{error.format_message()} (see logit-bias --help)", 2)  # type: ignore[attr-defined]
     except UserError as error:
         _fail(str(error), error.exit_code)
     except OSError as error:  # a full disk, a folder without permission, a path that is a file
