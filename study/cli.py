@@ -242,7 +242,7 @@ def main() -> None:
     except TyperException as error:
         if len(sys.argv) == 1:  # the whole help has been printed
             sys.exit(2)
-        _fail(f"{error.format_message()} (see logit-bias --help)", 2)  # type: ignore[attr-defined]
+        _fail(f"{error.format_message()} (see logit-bias --help)", 2)
     except UserError as error:
         _fail(str(error), error.exit_code)
     except OSError as error:  # a full disk, a folder without permission, a path that is a file
