@@ -31,6 +31,8 @@ Folder = Annotated[str, typer.Argument(help="A study folder, such as results/qui
 @app.command()
 def plan(study: Study, as_json: Json = False) -> None:
     """Say what a study will train: cells, arms, analytic ε and networks. Writes nothing."""
+    from study.estimate import estimated_hours
+    from study.progress import duration
     from study.run import check_folder, folder_of, plan_of, replay_rows
     from study.study_file import read_study
 
@@ -39,6 +41,10 @@ def plan(study: Study, as_json: Json = False) -> None:
     check_folder(folder, config, content)
     rows = replay_rows(folder, config)
     networks = planned.networks()
+    try:
+        hours = estimated_hours(planned)
+    except ValueError:  # a data set that is not on this machine
+        hours = None
     if as_json:
         cells = [
             {
@@ -56,6 +62,7 @@ def plan(study: Study, as_json: Json = False) -> None:
                 "folder": folder.uri,
                 "networks": networks,
                 "networks_trained": len(rows),
+                "hours": hours,
                 "cells": cells,
             }
         )
@@ -69,6 +76,8 @@ def plan(study: Study, as_json: Json = False) -> None:
     out.print(table)
     stages = " + ".join(f"{count} {stage}" for stage, count in networks.items())
     print(f"{sum(networks.values())} networks ({stages}), {len(rows)} already in {folder.uri}")
+    if hours is not None:
+        print(f"about {duration(3600 * hours)} of training on this machine's processors")
 
 
 @app.command()

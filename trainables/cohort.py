@@ -46,6 +46,7 @@ DIVERGED_GROWTH = 1e3
 more than this factor since initialisation. (A bounded loss has no gradient left after one step of
 far too large a learning rate: nothing overflows, but the network is lost all the same.)"""
 
+_EVALUATION = 1.1  # an epoch's evaluation costs about a tenth of its training
 _INIT_EXAMPLES = 256  # training examples on which the initial logits' spread is measured
 _log = logging.getLogger(__name__)
 
@@ -193,10 +194,14 @@ class CohortRun:
         self.rows = [list(rows) for rows in state["rows"]]
         self.diverged = list(state["diverged"])
 
-    def try_step(self) -> None:
-        """One training step, to see what it takes; the run cannot be used afterwards."""
+    def try_steps(self, steps: int) -> int:
+        """A few training steps, to see what they take; the run cannot be used afterwards.
+
+        Returns how many steps an epoch has.
+        """
         self.epoch = 1
-        self._train(largest_step=0)
+        self._train(largest_step=steps - 1)
+        return self.data.steps(self.spec.recipe.batch_size)
 
     def _train(self, largest_step: int | None = None) -> dict[str, list[float]]:
         recipe = self.spec.recipe
@@ -325,12 +330,25 @@ class CohortRun:
         return spread
 
 
+def seconds_per_epoch(spec: CohortSpec, device: str = "cpu", steps: int = 8) -> float:
+    """Seconds that an epoch of the whole cohort takes, by a few timed steps."""
+    together = members_that_fit(spec, device, partial(_step_bytes, device, torch.float32))
+    run = CohortRun(
+        replace(spec, members=spec.members[:together]), torch.device(device), torch.float32
+    )
+    run.try_steps(2)
+    started = time.perf_counter()
+    per_epoch = run.try_steps(steps)
+    taken = (time.perf_counter() - started) / min(steps, per_epoch)
+    return taken * per_epoch * len(spec.members) / together * _EVALUATION
+
+
 def _step_bytes(device: str, dtype: torch.dtype, spec: CohortSpec) -> int:
     """Peak memory of one training step on a GPU, beyond what was in use before."""
     torch.cuda.synchronize(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
-    CohortRun(spec, torch.device(device), dtype).try_step()
+    CohortRun(spec, torch.device(device), dtype).try_steps(1)
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before
 

@@ -1,0 +1,45 @@
+"""How long a study will take: a few real training steps of each group, times what is planned."""
+
+from __future__ import annotations
+
+import os
+
+from study.plan import Network, Plan, cohort_spec
+from trainables.cohort import seconds_per_epoch
+from trainables.runtime import configure_process
+
+_TOGETHER = 8  # networks in the cohort that is timed
+
+
+def estimated_hours(plan: Plan) -> float:
+    """Hours for the whole study on this machine's processors, Ray's start not counted.
+
+    Trains some ten steps a group; writes nothing.
+
+    Raises
+    ------
+    ValueError: a data set that is not here.
+    """
+    configure_process()
+    config = plan.config
+    workers = config.resources.workers or os.cpu_count() or 1
+    seconds = 0.0
+    for group in dict.fromkeys(cell.group_id for cell in plan.cells):
+        cells = [cell for cell in plan.cells if cell.group_id == group]
+        some = [
+            Network("search", cell, cell.losses[0], arm.epsilon or 0.0, config.search.lr.low, i)
+            for cell in cells
+            for i, arm in enumerate(plan.arms[cell])
+        ][:_TOGETHER]
+        networks = sum(
+            len(plan.arms[cell]) * (config.search.networks_per_cell + _confirm_seeds(plan))
+            + len(plan.sweep_networks(cell))
+            for cell in cells
+        )
+        each = seconds_per_epoch(cohort_spec(config, some)) / len(some)
+        seconds += networks * config.recipe.epochs * each
+    return seconds / workers / 3600
+
+
+def _confirm_seeds(plan: Plan) -> int:
+    return plan.config.confirm.seeds if plan.config.confirm else 0
