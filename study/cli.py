@@ -13,7 +13,7 @@ from rich.table import Table
 from typer.exceptions import TyperException
 
 from study.console import Json, bad_input, in_words, out, print_json
-from study.errors import InterruptedByUserError, UserError
+from study.errors import INTERRUPTED, InterruptedByUserError, UserError
 from study.tools import tools
 
 app = typer.Typer(
@@ -22,7 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Does the analytic logit bias ε agree with the tuned one? Studies of noise-robust losses.",
 )
-_INTERRUPTED = "interrupted; run the same command to go on"
 
 Study = Annotated[str, typer.Argument(help="A study file, or a preset's name (quickstart).")]
 Folder = Annotated[str, typer.Argument(help="A study folder, such as results/quickstart.")]
@@ -105,7 +104,7 @@ def run(
     try:
         folder = run_study(config, content, stages=stage or STAGES, address=address)
     except (KeyboardInterrupt, SystemExit):  # while Ray starts, SIGTERM is SystemExit
-        raise InterruptedByUserError(_INTERRUPTED) from None
+        raise InterruptedByUserError(INTERRUPTED) from None
     print(f"{folder.uri}: done; next: logit-bias report {folder.uri}")
 
 
@@ -266,7 +265,7 @@ def _stop_signals() -> list[signal.Signals]:
 
 def _quit(*_: object) -> None:
     """End at once. An exception would end up inside half-imported libraries, which swallow it."""
-    os.write(2, f"logit-bias: {_INTERRUPTED}\n".encode())
+    os.write(2, f"logit-bias: {INTERRUPTED}\n".encode())
     os._exit(InterruptedByUserError.exit_code)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+INTERRUPTED = "interrupted; run the same command to go on"
+
 
 class UserError(Exception):
     """The message is one line that says what, where and what is allowed or comes next."""

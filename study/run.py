@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from study import lease, provenance
 from study.campaign import Campaign
 from study.config import StudyConfig
-from study.errors import BadInputError, InterruptedByUserError, UserError
+from study.errors import INTERRUPTED, BadInputError, InterruptedByUserError, UserError
 from study.plan import Plan, data_spec, make_plan, needs_measured_logits
 from study.progress import Progress
 from study.results import STAGES, ResultsError, StudyFolder
@@ -26,6 +27,7 @@ from trainables import noise
 _LAUNCHES = 3  # Ray experiments in a row that may end early without a single new network
 _OBJECT_STORE_BYTES = 100 * 2**20  # cohorts and their metrics are small; the data is not in it
 _LARGEST_COHORT = 32
+_STOP_SECONDS = 20.0  # how long Tune may take to stop after SIGTERM
 _COMPACT_FROM = 64  # part files of a stage; fewer are read fast enough as they are
 _COMPACT_EVERY = 500  # cohorts, within a run
 
@@ -256,8 +258,7 @@ def _launch(campaign: Campaign, writer: PartWriter, machines: Machines, progress
                 name=campaign.plan.config.name,
                 storage_path=scratch,
                 verbose=0,
-                # The campaign itself hands a lost cohort out again.
-                failure_config=tune.FailureConfig(max_failures=0),
+                failure_config=tune.FailureConfig(max_failures=2),
             ),
         )
         try:
@@ -280,6 +281,23 @@ def _compact(folder: StudyFolder) -> None:
         folder.compact(stage, at_least=_COMPACT_FROM)
 
 
+def _stop(*_: object) -> None:
+    """SIGTERM: let Tune stop by itself as at Ctrl-C, but not for ever.
+
+    A signal to the whole process group has killed Ray's daemons too, and its driver then waits a
+    minute for them. Parquet is whole at every moment, so the process may simply end.
+    """
+
+    def end() -> None:
+        os.write(2, f"logit-bias: {INTERRUPTED}\n".encode())
+        os._exit(InterruptedByUserError.exit_code)
+
+    patience = threading.Timer(_STOP_SECONDS, end)
+    patience.daemon = True
+    patience.start()
+    signal.raise_signal(signal.SIGINT)
+
+
 def _start_ray(config: StudyConfig, address: str | None) -> Machines:
     import logging
 
@@ -296,7 +314,7 @@ def _start_ray(config: StudyConfig, address: str | None) -> Machines:
             object_store_memory=_OBJECT_STORE_BYTES,
             **settings,
         )
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _stop)
     # What goes wrong is told in one line at the end; tracebacks stay in Ray's session logs.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     logging.getLogger("ray.air").setLevel(logging.CRITICAL)

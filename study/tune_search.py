@@ -67,7 +67,7 @@ class CohortSearcher(Searcher):
             left = self._attempts_left.get(cohort_id, self._attempts) - 1
             self._attempts_left[cohort_id] = left
             if left <= 0:
-                self.failure = f"cohort {cohort_id} failed {self._attempts} times"
+                self.failure = f"cohort {cohort_id} failed on every attempt"
         else:
             self._campaign.tell(cohort_id, {m["network_id"]: m for m in members})
         self._progress.show(self._campaign)
