@@ -10,15 +10,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from study.config import (
-    DatasetChoice,
-    LossChoice,
-    ModelChoice,
-    NoiseChoice,
-    Range,
-    StudyConfig,
-)
+from study.config import Range, StudyConfig
 from study.errors import BadInputError
+from study.grid import DatasetChoice, LossChoice, ModelChoice, NoiseChoice
 from trainables import cohort
 from trainables.seeds import derive
 from trainables.theory.logits import MeasuredLogits

@@ -14,7 +14,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from study.config import LossChoice, StudyConfig
+from study.config import StudyConfig
+from study.grid import LossChoice
 from study.plan import SEARCH_SEED, Arm, Cell, Network
 from trainables.seeds import derive
 
