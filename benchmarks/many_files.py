@@ -20,9 +20,9 @@ from pathlib import Path
 import yaml
 
 from study.campaign import Campaign
+from study.opening import open_study, plan_summary, replay_rows
 from study.plan import identity_columns
 from study.results import EPOCHS, SCHEMA_VERSION, TRIALS, StudyFolder
-from study.run import open_study, plan_summary, replay_rows
 from study.status import PLAN_FILE
 from study.study_file import parse_study
 

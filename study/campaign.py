@@ -8,19 +8,27 @@ confirm, which needs the search's choices; sweep fills whatever is idle).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from study.errors import BadInputError
 from study.plan import (
     CONFIRM_SEEDS_FROM,
+    SWEEP_SEEDS_FROM,
     Cell,
     Network,
     Plan,
 )
 from study.results import STAGES
-from study.search import ArmSearch
+from study.search import ArmSearch, ReplayError
+
+Row = Mapping[str, Any]
+IntervalWidth = Callable[[Sequence[Row]], float | None]
+"""Sweep rows of a cell → width of the 95 % interval of its best ε; None while there is none."""
+
+SWEEP_COLUMNS = ("epsilon", "lr", "seed", "val_acc_noisy", "val_acc_clean")
+"""What `IntervalWidth` is given of each row."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,9 @@ class Campaign:
     workers: cohorts that can be in flight at a time; a group's due networks are spread over them.
     largest_cohort: most networks in one cohort.
     stages: stages to run; others are left as they are.
+    interval_width: needed where the study's sweep goes on until an interval is narrow.
+    begun: network ids of cohorts that an earlier run has begun and kept a checkpoint of; they are
+        put together again first.
 
     Raises
     ------
@@ -54,31 +65,51 @@ class Campaign:
     def __init__(
         self,
         plan: Plan,
-        rows: Iterable[Mapping[str, Any]] = (),
+        rows: Iterable[Row] = (),
         *,
         workers: int = 1,
         largest_cohort: int = 32,
         stages: Iterable[str] = STAGES,
+        interval_width: IntervalWidth | None = None,
+        begun: Iterable[Sequence[str]] = (),
     ) -> None:
         self.plan = plan
         self._workers, self._largest = max(1, workers), largest_cohort
         self._stages = tuple(stages)
         self._searches = {
-            cell: [ArmSearch(plan.config, cell, arm, i, len(arms)) for i, arm in enumerate(arms)]
+            cell: [
+                ArmSearch(plan.config, cell, arm, i, len(arms), plan.analytic.get(cell))
+                for i, arm in enumerate(arms)
+            ]
             for cell, arms in plan.arms.items()
         }
-        self._sweep = [n for cell in plan.cells for n in plan.sweep_networks(cell)]
+        self._sweep = {cell: plan.sweep_networks(cell) for cell in plan.cells}
+        self._sweep_rows: dict[Cell, list[Row]] = {cell: [] for cell in plan.cells}
+        self._interval_width = interval_width
+        self._widths: dict[tuple[Cell, int], float | None] = {}  # by cell and number of seeds
         self._confirm: dict[Cell, list[Network]] = {}  # cells whose search is done
         self._in_flight: dict[str, Cohort] = {}
         self._busy: set[str] = set()  # network ids in flight
         self._done: set[str] = set()  # network ids with a row
+        self._search_s = 0.0  # training time of search cohorts
+        self._begun = [tuple(ids) for ids in begun]
         self.cohorts_done = 0  # in this run
         self._replay(rows)
 
     @property
+    def networks_planned(self) -> dict[str, int]:
+        """Networks of each stage; a budget in hours or an interval may still change it."""
+        confirm = self.plan.config.confirm
+        return {
+            "search": sum(s.points_planned for s in self.searches),
+            "sweep": sum(len(networks) for networks in self._sweep.values()),
+            "confirm": len(self.searches) * confirm.seeds if confirm else 0,
+        }
+
+    @property
     def networks_total(self) -> int:
         """Networks of the whole study, in the stages that are run."""
-        return sum(n for stage, n in self.plan.networks().items() if stage in self._stages)
+        return sum(n for stage, n in self.networks_planned.items() if stage in self._stages)
 
     @property
     def networks_done(self) -> int:
@@ -88,9 +119,7 @@ class Campaign:
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to train and nothing is in flight."""
-        searching = "search" in self._stages and not all(
-            s.is_done for searches in self._searches.values() for s in searches
-        )
+        searching = "search" in self._stages and not all(s.is_done for s in self.searches)
         due = any(self._due(stage) for stage in self._stages if stage != "search")
         return not (self._in_flight or searching or due)
 
@@ -98,7 +127,7 @@ class Campaign:
     def lacks_search(self) -> bool:
         """Whether confirm is to run, but not the search that it needs."""
         confirm = "confirm" in self._stages and self.plan.config.confirm is not None
-        searched = all(s.is_done for searches in self._searches.values() for s in searches)
+        searched = all(s.is_done for s in self.searches)
         return confirm and "search" not in self._stages and not searched
 
     @property
@@ -113,7 +142,6 @@ class Campaign:
 
     def search_state(self) -> dict[str, tuple[int, int, str]]:
         """{cell_id: (points tried, points in all, the best point in words)}."""
-        budget = self.plan.config.search.networks_per_cell
         state = {}
         for cell, searches in self._searches.items():
             tried = [t for s in searches for t in s.tried]
@@ -123,7 +151,8 @@ class Campaign:
                 loss = f"{best.network.loss.label}, " if cell.loss is None else ""
                 bias = f"ε {best.network.epsilon:.2f}, " if cell.takes_epsilon else ""
                 words = f"{best.value:.3f} at {loss}{bias}lr {best.network.lr:.3g}"
-            state[cell.cell_id] = (len(tried), budget * len(searches), words)
+            planned = sum(s.points_planned for s in searches)
+            state[cell.cell_id] = (len(tried), planned, words)
         return state
 
     def next_cohort(self) -> Cohort | None:
@@ -132,55 +161,122 @@ class Campaign:
         Stages are tried in the order search, confirm, sweep: the sweep waits for nothing, so it
         fills the workers that the others leave idle.
         """
+        for ids in self._begun:  # a later round of a search can only follow an earlier one
+            if chosen := self._again(ids):
+                self._begun.remove(ids)
+                return self._fly(chosen)
+        self._begun = []
         for stage in sorted(self._stages, key=("search", "confirm", "sweep").index):
             chosen = self._propose() if stage == "search" else self._choose(stage)
             if chosen:
-                ids = "".join(n.network_id for n in chosen)
-                cohort_id = f"{stage}-{hashlib.sha256(ids.encode()).hexdigest()[:16]}"
-                cohort = Cohort(cohort_id, stage, chosen)
-                self._in_flight[cohort_id] = cohort
-                self._busy |= {n.network_id for n in chosen}
-                return cohort
+                return self._fly(chosen)
         return None
 
-    def tell(self, cohort_id: str, results: Mapping[str, Mapping[str, Any]]) -> None:
+    def tell(self, cohort_id: str, results: Mapping[str, Row]) -> None:
         """A cohort is trained and written: {network_id: columns of its row}."""
         column = self.plan.config.search.value_column
         cohort = self._in_flight.pop(cohort_id)
         self.cohorts_done += 1
         for network in cohort.networks:
+            row = results[network.network_id]
             self._busy.discard(network.network_id)
             self._done.add(network.network_id)
             if network.stage == "search":
-                row = results[network.network_id]
                 self._search_of(network).tell(network, row[column], row["epochs"], row["status"])
+                self._search_s += row["wall_s"] / row["networks_in_cohort"]
+            elif network.stage == "sweep":
+                self._keep_for_interval(
+                    network.cell, network.epsilon, network.lr, network.seed, row
+                )
+        self._close_search()
 
     def give_up(self, cohort_id: str) -> None:
         """A cohort was not trained; its networks are due again."""
         cohort = self._in_flight.pop(cohort_id)
         for network in cohort.networks:
             self._busy.discard(network.network_id)
-            if network.stage == "search" and (search := self._search_of(network)).is_waiting:
-                search.withdraw()
+            if network.stage == "search":
+                self._search_of(network).withdraw(network)
+
+    def _fly(self, networks: list[Network]) -> Cohort:
+        stage = networks[0].stage
+        ids = "".join(n.network_id for n in networks)
+        cohort_id = f"{stage}-{hashlib.sha256(ids.encode()).hexdigest()[:16]}"
+        cohort = Cohort(cohort_id, stage, networks)
+        self._in_flight[cohort_id] = cohort
+        self._busy |= {n.network_id for n in networks}
+        return cohort
+
+    def _again(self, ids: Sequence[str]) -> list[Network]:
+        """The networks with these ids, where all of them are due as they were; else none."""
+        stage = ids[0].partition("-")[0]
+        if stage not in self._stages:
+            return []
+        if stage != "search":
+            due = {n.network_id: n for n in self._due(stage)}
+            return [due[i] for i in ids] if due.keys() >= set(ids) else []
+        rounds = [(s, s.next_round()) for s in self.searches if s.can_propose]
+        wanted = [s for s, networks in rounds if {n.network_id for n in networks} <= set(ids)]
+        found = {n.network_id: n for s in wanted for n in s.next_round()}
+        if found.keys() != set(ids):
+            return []
+        for search in wanted:
+            search.propose()
+        return [found[i] for i in ids]
 
     def _propose(self) -> list[Network]:
-        """One point of every free search of a group, the least advanced group first.
+        """One round of every free search of a group, the least advanced group first.
 
         A group's searches are spread over the workers. That does not change what any of them
         proposes or finds.
         """
-        active = [s for searches in self._searches.values() for s in searches if not s.is_done]
-        free = sorted((s for s in active if not s.is_waiting), key=lambda s: len(s.tried))
+        active = [s for s in self.searches if not s.is_done]
+        free = sorted((s for s in active if s.can_propose), key=lambda s: s.points_tried)
         if not free:
             return []
-        group = free[0].cell.group_id
-        size = self._share(sum(s.round_size for s in active if s.cell.group_id == group))
+        group, at_a_time = free[0].cell.group_id, self.plan.config.search.rounds_in_flight
+        mine = [s for s in active if s.cell.group_id == group]
+        each = self.plan.config.search.points_per_round
+        size = self._share(at_a_time * each * len(mine))
         chosen: list[Network] = []
         for search in free:
             if search.cell.group_id == group and len(chosen) + search.round_size <= size:
                 chosen += search.propose()
         # A round that is larger than a fair share still goes as a whole.
         return chosen or free[0].propose()
+
+    def _close_search(self) -> None:
+        """End the search once its hours are used up, every arm after equally many rounds."""
+        hours = self.plan.config.search.worker_hours
+        if hours is not None and self._search_s >= 3600 * hours:
+            begun = max(s.rounds_begun for s in self.searches)
+            for search in self.searches:
+                search.close(begun)
+
+    def _keep_for_interval(
+        self, cell: Cell, epsilon: float, lr: float, seed: int, row: Row
+    ) -> None:
+        sweep = self.plan.config.sweep
+        if sweep is None or sweep.until_interval is None:
+            return
+        accuracies = {name: row[name] for name in ("val_acc_noisy", "val_acc_clean")}
+        self._sweep_rows[cell].append({"epsilon": epsilon, "lr": lr, "seed": seed, **accuracies})
+
+    def _grow_sweep(self, cell: Cell) -> None:
+        """One seed more, where all seeds so far are trained and the interval is too wide."""
+        sweep, networks = self.plan.config.sweep, self._sweep[cell]
+        if sweep is None or sweep.until_interval is None or not networks:
+            return
+        if any(n.network_id not in self._done for n in networks):
+            return
+        seeds = networks[-1].seed - SWEEP_SEEDS_FROM + 1
+        if self._interval_width is None or seeds >= sweep.most_seeds:
+            return
+        if (cell, seeds) not in self._widths:
+            self._widths[cell, seeds] = self._interval_width(self._sweep_rows[cell])
+        width = self._widths[cell, seeds]
+        if width is None or width > sweep.until_interval:
+            networks += self.plan.sweep_networks(cell, [SWEEP_SEEDS_FROM + seeds])
 
     def _choose(self, stage: str) -> list[Network]:
         """Due networks of one group and seed."""
@@ -209,7 +305,9 @@ class Campaign:
                     self._confirm[cell] = self._confirm_networks(cell)
             networks = [n for cell in self.plan.cells for n in self._confirm.get(cell, [])]
         else:
-            networks = self._sweep
+            for cell in self.plan.cells:
+                self._grow_sweep(cell)
+            networks = [n for cell in self.plan.cells for n in self._sweep[cell]]
         gone = self._done | self._busy
         return [n for n in networks if n.network_id not in gone]
 
@@ -235,40 +333,37 @@ class Campaign:
             if best is not None
         ]
 
-    def _replay(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Rebuild every search from rows, each arm in the order of its points."""
+    def _replay(self, rows: Iterable[Row]) -> None:
+        """Rebuild every search from rows, and whatever else follows from them."""
         column = self.plan.config.search.value_column
-        arms = {(s.cell.cell_id, s.arm.name): s for ss in self._searches.values() for s in ss}
-        ordered = sorted(rows, key=lambda row: (row["point"] is None, row["point"] or 0))
-        for row in ordered:
+        arms = {(s.cell.cell_id, s.arm.name): s for s in self.searches}
+        cells = {cell.cell_id: cell for cell in self.plan.cells}
+        points: dict[tuple[str, str], dict[int, Row]] = {}
+        for row in rows:
             if row["network_id"] in self._done:
                 continue
             self._done.add(row["network_id"])
-            if row["stage"] != "search":
-                continue
-            search = arms.get((row["cell_id"], row["arm"]))
-            if search is None or search.next_point != row["point"]:
-                raise ForeignRowsError(
-                    f"row {row['network_id']} (cell {row['cell_id']}, arm {row['arm']}, point "
-                    f"{row['point']}) does not belong to this study file"
-                )
-            label = next(
-                (
-                    loss.label
-                    for loss in search.cell.losses
-                    if loss.name == row["loss"] and loss.params_json == row["loss_params"]
-                ),
-                None,
-            )
-            if label is None:
-                raise ForeignRowsError(
-                    f"row {row['network_id']}: loss {row['loss']} is not in this study file"
-                )
-            search.replay(
-                label,
-                row["epsilon"],
-                row["lr"],
-                row[column],
-                row["epochs"],
-                row["status"],
-            )
+            if row["stage"] == "sweep" and row["cell_id"] in cells:
+                cell = cells[row["cell_id"]]
+                self._keep_for_interval(cell, row["epsilon"], row["lr"], row["seed"], row)
+            if row["stage"] == "search":
+                self._search_s += row["wall_s"] / row["networks_in_cohort"]
+                mine = points.setdefault((row["cell_id"], row["arm"]), {})
+                mine[row["point"]] = {**row, "value": row[column]}
+        for (cell_id, arm), mine in points.items():
+            search = arms.get((cell_id, arm))
+            try:
+                if search is None:
+                    raise ReplayError("it does not belong to this study file")
+                search.replay(mine)
+            except ReplayError as error:
+                raise ForeignRowsError(f"rows of cell {cell_id}, arm {arm}: {error}") from error
+        self._grow_to_what_is_there()
+        self._close_search()
+
+    def _grow_to_what_is_there(self) -> None:
+        """Sweeps with the seeds that earlier runs have begun."""
+        for cell, rows in self._sweep_rows.items():
+            seeds = {row["seed"] for row in rows} - {n.seed for n in self._sweep[cell]}
+            if seeds:
+                self._sweep[cell] += self.plan.sweep_networks(cell, sorted(seeds))

@@ -6,7 +6,8 @@ import json
 import os
 import signal
 import sys
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -31,8 +32,8 @@ Folder = Annotated[str, typer.Argument(help="A study folder, such as results/qui
 def plan(study: Study, as_json: Json = False) -> None:
     """Say what a study will train: cells, arms, analytic ε and networks. Writes nothing."""
     from study.estimate import estimated_hours
+    from study.opening import check_folder, folder_of, plan_of, replay_rows
     from study.progress import duration
-    from study.run import check_folder, folder_of, plan_of, replay_rows
     from study.study_file import read_study
 
     config, content = read_study(study)
@@ -89,23 +90,48 @@ def run(
         str | None,
         typer.Option(help="A running Ray cluster.", envvar="RAY_ADDRESS", show_envvar=True),
     ] = None,
+    tensorboard: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Write learning curves for TensorBoard.")
+    ] = None,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Start Ray's dashboard (http://127.0.0.1:8265).")
+    ] = False,
 ) -> None:
     """Run a study, or go on with it: whatever has a row in parquet is not trained again."""
     from study.results import STAGES
-    from study.run import run_study
+    from study.run import Options, run_study
     from study.study_file import StudyFileError, read_study
 
     for name in stage or []:
         if name not in STAGES:
             raise StudyFileError(f"--stage {name}: allowed: {', '.join(STAGES)}")
     config, content = read_study(study)
+    after_cohort = None
+    if tensorboard:
+        from study.tensorboard import scalar_log
+
+        after_cohort = scalar_log(tensorboard)
+    options = Options(
+        tuple(stage or STAGES), address=address, dashboard=dashboard, after_cohort=after_cohort
+    )
     for number in _stop_signals():
         signal.signal(number, signal.default_int_handler)
     try:
-        folder = run_study(config, content, stages=stage or STAGES, address=address)
+        folder = run_study(config, content, options, interval_width=_interval_width)
     except (KeyboardInterrupt, SystemExit):  # while Ray starts, SIGTERM is SystemExit
         raise InterruptedByUserError(INTERRUPTED) from None
     print(f"{folder.uri}: done; next: logit-bias report {folder.uri}")
+
+
+def _interval_width(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Width of the 95 % interval of the best ε of a cell's sweep; None where there is no curve."""
+    import pandas as pd
+
+    from analysis.load import DEFAULT_MARGIN
+    from analysis.response import fit_response
+
+    found = fit_response(pd.DataFrame(rows), DEFAULT_MARGIN)
+    return None if found is None else found.best.high - found.best.low
 
 
 @app.command()

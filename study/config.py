@@ -30,6 +30,12 @@ class Range(Section):
             raise ValueError(f"low = {self.low:g}: a log range must start above 0")
         return self
 
+    def at(self, share: float) -> float:
+        """The value at a share in [0, 1] of the range, of its logarithm where it is logarithmic."""
+        if self.log:
+            return float(min(self.high, self.low * (self.high / self.low) ** share))
+        return float(self.low + share * (self.high - self.low))
+
 
 class RecipeChoice(Section):
     """What all networks of the study have in common; see `trainables.spec.Recipe`."""
@@ -73,16 +79,28 @@ class RungChoice(Section):
     keep: float = Field(gt=0, lt=1)
 
 
+class GridSize(Section):
+    """Values of each parameter in a grid search, evenly spaced over its range, ends included."""
+
+    epsilon: int = Field(ge=1, le=1_000)
+    lr: int = Field(ge=1, le=1_000)
+
+
 class Search(Section):
     """The adaptive stage: every arm of every cell gets `networks_per_cell` networks.
 
     An arm proposes `points_per_round` points at a time, trained side by side; `rungs` let them
-    race (successive halving).
+    race (successive halving). A round is proposed while up to `rounds_in_flight` - 1 earlier ones
+    are still training. `worker_hours` ends the search early, counting the training time of all
+    workers together; every arm then still gets as many networks as every other.
     """
 
-    sampler: Literal["tpe", "random"] = "tpe"
+    sampler: Literal["tpe", "random", "qmc", "grid"] = "tpe"
+    grid: GridSize | None = None
     networks_per_cell: int = Field(ge=1, le=100_000)
+    worker_hours: float | None = Field(default=None, gt=0)
     points_per_round: int = Field(default=1, ge=1, le=1_000)
+    rounds_in_flight: int = Field(default=1, ge=1, le=1_000)
     rungs: list[RungChoice] = Field(default_factory=list)
     epsilon: Range
     lr: Range
@@ -106,6 +124,12 @@ class Search(Section):
             raise ValueError("rungs: points_per_round of 2 or more is needed for a race")
         return self
 
+    @model_validator(mode="after")
+    def _grid_goes_with_its_sampler(self) -> Search:
+        if (self.sampler == "grid") != (self.grid is not None):
+            raise ValueError("`grid: {epsilon: …, lr: …}` goes with `sampler: grid`, and only with")
+        return self
+
     @property
     def value_column(self) -> str:
         """The `trials` column that the search maximises."""
@@ -116,12 +140,23 @@ class Sweep(Section):
     """The fixed grid: `points` ε values over search.epsilon, plus 0 and every analytic ε.
 
     Each ε is trained at `lr_points` learning rates over search.lr, so that the analysis can tune
-    the learning rate out.
+    the learning rate out. With `until_interval` a cell is given one seed more at a time, up to
+    `most_seeds`, until the 95 % interval of its best ε is at most that wide.
     """
 
     points: int = Field(ge=2, le=1_000)
     seeds: int = Field(ge=1, le=1_000)
     lr_points: int = Field(default=3, ge=1, le=100)
+    until_interval: float | None = Field(default=None, gt=0)
+    most_seeds: int = Field(default=20, ge=1, le=1_000)
+
+    @model_validator(mode="after")
+    def _room_to_grow(self) -> Sweep:
+        if self.until_interval is not None and self.most_seeds < self.seeds:
+            raise ValueError(f"most_seeds = {self.most_seeds}: at least seeds = {self.seeds}")
+        if self.until_interval is not None and self.points < 4:
+            raise ValueError(f"points = {self.points}: until_interval needs 4 or more for a curve")
+        return self
 
 
 _USUAL_ARMS = ("tuned", "analytic:activation", "zero", "ce")
@@ -164,11 +199,19 @@ class Analysis(Section):
 
 
 class Resources(Section):
-    """What one cohort asks of a machine; null is chosen from the machine."""
+    """What one cohort asks of a machine; null is chosen from the machine.
+
+    `accelerator_type` is a name that Ray knows, such as A100 or T4. A cohort that trains for
+    longer than `checkpoint_minutes` is kept on storage that often, so that a lost worker's cohort
+    goes on elsewhere.
+    """
 
     workers: int | None = Field(default=None, ge=1)
+    cpus_per_cohort: float = Field(default=1.0, gt=0)
     gpus_per_cohort: float | None = Field(default=None, ge=0)
+    accelerator_type: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$")
     networks_per_cohort: int | None = Field(default=None, ge=1)
+    checkpoint_minutes: float | None = Field(default=10.0, ge=0)
 
 
 class StudyConfig(Section):
@@ -216,6 +259,17 @@ class StudyConfig(Section):
                     f"search.rungs: epoch = {rung.epoch}: below recipe.epochs = "
                     f"{self.recipe.epochs}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _grid_is_the_budget(self) -> StudyConfig:
+        grid, losses = self.search.grid, max(1, len(self.grid.losses or ()))
+        if grid and grid.epsilon * grid.lr * losses != self.search.networks_per_cell:
+            size = f"{grid.epsilon} × {grid.lr}" + (f" × {losses} losses" if losses > 1 else "")
+            raise ValueError(
+                f"search.networks_per_cell = {self.search.networks_per_cell}: with sampler grid it "
+                f"is the number of points, {size} = {grid.epsilon * grid.lr * losses}"
+            )
         return self
 
     @property

@@ -9,7 +9,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from study.campaign import Campaign
 from study.errors import BadInputError
-from study.run import open_study, replay_rows
+from study.opening import open_study, replay_rows
 
 
 def export(uri: str, path: str) -> dict[str, int]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from study.config import Range, StudyConfig
+from study.config import StudyConfig
 from study.errors import BadInputError
 from study.grid import DatasetChoice, LossChoice, ModelChoice, NoiseChoice
 from trainables import cohort
@@ -124,7 +124,7 @@ class Plan:
         if sweep is None or not cell.takes_epsilon:
             return []
         wanted = sorted({0.0, *self.analytic[cell].values()})
-        even = _spaced(search.epsilon, [i / (sweep.points - 1) for i in range(sweep.points)])
+        even = [search.epsilon.at(i / (sweep.points - 1)) for i in range(sweep.points)]
         near = 0.1 * min(b - a for a, b in itertools.pairwise(even))
         kept = [e for e in even if all(abs(e - w) > near for w in wanted)]
         return sorted(kept + wanted)
@@ -134,16 +134,20 @@ class Plan:
         sweep, lr = self.config.sweep, self.config.search.lr
         if sweep is None:
             return []
-        parts = sweep.lr_points
-        return _spaced(lr, [(i + 0.5) / parts for i in range(parts)])
+        return [lr.at((i + 0.5) / sweep.lr_points) for i in range(sweep.lr_points)]
 
-    def sweep_networks(self, cell: Cell) -> list[Network]:
-        """ε × learning rate × loss × seed, every seed common to all of them."""
-        if self.config.sweep is None:
+    def sweep_networks(self, cell: Cell, seeds: Iterable[int] | None = None) -> list[Network]:
+        """ε × learning rate × loss × seed, every seed common to all of them.
+
+        `seeds`: those that the study file names at first, or others.
+        """
+        sweep = self.config.sweep
+        if sweep is None:
             return []
+        at_first = range(SWEEP_SEEDS_FROM, SWEEP_SEEDS_FROM + sweep.seeds)
         return [
             Network("sweep", cell, loss, epsilon, lr, seed)
-            for seed in range(SWEEP_SEEDS_FROM, SWEEP_SEEDS_FROM + self.config.sweep.seeds)
+            for seed in (at_first if seeds is None else seeds)
             for loss in cell.losses
             if loss.takes_epsilon
             for epsilon in self.epsilon_grid(cell)
@@ -160,14 +164,6 @@ class Plan:
             if config.confirm:
                 per_stage["confirm"] += len(arms) * config.confirm.seeds
         return per_stage
-
-
-def _spaced(values: Range, shares: list[float]) -> list[float]:
-    """Values at these shares of a range, of its logarithm where the range is logarithmic."""
-    low, high = values.low, values.high
-    if values.log:
-        return [float(low * (high / low) ** share) for share in shares]
-    return [low + share * (high - low) for share in shares]
 
 
 def make_plan(config: StudyConfig, measured: Mapping[str, MeasuredLogits] | None = None) -> Plan:

@@ -24,7 +24,7 @@ class Progress:
         self._started = time.monotonic()
         self._done_before: int | None = None
         self._last_line = 0.0
-        self._cohorts = 0
+        self.memory_mb: float | None = None  # peak of the last cohort on its accelerator
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
@@ -65,6 +65,8 @@ class Progress:
             f"{60 * fresh / seconds:.0f} networks/min",
             left,
         ]
+        if self.memory_mb is not None:
+            parts.insert(3, f"{self.memory_mb / 1024:.1f} GiB of accelerator memory")
         return " · ".join(parts)
 
     def _table(self, campaign: Campaign, headline: str) -> Group:

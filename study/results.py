@@ -21,6 +21,7 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -128,6 +129,11 @@ class StudyFolder:
 
     uri: str
 
+    @classmethod
+    def at(cls, uri: str) -> StudyFolder:
+        """The folder at a path or URI; a path is made absolute, since workers run elsewhere."""
+        return cls(uri if "://" in uri else str(Path(uri).resolve()))
+
     @property
     def filesystem(self) -> pafs.FileSystem:
         """The filesystem that holds the folder."""
@@ -161,6 +167,19 @@ class StudyFolder:
         with _WholeFile(self, name) as stream:
             stream.write(content)
 
+    def names(self, room: str) -> list[str]:
+        """Names of the files directly in a folder below this one; none where there is no folder."""
+        selector = pafs.FileSelector(self.file(room), allow_not_found=True)
+        infos = self.filesystem.get_file_info(selector)
+        return sorted(info.base_name for info in infos if info.is_file)
+
+    def delete(self, name: str) -> None:
+        """Remove a file, which need not be there."""
+        try:
+            self.filesystem.delete_file(self.file(name))
+        except FileNotFoundError:
+            return
+
     def parts(self, table: str, stage: str) -> dict[str, str]:
         """Part files of a table and stage: {cohort_id: path}."""
         return self._listing(table, stage).parts
@@ -183,6 +202,16 @@ class StudyFolder:
             columns = {name: [row[name] for row in rows] for name in schema.names}
             with _WholeFile(self, f"{table}/{stage}/part-{cohort_id}.parquet") as stream:
                 pq.write_table(pa.table(columns, schema=schema), stream, compression="zstd")
+
+    def read_part(self, table: str, stage: str, cohort_id: str) -> pa.Table:
+        """The rows of one cohort, before `compact` has taken them elsewhere.
+
+        Raises
+        ------
+        FileNotFoundError: there is no such part.
+        """
+        path = self.file(table, stage, f"{_PART}{cohort_id}.parquet")
+        return pq.read_table(path, filesystem=self.filesystem, schema=_TABLES[table])
 
     def discard_uncommitted(self) -> None:
         """Remove what a killed cohort left: epochs without trials, files not yet renamed.

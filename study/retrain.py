@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from study.errors import BadInputError
+from study.opening import open_study
 from study.plan import Network, Plan, cohort_spec
 from study.results import EPOCHS, StudyFolder
-from study.run import open_study
 from trainables.cohort import train
 from trainables.runtime import configure_process
 

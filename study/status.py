@@ -7,7 +7,6 @@ torch, and answers at once.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from study.results import ResultsError, StudyFolder
@@ -23,7 +22,7 @@ def study_status(uri: str) -> dict[str, Any]:
     ------
     ResultsError: there is no study in the folder.
     """
-    folder = StudyFolder(uri if "://" in uri else str(Path(uri).resolve()))
+    folder = StudyFolder.at(uri)
     plan = _plan(folder, uri)
     columns = ["schema_version", *_COLUMNS, "finished_utc", plan["value_column"]]
     rows = folder.read("trials", columns=columns).to_pylist()
@@ -59,7 +58,7 @@ def _plan(folder: StudyFolder, uri: str) -> dict[str, Any]:
             return dict(json.loads(content))
         except ValueError as error:
             raise ResultsError(f"{uri}: {PLAN_FILE} is damaged; run the study again") from error
-    from study.run import open_study, plan_summary  # a folder from before there was a plan.json
+    from study.opening import open_study, plan_summary  # a folder from before there was a plan.json
 
     return plan_summary(open_study(uri)[1])
 

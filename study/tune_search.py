@@ -7,9 +7,10 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from study.campaign import Campaign
+from study.campaign import Campaign, Cohort
 from study.plan import cohort_spec, identity_columns
 from study.progress import Progress
+from study.stopping import Stopper
 
 
 class CohortSearcher(Searcher):
@@ -17,31 +18,41 @@ class CohortSearcher(Searcher):
 
     A cohort that comes back without results is given up and becomes due again, `attempts` times
     in all; then `failure` is set and the experiment runs out.
+
+    Parameters
+    ----------
+    stopper: is made to listen as soon as Tune runs, which takes the signals for itself at first.
+    after_cohort: called with every cohort whose rows are on storage.
     """
 
     def __init__(
         self,
         campaign: Campaign,
         progress: Progress,
+        stopper: Stopper,
         attempts: int = 3,
-        after_cohort: Callable[[int], None] = lambda cohorts_done: None,
+        after_cohort: Callable[[Cohort], None] = lambda cohort: None,
     ) -> None:
         super().__init__(metric="networks", mode="max")
-        self._campaign, self._progress = campaign, progress
-        self._cohort_of: dict[str, str] = {}  # Tune trial id → cohort id
+        self._campaign, self._progress, self._stopper = campaign, progress, stopper
+        self._cohort_of: dict[str, Cohort] = {}  # by Tune trial id
         self._attempts_left: dict[str, int] = {}
         self._attempts = attempts
         self._after_cohort = after_cohort
+        self._is_listening = False
         self.failure: str | None = None
 
     def suggest(self, trial_id: str) -> Any:
         """The next cohort as a Tune config, None to be asked later, FINISHED at the end."""
-        if self.failure or self._campaign.is_done:
+        if not self._is_listening:
+            self._is_listening = True
+            self._stopper.listen()
+        if self.failure or self._stopper.wanted or self._campaign.is_done:
             return Searcher.FINISHED
         cohort = self._campaign.next_cohort()
         if cohort is None:
             return None
-        self._cohort_of[trial_id] = cohort.cohort_id
+        self._cohort_of[trial_id] = cohort
         self._progress.show(self._campaign)
         config = self._campaign.plan.config
         return {
@@ -58,18 +69,22 @@ class CohortSearcher(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Tell the campaign what the cohort's networks reached."""
-        cohort_id = self._cohort_of.pop(trial_id, None)
-        if cohort_id is None:
+        cohort = self._cohort_of.pop(trial_id, None)
+        if cohort is None:
             return
-        members = (result or {}).get("members")
+        result = result or {}
+        members = result.get("members")
         if error or not members:
-            self._campaign.give_up(cohort_id)
-            left = self._attempts_left.get(cohort_id, self._attempts) - 1
-            self._attempts_left[cohort_id] = left
-            if left <= 0:
-                self.failure = f"cohort {cohort_id} failed on every attempt"
+            self._campaign.give_up(cohort.cohort_id)
+            if not result.get("stopped"):
+                left = self._attempts_left.get(cohort.cohort_id, self._attempts) - 1
+                self._attempts_left[cohort.cohort_id] = left
+                if left <= 0:
+                    self.failure = f"cohort {cohort.cohort_id} failed on every attempt"
         else:
-            self._campaign.tell(cohort_id, {m["network_id"]: m for m in members})
+            self._campaign.tell(cohort.cohort_id, {m["network_id"]: m for m in members})
+            self._progress.memory_mb = result.get("memory_mb")
+            self._after_cohort(cohort)
         self._progress.show(self._campaign)
 
     def __getstate__(self) -> dict[str, Any]:

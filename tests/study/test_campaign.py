@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -14,9 +15,16 @@ from study.campaign import Campaign, Cohort, ForeignRowsError
 from study.plan import Network, Plan, identity_columns, make_plan
 from study.study_file import parse_study
 
+GROWING = {"points": 4, "seeds": 2, "lr_points": 1, "until_interval": 1.0}
 PLANS = {
     name: make_plan(parse_study(yaml.safe_dump(study).encode(), name))
-    for name, study in (("grid", GRID_STUDY), ("joint", JOINT_STUDY), ("rounds", ROUNDS_STUDY))
+    for name, study in (
+        ("grid", GRID_STUDY),
+        ("joint", JOINT_STUDY),
+        ("rounds", ROUNDS_STUDY),
+        ("liars", {**GRID_STUDY, "search": {**GRID_STUDY["search"], "rounds_in_flight": 2}}),
+        ("growing", {**GRID_STUDY, "sweep": GROWING}),
+    )
 }
 
 
@@ -31,7 +39,10 @@ def row(plan: Plan, network: Network) -> dict[str, Any]:
     return {
         **identity_columns(plan.config, network),
         "val_acc_noisy": value(network),
+        "val_acc_clean": value(network),
         "epochs": 1 if pruned else 4,
+        "wall_s": 36.0,
+        "networks_in_cohort": 2,
         "status": "pruned" if pruned else "complete",
     }
 
@@ -42,13 +53,22 @@ def finish(campaign: Campaign, cohort: Cohort, rows: list[dict[str, Any]]) -> No
     campaign.tell(cohort.cohort_id, done)
 
 
+def width(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Stands in for the interval's width: it needs four seeds to be narrow."""
+    return 5.0 - len({r["seed"] for r in rows})
+
+
 def run(plan: Plan, order: random.Random, workers: int, deaths: int) -> list[dict[str, Any]]:
     """A whole study with cohorts ending in any order and the driver dying now and then."""
     rows: list[dict[str, Any]] = []
     while True:
         shuffled = order.sample(rows, len(rows))
         campaign = Campaign(
-            plan, shuffled, workers=workers, largest_cohort=order.choice([1, 3, 32])
+            plan,
+            shuffled,
+            workers=workers,
+            largest_cohort=order.choice([1, 3, 32]),
+            interval_width=width,
         )
         in_flight: list[Cohort] = []
         steps = order.randrange(1, 12) if deaths else 10**6
@@ -70,17 +90,19 @@ def run(plan: Plan, order: random.Random, workers: int, deaths: int) -> list[dic
 def undisturbed(request: pytest.FixtureRequest) -> tuple[Plan, set[str]]:
     plan = PLANS[request.param]
     rows: list[dict[str, Any]] = []
-    campaign = Campaign(plan)
+    campaign = Campaign(plan, interval_width=width)
     while cohort := campaign.next_cohort():
         finish(campaign, cohort, rows)
     assert campaign.is_done
+    assert campaign.networks_total == campaign.networks_done == len(rows)
     return plan, {r["network_id"] for r in rows}
 
 
 def test_a_study_trains_what_its_plan_counts(undisturbed: tuple[Plan, set[str]]) -> None:
     plan, ids = undisturbed
     for stage, count in plan.networks().items():
-        assert sum(i.startswith(stage) for i in ids) == count
+        growth = 2 if plan is PLANS["growing"] and stage == "sweep" else 1
+        assert sum(i.startswith(stage) for i in ids) == growth * count
 
 
 @settings(max_examples=25, deadline=None)
@@ -176,5 +198,56 @@ def test_a_floor_value_does_not_stop_a_search() -> None:
     campaign = Campaign(PLANS["grid"], stages=["search"])
     while cohort := campaign.next_cohort():
         floor = {"val_acc_noisy": 0.1, "epochs": 1, "status": "diverged"}
+        floor |= {"wall_s": 1.0, "networks_in_cohort": 1}
         campaign.tell(cohort.cohort_id, {n.network_id: floor for n in cohort.networks})
     assert campaign.is_done
+
+
+def test_a_sweep_grows_until_the_interval_is_narrow_or_seeds_run_out() -> None:
+    for most, seeds in ((20, 4), (3, 3)):
+        sweep = {**GROWING, "most_seeds": most}
+        study = yaml.safe_dump({**GRID_STUDY, "sweep": sweep}).encode()
+        rows = run(make_plan(parse_study(study, "test")), random.Random(2), workers=2, deaths=3)
+        for cell_id in {r["cell_id"] for r in rows if r["stage"] == "sweep"}:
+            mine = [r for r in rows if r["stage"] == "sweep" and r["cell_id"] == cell_id]
+            assert len({r["seed"] for r in mine}) == seeds
+
+
+@pytest.mark.parametrize("deaths", [0, 4])
+def test_a_search_ends_with_its_hours_and_every_arm_as_far_as_any_other(deaths: int) -> None:
+    # Every network costs 18 worker seconds; there are 22 arms.
+    search = {**GRID_STUDY["search"], "networks_per_cell": 9, "worker_hours": 50 * 18 / 3600}
+    plan = make_plan(parse_study(yaml.safe_dump({**GRID_STUDY, "search": search}).encode(), "t"))
+    arms = sum(map(len, plan.arms.values()))
+    for seed in range(5):
+        rows = run(plan, random.Random(seed), workers=3, deaths=deaths)
+        points = Counter((r["cell_id"], r["arm"]) for r in rows if r["stage"] == "search")
+        assert len(points) == arms
+        assert len(set(points.values())) == 1
+        assert 50 <= sum(points.values()) < 50 + 2 * arms
+        confirm = sum(r["stage"] == "confirm" for r in rows)
+        assert confirm == arms * plan.config.confirm.seeds
+
+
+def test_cohorts_that_were_begun_are_put_together_again() -> None:
+    """So that their checkpoints are of use, whatever the number of workers is now."""
+    plan, rows = PLANS["liars"], []
+    campaign = Campaign(plan, workers=3)
+    for _ in range(4):
+        cohort = campaign.next_cohort()
+        assert cohort
+        finish(campaign, cohort, rows)
+    begun = [campaign.next_cohort() for _ in range(4)]
+    assert {c.stage for c in begun if c} >= {"search"}
+    ids = [[n.network_id for n in c.networks] for c in begun if c]
+    again = Campaign(plan, rows, workers=1, begun=ids)
+    resumed = [again.next_cohort() for _ in ids]
+    assert {c.cohort_id for c in resumed if c} == {c.cohort_id for c in begun if c}
+    for cohort in resumed:
+        assert cohort
+        finish(again, cohort, rows)
+    while cohort := again.next_cohort():
+        finish(again, cohort, rows)
+    assert again.is_done
+    # A cohort whose networks have rows by now, or are of another study, is passed over.
+    assert Campaign(plan, rows, begun=[*ids, ["search-0123"]]).is_done

@@ -43,7 +43,7 @@ def write_study(folder: Path, storage: Path | None = None) -> Path:
         "sweep": {"points": 3, "seeds": 1, "lr_points": 2},
         "recipe": {"epochs": 10, "batch_size": 128},
         # More cohorts than nodes, so that every kill hits some in flight and some to come.
-        "resources": {"networks_per_cohort": 2},
+        "resources": {"networks_per_cohort": 2, "checkpoint_minutes": 0},
         "storage": str(storage or folder / "out"),
     }
     path = folder / "tiny.yaml"
@@ -136,6 +136,27 @@ def test_driver_killed_at_random(
         process.communicate()
     finish(start(study, "--address", cluster.address))
     assert contents(tmp_path / "out/tiny") == undisturbed
+
+
+def test_a_lost_nodes_cohort_goes_on_on_another(cluster: Cluster, tmp_path: Path) -> None:
+    study = yaml.safe_load(write_study(tmp_path).read_text())
+    study |= {"recipe": {"epochs": 600, "batch_size": 128}, "sweep": None, "confirm": None}
+    study["search"]["networks_per_cell"] = 1
+    study["resources"]["checkpoint_minutes"] = 0
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(study))
+    process = start(tmp_path / "tiny.yaml", "--address", cluster.address)
+    folder = tmp_path / "out/tiny"
+    while process.poll() is None and not list(folder.glob("checkpoints/*.json")):
+        time.sleep(0.05)
+    time.sleep(1)
+    for node in list(cluster.worker_nodes):  # whichever it was on
+        cluster.remove_node(node, allow_graceful=False)
+        cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    finish(process)
+    (row,) = StudyFolder(str(folder)).read("trials").to_pylist()
+    assert row["epochs"] == 600
+    assert row["wall_s"] > (row["finished_utc"] - row["started_utc"]).total_seconds()
+    assert not list(folder.glob("checkpoints/*"))
 
 
 def test_a_full_disk_is_one_line_and_the_study_goes_on_after(

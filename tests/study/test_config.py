@@ -47,6 +47,24 @@ def changed(path: str, value: Any) -> bytes:
             ["search.networks_per_cel", "did you mean networks_per_cell"],
         ),
         ("serach", {}, ["serach: unknown key", "did you mean search"]),
+        ("search/sampler", "gird", ["search.sampler = 'gird'", "'tpe', 'random', 'qmc' or 'grid'"]),
+        ("search/sampler", "grid", ["search", "`grid: {epsilon: …, lr: …}` goes with"]),
+        ("search/worker_hours", 0, ["search.worker_hours = 0", "greater than 0"]),
+        ("search/rounds_in_flight", 0, ["search.rounds_in_flight = 0"]),
+        (
+            "search/grid",
+            {"epsilon": 2, "lr": 2},
+            ["search", "`grid: {epsilon: …, lr: …}` goes with `sampler: grid`"],
+        ),
+        ("sweep", {"points": 4, "seeds": 2, "until_interval": -1}, ["sweep.until_interval = -1"]),
+        (
+            "sweep",
+            {"points": 4, "seeds": 3, "until_interval": 1, "most_seeds": 2},
+            ["most_seeds = 2: at least seeds = 3"],
+        ),
+        ("sweep", {"points": 3, "seeds": 3, "until_interval": 1}, ["points = 3", "4 or more"]),
+        ("resources", {"accelerator_type": "A 100"}, ["resources.accelerator_type = 'A 100'"]),
+        ("resources", {"checkpoint_minutes": -1}, ["resources.checkpoint_minutes = -1"]),
         ("grid/loss", ["maee"], ["grid.loss[0]", "'maee'", "mae"]),
         ("grid/loss", [{"name": "gce", "p": 1}], ["grid.loss[0]", "no parameter p", "q"]),
         ("grid/noise/0/rate", 1.3, ["grid.noise[0].rate = 1.3", "fraction from 0 to 1"]),
@@ -170,3 +188,12 @@ def test_every_preset_is_valid() -> None:
 def test_no_such_study_lists_presets(tmp_path: Path) -> None:
     with pytest.raises(StudyFileError, match="quickstart"):
         read_study(str(tmp_path / "none.yaml"))
+
+
+def test_a_grid_search_spends_its_budget_exactly() -> None:
+    data = yaml.safe_load(changed("search/sampler", "grid"))
+    data["search"] |= {"grid": {"epsilon": 3, "lr": 2}, "networks_per_cell": 6}
+    assert parse_study(yaml.safe_dump(data).encode(), "study.yaml")
+    data["search"]["networks_per_cell"] = 7
+    with pytest.raises(StudyFileError, match=r"networks_per_cell = 7: .* 3 × 2 = 6"):
+        parse_study(yaml.safe_dump(data).encode(), "study.yaml")

@@ -6,17 +6,21 @@ import os
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from optuna.storages.journal import JournalFileBackend
+from tensorboardX.proto import event_pb2
 from tests_support import TINY_STUDY
 
 PLANNED = {"search": 12, "sweep": 16, "confirm": 8}
@@ -52,7 +56,7 @@ def write_study(folder: Path, **changes: object) -> Path:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    found = logit_bias("run", str(write_study(folder)), cwd=folder)
+    found = logit_bias("run", str(write_study(folder)), "--tensorboard", "logs", cwd=folder)
     assert found.returncode == 0, found.stderr
     return folder
 
@@ -217,6 +221,61 @@ def test_a_stop_signal_ends_cleanly_and_keeps_what_is_trained(
     assert shown.strip().splitlines()[-1].endswith("run the same command to go on")
     assert rows(tmp_path)
     assert len(rows(tmp_path)) < sum(PLANNED.values())
+
+
+LONG = {
+    "recipe": {"epochs": 900, "batch_size": 128},
+    "search": {**TINY_STUDY["search"], "networks_per_cell": 2},
+    "sweep": None,
+    "confirm": None,
+    "resources": {"workers": 1},
+}
+
+
+def test_a_stopped_cohort_goes_on_where_it_was(tmp_path: Path) -> None:
+    """SIGTERM in the middle of training; the end is that of undisturbed training, bit for bit."""
+    study = write_study(tmp_path, **LONG)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "study.cli", "run", str(study)], stderr=subprocess.PIPE, text=True
+    )
+    folder = tmp_path / "out/tiny"
+    while process.poll() is None and not list(folder.glob("trials/search/part-*")):
+        time.sleep(0.05)
+    time.sleep(0.3)  # into the next cohort
+    process.send_signal(signal.SIGTERM)
+    _, shown = process.communicate(timeout=120)
+    assert process.returncode == 130, shown
+    assert "1 cohorts kept in the middle" in shown
+    (kept,) = folder.glob("checkpoints/*.pt")
+    assert 0 < torch.load(kept, weights_only=True)["running"]["epoch"] < 900
+    found = logit_bias("run", str(study), cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert not list(folder.glob("checkpoints/*"))
+    mine = [r for r in rows(tmp_path) if r["cohort_id"] == kept.stem]
+    for row in mine:  # it did go on: its clock counts both runs
+        assert row["wall_s"] > (row["finished_utc"] - row["started_utc"]).total_seconds()
+    again = logit_bias("trial", "out/tiny", mine[0]["network_id"], cwd=tmp_path)
+    assert again.returncode == 0, again.stdout
+
+
+def test_learning_curves_for_tensorboard(done: Path) -> None:
+    written = {path.parent.name: path for path in (done / "logs").rglob("*tfevents*")}
+    assert set(written) == {r["network_id"] for r in rows(done)}
+    row = next(r for r in rows(done) if r["stage"] == "search")
+    last = {}
+    for event in events(written[row["network_id"]]):
+        last |= {v.tag: (event.step, v.simple_value) for v in event.summary.value}
+    assert last["val_acc_noisy"] == (row["epochs"], pytest.approx(row["val_acc_noisy"]))
+    assert "test_acc" not in last
+
+
+def events(path: Path) -> Iterator[event_pb2.Event]:
+    """The records of a TensorBoard file: length, its checksum, content, its checksum."""
+    content = path.read_bytes()
+    while content:
+        (length,) = struct.unpack("<Q", content[:8])
+        yield event_pb2.Event.FromString(content[12 : 12 + length])
+        content = content[16 + length :]
 
 
 @pytest.mark.parametrize(

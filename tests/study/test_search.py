@@ -1,20 +1,31 @@
 """A search that is rebuilt from rows proposes what the uninterrupted one would have."""
 
+import math
+import random
+from collections import Counter
+from typing import Any
+
 import pytest
 import yaml
 from tests_support import GRID_STUDY, JOINT_STUDY, ROUNDS_STUDY
 
 from study.plan import Network, make_plan
-from study.search import ArmSearch
+from study.search import ArmSearch, ReplayError
 from study.study_file import parse_study
+
+LIARS_STUDY = {**GRID_STUDY, "search": {**GRID_STUDY["search"], "rounds_in_flight": 3}}
+SAMPLERS = ["tpe", "random", "qmc", "grid"]
 
 
 def new_search(study: dict, arm_name: str, sampler: str = "tpe") -> ArmSearch:
     changes = {"search": {**study["search"], "networks_per_cell": 15, "sampler": sampler}}
+    if sampler == "grid":
+        losses = len(study["grid"].get("losses", [None]))
+        changes["search"]["grid"] = {"epsilon": 5, "lr": 3 // losses}
     plan = make_plan(parse_study(yaml.safe_dump({**study, **changes}).encode(), "test"))
     cell, arms = next((c, a) for c, a in plan.arms.items() if c.takes_epsilon)
     index = [arm.name for arm in arms].index(arm_name)
-    return ArmSearch(plan.config, cell, arms[index], index, len(arms))
+    return ArmSearch(plan.config, cell, arms[index], index, len(arms), plan.analytic[cell])
 
 
 def value(network: Network) -> float:
@@ -26,41 +37,120 @@ def end(search: ArmSearch, network: Network) -> str:
     return "pruned" if search._config.search.rungs and network.lr < 0.2 else "complete"
 
 
-def run_round(search: ArmSearch) -> list[Network]:
-    networks = search.propose()
+def tell(search: ArmSearch, networks: list[Network]) -> None:
     for network in networks:
-        search.tell(network, value(network), 4)
-    return networks
+        search.tell(network, value(network), 4, end(search, network))
 
 
-def run(search: ArmSearch) -> list[Network]:
+def run(search: ArmSearch, order: random.Random | None = None) -> list[Network]:
+    """Train to the end: one round at a time, or as many as it gives, back in any order."""
+    flying: list[list[Network]] = []
     while not search.is_done:
-        for network in search.propose():
-            search.tell(network, value(network), 4, end(search, network))
+        while search.can_propose and (order or not flying):
+            flying.append(search.propose())
+        tell(search, flying.pop(order.randrange(len(flying)) if order else 0))
     return [tried.network for tried in search.tried]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def row(search: ArmSearch, network: Network) -> dict[str, Any]:
+    return {
+        "network_id": network.network_id,
+        "point": network.point,
+        "loss": network.loss.name,
+        "loss_params": network.loss.params_json,
+        "epsilon": network.epsilon,
+        "lr": network.lr,
+        "value": value(network),
+        "epochs": 4,
+        "status": end(search, network),
+    }
+
+
+def replay(search: ArmSearch, networks: list[Network]) -> None:
+    search.replay({n.point: row(search, n) for n in networks if n.point is not None})
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize(
     "study", [GRID_STUDY, JOINT_STUDY, ROUNDS_STUDY], ids=["grid", "joint", "rounds"]
 )
 @pytest.mark.parametrize("arm", ["tuned", "zero"])
 def test_rebuilt_search_goes_on_as_if_never_stopped(study: dict, arm: str, sampler: str) -> None:
     whole = run(new_search(study, arm, sampler))
+    assert len(whole) == 15
     for stop in (3, 6, 9):  # ends of rounds
         rebuilt = new_search(study, arm, sampler)
-        for n in whole[:stop]:
-            rebuilt.replay(n.loss.label, n.epsilon, n.lr, value(n), 4, end(rebuilt, n))
+        replay(rebuilt, whole[:stop])
         assert run(rebuilt) == whole
 
 
-def test_a_withdrawn_point_is_proposed_again() -> None:
+@pytest.mark.parametrize("sampler", ["tpe", "qmc"])
+def test_rounds_that_come_back_in_any_order_change_nothing(sampler: str) -> None:
+    """Nor does a restart at which a middle round is still missing."""
+    whole = run(new_search(LIARS_STUDY, "tuned", sampler))
+    for seed in range(5):
+        assert run(new_search(LIARS_STUDY, "tuned", sampler), random.Random(seed)) == whole
+    rebuilt = new_search(LIARS_STUDY, "tuned", sampler)
+    replay(rebuilt, [*whole[:7], whole[8]])
+    assert rebuilt.next_round() == [whole[7]]
+    assert run(rebuilt) == whole
+
+
+def test_rounds_in_flight_are_liars_that_differ() -> None:
+    search = new_search(LIARS_STUDY, "tuned")
+    for _ in range(3):
+        tell(search, search.propose())
+    together = [search.propose()[0] for _ in range(3)]
+    assert not search.can_propose
+    assert len({(n.epsilon, n.lr) for n in together}) == 3
+
+
+def test_rows_that_it_would_not_have_produced_are_refused() -> None:
+    whole = run(new_search(GRID_STUDY, "tuned"))
+    for wrong in (
+        [whole[0], whole[3]],  # a gap that nothing can explain
+        [whole[0], run(new_search({**GRID_STUDY, "seed": 6}, "zero"))[1]],
+    ):
+        with pytest.raises(ReplayError, match="does not belong"):
+            replay(new_search(GRID_STUDY, "tuned"), wrong)
+
+
+def test_a_withdrawn_round_is_proposed_again() -> None:
     search = new_search(GRID_STUDY, "tuned")
-    before = run_round(search)
+    before = search.propose()
+    tell(search, before)
     first = search.propose()
-    search.withdraw()
+    assert not search.can_propose
+    search.withdraw(first[0])
     assert [t.network for t in search.tried] == before
     assert search.propose() == first
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+def test_analytic_epsilon_and_zero_are_tried_first(sampler: str) -> None:
+    networks = run(new_search(GRID_STUDY, "tuned", sampler))
+    plan = make_plan(parse_study(yaml.safe_dump(GRID_STUDY).encode(), "test"))
+    analytic = next(iter(plan.analytic.values()))
+    assert [n.epsilon for n in networks[:2]] == [analytic["activation"], 0.0]
+    assert {n.epsilon for n in networks[2:]}.isdisjoint({analytic["activation"], 0.0})
+
+
+def test_quasi_monte_carlo_fills_the_range_evenly() -> None:
+    networks = run(new_search(GRID_STUDY, "zero", "qmc"))
+    eighths = {int(8 * (math.log(n.lr / 0.05) / math.log(20))) for n in networks[:8]}
+    assert eighths == set(range(8))
+
+
+def test_a_grid_search_trains_every_point_once() -> None:
+    networks = run(new_search(GRID_STUDY, "tuned", "grid"))
+    assert sorted({n.epsilon for n in networks}) == [0, 2, 4, 6, 8]
+    assert sorted({n.lr for n in networks}) == pytest.approx([0.05, math.sqrt(0.05), 1.0])
+    assert len({(n.epsilon, n.lr) for n in networks}) == 15
+    fixed = run(new_search(GRID_STUDY, "zero", "grid"))  # the same budget, all for the rate
+    assert len({n.lr for n in fixed}) == 15
+    joint = run(new_search(JOINT_STUDY, "tuned", "grid"))
+    assert Counter(n.loss.name for n in joint) == {"ce": 5, "mae": 5, "gce": 5}
+    assert len({n.lr for n in joint if n.loss.name == "ce"}) == 5
 
 
 def test_epsilon_is_searched_only_where_it_is_free() -> None:
