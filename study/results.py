@@ -7,6 +7,7 @@ belongs to a cohort that was killed, and is not read.
 
     <storage>/<name>/
       study.yaml
+      noise.parquet                           transition matrices, as drawn
       trials/<stage>/part-<cohort>.parquet    one row a network
       epochs/<stage>/part-<cohort>.parquet    one row a network and epoch
       <table>/<stage>/compact-<hash>.parquet  many parts in one file, which names them
@@ -109,7 +110,20 @@ EPOCHS = _schema(
     wall_s=_FLOAT,
 )
 
+TRANSITIONS = _schema(
+    dataset=_STRING,  # as in `trials`
+    noise=_STRING,  # as in cell_id: <dataset>/<noise>/<model>/<loss>
+    noise_kind=_STRING,
+    noise_rate_asked=_FLOAT,
+    true_class=_INT,
+    noisy_class=_INT,
+    true_name=_STRING,
+    noisy_name=_STRING,
+    share=_FLOAT,  # of the training examples of true_class that are labelled noisy_class; above 0
+)
+
 _TABLES = {"trials": TRIALS, "epochs": EPOCHS}
+_TRANSITIONS_FILE = "noise.parquet"
 _PART, _COMPACT = "part-", "compact-"
 _REPLACES = b"logit_bias_cohorts"  # in a compacted file's metadata: JSON, cohorts whose rows it has
 
@@ -212,6 +226,22 @@ class StudyFolder:
         """
         path = self.file(table, stage, f"{_PART}{cohort_id}.parquet")
         return pq.read_table(path, filesystem=self.filesystem, schema=_TABLES[table])
+
+    def write_transitions(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write `noise.parquet`: rows of `TRANSITIONS`."""
+        table = pa.Table.from_pylist(list(rows), schema=TRANSITIONS)
+        with _WholeFile(self, _TRANSITIONS_FILE) as stream:
+            pq.write_table(table, stream, compression="zstd")
+
+    def read_transitions(self) -> pa.Table | None:
+        """The rows of `noise.parquet`, or None where the study has none."""
+        content = self.read_bytes(_TRANSITIONS_FILE)
+        if content is None:
+            return None
+        try:
+            return pq.read_table(pa.BufferReader(content), schema=TRANSITIONS)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ResultsError(f"{self.uri}: {_TRANSITIONS_FILE}: {error}") from error
 
     def discard_uncommitted(self) -> None:
         """Remove what a killed cohort left: epochs without trials, files not yet renamed.

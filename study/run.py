@@ -14,14 +14,14 @@ from study.config import StudyConfig
 from study.errors import BadInputError, InterruptedByUserError, UserError
 from study.machines import Machines, start_ray
 from study.opening import check_folder, folder_of, plan_of, plan_summary, replay_rows
-from study.plan import Plan, data_spec
+from study.plan import Plan
 from study.progress import Progress
 from study.results import STAGES, StudyFolder
 from study.status import PLAN_FILE
 from study.stopping import Stopper
 from study.study_file import sha256
+from study.transitions import draw_transitions, keep_transitions
 from study.writer import PartWriter
-from trainables import noise
 
 _LAUNCHES = 3  # Ray experiments in a row that may end early without a single new network
 _LARGEST_COHORT = 32
@@ -78,7 +78,7 @@ def run_study(
     """
     folder = folder_of(config)
     check_folder(folder, config, content)
-    _check_data(config)
+    transitions = draw_transitions(config)  # and see whether every data set is there
     plan = plan_of(config)
     folder.filesystem.create_dir(folder.path, recursive=True)
     held = lease.Lease(folder)
@@ -87,6 +87,7 @@ def run_study(
         _compact(folder)
         if not folder.exists():
             folder.write_bytes("study.yaml", content)
+        keep_transitions(folder, transitions)
         kept = folder.read_bytes("study.yaml") or content
         writer = PartWriter(folder, held.token, sha256(kept), provenance.collect())
         with progress or Progress() as shown:
@@ -95,17 +96,6 @@ def run_study(
     finally:
         held.release()
     return folder
-
-
-def _check_data(config: StudyConfig) -> None:
-    """Load every data set and noise once, here, where a missing file is one line for the user."""
-    for dataset in config.grid.dataset:
-        try:
-            loaded = data_spec(dataset).load()
-            for kind in config.grid.noise:
-                noise.apply(loaded, kind.kind, kind.rate, 0, root=dataset.root, **kind.options)
-        except ValueError as error:
-            raise BadInputError(str(error)) from error
 
 
 class _Run:

@@ -113,6 +113,19 @@ def test_rows_carry_their_provenance(done: Path) -> None:
         assert row["study"] == "tiny"
 
 
+def test_the_noise_as_drawn_is_in_the_folder(done: Path) -> None:
+    """For every true class the shares of labels, and the rate that the confirm rows say."""
+    table = pq.read_table(done / "out/tiny/noise.parquet").to_pylist()
+    confirm = [r for r in rows(done) if r["stage"] == "confirm"]
+    first = min(confirm, key=lambda r: r["seed"])
+    assert {(t["dataset"], t["noise"]) for t in table} == {("digits", "symmetric-0.4")}
+    for true, real in enumerate(first["noise_rate_per_class"]):
+        shares = {t["noisy_class"]: t["share"] for t in table if t["true_class"] == true}
+        assert sum(shares.values()) == pytest.approx(1)
+        assert 1 - shares[true] == pytest.approx(real)
+    assert {t["true_name"] for t in table} == set("0123456789")
+
+
 def test_running_again_trains_nothing(done: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in (done / "out").rglob("part-*")}
     found = logit_bias("run", str(done / "tiny.yaml"), cwd=done)
