@@ -14,6 +14,7 @@ from moto.server import ThreadedMotoServer
 from tests_support import TINY_STUDY
 
 from study import lease
+from study.checkpoints import CheckpointStore
 from study.results import EPOCHS, SCHEMA_VERSION, TRIALS, StudyFolder
 
 FAST = {"renewed_every_s": 0.2, "dead_after_s": 1.5}
@@ -53,6 +54,26 @@ def test_rows_come_back(bucket: str) -> None:
     write(folder, "c2", "b")
     assert folder.read("trials").column("network_id").to_pylist() == ["a", "b"]
     assert folder.read("epochs").num_rows == 2
+
+
+def test_checkpoints_and_the_wish_to_stop(bucket: str) -> None:
+    folder = folder_in(bucket, "checkpoints")
+    folder.write_bytes(".driver", b'{"token": "mine"}')
+    store = CheckpointStore(folder, "mine", 60.0)
+    assert store.begun() == {}
+    assert store.load("c1") is None
+    store.save("c1", ["a", "b"], b"state")
+    store.save("c2", ["c"], b"other")
+    assert store.load("c1") == b"state"
+    assert store.begun() == {"c1": ["a", "b"], "c2": ["c"]}
+    store.discard("c2")
+    store.discard("c2")
+    assert store.begun() == {"c1": ["a", "b"]}
+    store.discard_all_but(())
+    assert store.begun() == {}
+    assert not store.stop_wanted()
+    folder.write_bytes(".stop", b"mine")
+    assert store.stop_wanted()
 
 
 def test_epochs_without_trials_are_not_read_and_then_removed(bucket: str) -> None:

@@ -23,6 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from tensorboardX.proto import event_pb2
 from tests_support import TINY_STUDY
 
+ROUNDS = int(os.environ.get("LOGIT_BIAS_ROUNDS", "3"))
 PLANNED = {"search": 12, "sweep": 16, "confirm": 8}
 
 
@@ -309,7 +310,7 @@ def test_bad_study_is_one_line_exit_2_and_nothing_written(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize("attempt", range(ROUNDS))
 def test_killed_at_a_random_moment_nothing_is_lost_or_doubled(
     attempt: int, done: Path, tmp_path: Path
 ) -> None:
