@@ -26,6 +26,7 @@ from trainables.loss_groups import group_losses, loss_key
 from trainables.losses.schedules import epsilon_factor
 from trainables.optimisation import clip, lr_factor, make_optimizer, norms
 from trainables.races import survivors
+from trainables.runtime import deterministic
 from trainables.spec import CohortSpec, DataSpec, Member, MemberResult, ModelSpec, Recipe, Rung
 from trainables.stacking import StackedModel, stack
 
@@ -47,6 +48,7 @@ more than this factor since initialisation. (A bounded loss has no gradient left
 far too large a learning rate: nothing overflows, but the network is lost all the same.)"""
 
 _EVALUATION = 1.1  # an epoch's evaluation costs about a tenth of its training
+_EVALUATED_AT_ONCE = 500_000  # numbers of input; larger batches cost memory and gain nothing
 _INIT_EXAMPLES = 256  # training examples on which the initial logits' spread is measured
 _log = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ def train(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     saved: State | None = None,
-    save: Callable[[State], None] | None = None,
+    save: Callable[[Callable[[], State]], None] | None = None,
 ) -> list[MemberResult]:
     """Train every member of a cohort from initialisation to the last epoch.
 
@@ -67,8 +69,8 @@ def train(
 
     Parameters
     ----------
-    save: called after each epoch with a state (plain data and CPU tensors, for `torch.save`) from
-        which `train` goes on when it is given back as `saved`.
+    save: called after each epoch with what gives a state (plain data and CPU tensors, for
+        `torch.save`) from which `train` goes on when it is given back as `saved`.
 
     Returns
     -------
@@ -81,11 +83,30 @@ def train(
     ------
     ValueError: unknown loss, model, data set, noise kind or augmentation.
     """
+    with deterministic(spec.recipe.deterministic):
+        return _train(spec, device, dtype, saved, save)
+
+
+def _train(
+    spec: CohortSpec,
+    device: str,
+    dtype: torch.dtype,
+    saved: State | None,
+    save: Callable[[Callable[[], State]], None] | None,
+) -> list[MemberResult]:
     finished = [MemberResult(**result) for result in saved["finished"]] if saved else []
     running: State | None = saved["running"] if saved else None
     seconds_before = saved["seconds"] if saved else 0.0
     started = time.perf_counter()
     together = running["together"] if running else None
+
+    def state(run: CohortRun, size: int) -> State:
+        return {
+            "finished": [asdict(result) for result in finished],
+            "running": {**run.state(), "together": size},
+            "seconds": seconds_before + time.perf_counter() - started,
+        }
+
     while len(finished) < len(spec.members):
         waiting = list(spec.members[len(finished) :])
         fit = together or members_that_fit(spec, device, partial(_step_bytes, device, dtype))
@@ -98,13 +119,7 @@ def train(
             while not run.is_done:
                 run.train_epoch()
                 if save:
-                    save(
-                        {
-                            "finished": [asdict(result) for result in finished],
-                            "running": {**run.state(), "together": size},
-                            "seconds": seconds_before + time.perf_counter() - started,
-                        }
-                    )
+                    save(partial(state, run, size))
         except torch.cuda.OutOfMemoryError:
             if size == 1 or spec.rungs:  # a race is never split
                 raise
@@ -144,6 +159,8 @@ class CohortRun:
         self.rows: list[list[dict[str, Any]]] = [[] for _ in self.members]
         self.diverged = [False] * len(self.members)
         self._ended: dict[str, MemberResult] = {}
+        numbers = math.prod(self.data.dataset.input_shape)
+        self._evaluation_batch = max(spec.recipe.batch_size, _EVALUATED_AT_ONCE // numbers)
 
     @property
     def is_done(self) -> bool:
@@ -249,11 +266,12 @@ class CohortRun:
     def _append_rows(self, training: dict[str, list[float]], started: float) -> None:
         self.model.eval()
         values = dict(training)
+        at_a_time = self._evaluation_batch
         values["val_acc_noisy"], values["val_acc_clean"] = accuracy(
-            self.model, self.data.val_inputs, [self.data.val_noisy, self.data.val_clean]
+            self.model, self.data.val_inputs, [self.data.val_noisy, self.data.val_clean], at_a_time
         )
         values["test_acc"] = (
-            accuracy(self.model, self.data.test_inputs, [self.data.test_labels])[0]
+            accuracy(self.model, self.data.test_inputs, [self.data.test_labels], at_a_time)[0]
             if self.spec.reads_test
             else [math.nan] * len(self.members)
         )

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import torch
 
+from trainables.losses import log_probability
+
 _LOGITS_AT_ONCE = 1_000_000
 _VANISHING = 0.01  # an example's gradient "vanishes" below this share of its loss's largest |δ|
 
@@ -47,20 +49,18 @@ class EpochDynamics:
         """
         index = noisy.unsqueeze(-1)
         delta = logit_gradient.gather(-1, index).squeeze(-1).abs() * len(clean)
-        labelled = logits.gather(-1, index).squeeze(-1)
-        activation = (labelled - logits.logsumexp(-1)).exp()
+        activation = log_probability(logits, noisy).exp()
         predicted = logits.argmax(-1)
-        for i, per_example in enumerate(
-            (
-                loss,
-                predicted == noisy,
-                predicted == clean,
-                delta,
-                activation,
-                delta < self._threshold,
-            )
-        ):
-            self._sums[i] += per_example.sum(-1, dtype=torch.float64)
+        per_example = (
+            loss,
+            predicted == noisy,
+            predicted == clean,
+            delta,
+            activation,
+            delta < self._threshold,
+        )
+        together = torch.stack([value.to(loss.dtype) for value in per_example])
+        self._sums += together.sum(-1, dtype=torch.float64)
         self._examples += clean.shape[0]
 
     def means(self) -> dict[str, list[float]]:
@@ -104,7 +104,7 @@ def accuracy(
     model: Callable[[torch.Tensor], torch.Tensor],
     inputs: Callable[[slice], torch.Tensor],
     labels: list[torch.Tensor],
-    batch_size: int = 1000,
+    batch_size: int,
 ) -> list[list[float]]:
     """Share of right answers of each member, for several labellings of the same examples.
 
@@ -112,6 +112,7 @@ def accuracy(
     ----------
     model: [B, …] → logits [K, B, C]. inputs: slice → [B, …].
     labels: each [N], or [K, N] where members have labels of their own.
+    batch_size: examples at a time.
 
     Returns
     -------

@@ -14,9 +14,9 @@ from trainables.dynamics import largest_delta
 from trainables.spec import Member
 
 
-def loss_key(member: Member) -> tuple[str, tuple[str, ...]]:
+def loss_key(member: Member) -> tuple[str, tuple[str, ...], bool]:
     """Members with the same key can share one evaluation of their loss."""
-    return member.loss, tuple(sorted(member.loss_params))
+    return member.loss, tuple(sorted(member.loss_params)), member.rescale is not None
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class LossGroup:
 
     Parameters
     ----------
-    part: their slice of the member axis. epsilon, params, largest_delta: tensors [k].
+    part: their slice of the member axis. epsilon, params, rescale, largest_delta: tensors [k].
     """
 
     part: slice
@@ -33,13 +33,18 @@ class LossGroup:
     epsilon: torch.Tensor
     params: dict[str, torch.Tensor]
     largest_delta: torch.Tensor
+    rescale: torch.Tensor | None = None
 
     def __call__(
         self, logits: torch.Tensor, labels: torch.Tensor, epsilon_factor: float
     ) -> torch.Tensor:
         """Loss of each example, [k, B], of logits [k, B, C] and labels [k, B]."""
         epsilon = self.epsilon if epsilon_factor == 1.0 else self.epsilon * epsilon_factor
-        found = losses.evaluate(self.loss, logits, labels, epsilon=epsilon, **self.params)
+        biased = losses.add_logit_bias(logits, labels, epsilon)
+        if self.rescale is None:
+            found = self.loss.function(biased, labels, **self.params)
+        else:
+            found = losses.evaluate_rescaled(self.loss, biased, labels, self.rescale, **self.params)
         if found.shape != labels.shape:
             raise ValueError(
                 f"loss {self.loss.name}: values of shape {tuple(found.shape)}, but one an example "
@@ -58,7 +63,7 @@ def group_losses(
 
     groups: list[LossGroup] = []
     start = 0
-    for (name, param_names), same in itertools.groupby(members, key=loss_key):
+    for (name, param_names, rescaled), same in itertools.groupby(members, key=loss_key):
         some = list(same)
         loss = losses.get(name)
         params = {p: per_member([m.loss_params[p] for m in some]) for p in param_names}
@@ -68,6 +73,7 @@ def group_losses(
                 loss=loss,
                 epsilon=per_member([m.epsilon for m in some]),
                 params=params,
+                rescale=per_member([m.rescale or 1.0 for m in some]) if rescaled else None,
                 largest_delta=per_member(
                     [_largest_delta(name, tuple(m.loss_params.items()), classes) for m in some]
                 ),

@@ -43,6 +43,7 @@ class Recipe:
         linear rise. milestones, gamma: `step` multiplies by gamma at these shares of training.
     clip_norm: largest norm of a member's gradient; None does not clip.
     precision: `float32`, or `bf16` for mixed precision by autocast.
+    compile: whether training steps go through `torch.compile`. deterministic: see `runtime`.
     epsilon_schedule: of the logit bias, a name in `losses.schedules`.
     augment: settings of `trainables.augment.Augmentation`.
     """
@@ -58,6 +59,8 @@ class Recipe:
     gamma: float = 0.1
     clip_norm: float | None = None
     precision: str = "float32"
+    compile: bool = False
+    deterministic: bool = False
     epsilon_schedule: str = "constant"
     augment: Mapping[str, Any] = field(default_factory=dict)
 
@@ -70,6 +73,7 @@ class Member:
     ----------
     weight_l1: coefficient of the parameters' absolute sum (part of the ANL losses).
     epsilon: logit bias. loss_params: parameters that differ from the loss's defaults.
+    rescale: factor on Δ in the loss (`losses.evaluate_rescaled`); None: the loss as it is.
     noise_rate: in [0, 1]; None for kinds with a rate of their own.
     race: members of one race compete at the cohort's rungs; None is never pruned.
     """
@@ -79,6 +83,7 @@ class Member:
     lr: float
     epsilon: float = 0.0
     loss_params: Mapping[str, float] = field(default_factory=dict)
+    rescale: float | None = None
     weight_decay: float = 0.0
     weight_l1: float = 0.0
     noise_kind: str = "symmetric"

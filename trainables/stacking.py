@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from trainables.products import matrix_product
+
 
 class UnsupportedLayerError(ValueError):
     """A model has a layer with parameters (or randomness) that has no stacked twin."""
@@ -53,33 +55,40 @@ class StackedLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[K·B, in] or shared [B, in] → [K·B, out]."""
         found: torch.Tensor = _Linear.apply(self._fold.unfold(x), self.weight, self.bias)
-        return found.flatten(0, 1)
+        return found
 
 
 class _Linear(torch.autograd.Function):
-    """x [K, B, in], weight [K, out, in], bias [K, out] or None → [K, B, out].
+    """x [K, B, in], weight [K, out, in], bias [K, out] or None → [K·B, out].
 
     Autograd's own rule for `baddbmm` makes the weight's gradient transposed and then copies it;
-    here it is made the right way round.
+    here it is made the right way round. The result is no view, so that an activation may work in
+    place on it.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
+        if torch.is_autocast_enabled(x.device.type):
+            lower = torch.get_autocast_dtype(x.device.type)
+            x, weight = x.to(lower), weight.to(lower)
+            bias = None if bias is None else bias.to(lower)
         ctx.save_for_backward(x, weight)
         ctx.has_bias = bias is not None
-        if bias is None:
-            return torch.bmm(x, weight.transpose(1, 2))
-        return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+        members, batch, features = x.shape[0], x.shape[1], weight.shape[1]
+        found = x.new_empty(members * batch, features)
+        by_member = found.view(members, batch, features)
+        matrix_product(x, weight.transpose(1, 2), bias=bias, out=by_member)
+        return found
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (gradient,) = gradients
-        x, weight = (saved.to(gradient.dtype) for saved in ctx.saved_tensors)
+        x, weight = (saved.to(gradients[0].dtype) for saved in ctx.saved_tensors)
+        gradient = gradients[0].view(x.shape[0], x.shape[1], -1)
         return (
-            torch.bmm(gradient, weight) if ctx.needs_input_grad[0] else None,
-            torch.bmm(gradient.transpose(1, 2), x),
+            matrix_product(gradient, weight) if ctx.needs_input_grad[0] else None,
+            matrix_product(gradient.transpose(1, 2), x),
             gradient.sum(1) if ctx.has_bias else None,
         )
 

@@ -78,14 +78,14 @@ class _Saver:
         self._keep, self._cohort_id, self._network_ids = keep, cohort_id, network_ids
         self._saved = self._looked = time.monotonic()
 
-    def __call__(self, state: State) -> None:
+    def __call__(self, state: Callable[[], State]) -> None:
         now, every = time.monotonic(), self._keep.every_s
         stop = False
         if now - self._looked >= _LOOK_EVERY_S:
             self._looked, stop = now, self._keep.stop_wanted()
         if stop or (every is not None and now - self._saved >= every):
             content = io.BytesIO()
-            torch.save(state, content)
+            torch.save(state(), content)
             self._keep.save(self._cohort_id, self._network_ids, content.getvalue())
             self._saved = now
         if stop:

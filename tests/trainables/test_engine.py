@@ -179,12 +179,12 @@ def test_restart_from_a_saved_state_ends_the_same(stop_after: int, optimizer: st
         recipe=replace(MLP.recipe, optimizer=optimizer, epsilon_schedule="linear"),
     )
     files: list[bytes] = []
-    whole = train(spec, save=lambda state: files.append(as_file(state)))
+    whole = train(spec, save=lambda state: files.append(as_file(state())))
     epochs_left: list[bytes] = []
     again = train(
         spec,
         saved=torch.load(io.BytesIO(files[stop_after - 1])),
-        save=lambda state: epochs_left.append(as_file(state)),
+        save=lambda state: epochs_left.append(as_file(state())),
     )
     assert len(epochs_left) == spec.recipe.epochs - stop_after
     assert numbers(again) == numbers(whole)
@@ -194,7 +194,7 @@ def test_restart_from_a_saved_state_ends_the_same(stop_after: int, optimizer: st
 def test_restart_of_members_that_train_one_after_the_other() -> None:
     spec = replace(CNN, members=members(0.1, 0.2), recipe=replace(CNN.recipe, epochs=2))
     files: list[bytes] = []
-    whole = train(spec, save=lambda state: files.append(as_file(state)))
+    whole = train(spec, save=lambda state: files.append(as_file(state())))
     assert len(files) == 4
     assert numbers(train(spec, saved=torch.load(io.BytesIO(files[2])))) == numbers(whole)
     assert {r.metrics["networks_in_cohort"] for r in whole} == {2}

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from trainables.losses._common import log_probability, per_class, per_example, pick
+from trainables.losses._common import log_probability, log_softmax, per_class, per_example, pick
 from trainables.losses._registry import Loss, Parameter, Preset, Scalar, register
 
 LOG_CLAMP = math.log(1e-4)  # what repositories use for A = log 0: they clamp e_y at 1e-4
@@ -109,7 +109,7 @@ def sgce(logits: Tensor, labels: Tensor, *, q: Scalar = 0.7) -> Tensor:
     `q` in (0, 1]: near 0 it is the unhinged loss, at 1 MAE − 1 + 1/c. logits
     [..., batch, classes], labels [..., batch] → [..., batch], in [−1/q, 1/q].
     """
-    powers = torch.expm1(per_class(q) * logits.log_softmax(-1))
+    powers = torch.expm1(per_class(q) * log_softmax(logits))
     return (powers.mean(-1) - pick(powers, labels)) / per_example(q)
 
 

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from trainables.losses._registry import Loss, Scalar
 
+_SHORT_AXIS = 16  # classes; measured with torch 2.15, docs/engine.md
+
 
 def per_example(value: Scalar) -> Scalar:
     """Shape a parameter of the member dimensions for values [..., batch]."""
@@ -31,9 +33,17 @@ def pick(values: Tensor, labels: Tensor) -> Tensor:
     return values.gather(-1, labels.expand(values.shape[:-1]).unsqueeze(-1)).squeeze(-1)
 
 
+def log_softmax(logits: Tensor) -> Tensor:
+    """Return the logarithm of the softmax over the last axis, [..., batch, classes]."""
+    if logits.ndim > 1 and logits.shape[-1] <= _SHORT_AXIS and logits.device.type == "cpu":
+        # torch takes ten times as long over a short last axis as over a strided one.
+        return logits.transpose(-1, -2).log_softmax(-2).transpose(-1, -2)
+    return logits.log_softmax(-1)
+
+
 def log_probability(logits: Tensor, labels: Tensor) -> Tensor:
     """Return log p of the labelled class, finite for finite logits: [..., batch]."""
-    return pick(logits.log_softmax(-1), labels)
+    return pick(log_softmax(logits), labels)
 
 
 def log_odds(logits: Tensor, labels: Tensor) -> Tensor:

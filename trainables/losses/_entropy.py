@@ -8,7 +8,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainables.losses._common import complement, log_probability, per_example, pick
+from trainables.losses._common import (
+    complement,
+    log_probability,
+    log_softmax,
+    per_example,
+    pick,
+)
 from trainables.losses._registry import Loss, Parameter, Preset, Scalar, register
 
 MAX_TAYLOR_ORDER = 20
@@ -25,7 +31,7 @@ def label_smoothing(logits: Tensor, labels: Tensor, *, smoothing: Scalar = 0.1) 
     `smoothing` in [0, 1). logits [..., batch, classes], labels [..., batch] → [..., batch].
     """
     smoothing = per_example(smoothing)
-    log_a = logits.log_softmax(-1)
+    log_a = log_softmax(logits)
     return -(1.0 - smoothing) * pick(log_a, labels) - smoothing * log_a.mean(-1)
 
 

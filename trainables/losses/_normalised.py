@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from trainables.losses._common import per_class, pick
+from trainables.losses._common import log_softmax, per_class, pick
 from trainables.losses._entropy import EXACT, MODULATOR_GRADIENT, modulator
 from trainables.losses._registry import Loss, Parameter, Preset, Scalar, register
 
@@ -22,7 +22,7 @@ def nce(logits: Tensor, labels: Tensor) -> Tensor:
 
     logits [..., batch, classes], labels [..., batch] → [..., batch], in [0, 1].
     """
-    return nce_of(logits.log_softmax(-1), labels)
+    return nce_of(log_softmax(logits), labels)
 
 
 def nce_of(log_a: Tensor, labels: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def nfl(
     γ = `gamma` ≥ 0; for `modulator_gradient` see `focal`. logits [..., batch, classes],
     labels [..., batch] → [..., batch], in [0, 1].
     """
-    return nfl_of(logits.log_softmax(-1), labels, gamma, modulator_gradient)
+    return nfl_of(log_softmax(logits), labels, gamma, modulator_gradient)
 
 
 def nfl_of(log_a: Tensor, labels: Tensor, gamma: Scalar, modulator_gradient: Scalar) -> Tensor:
@@ -54,7 +54,7 @@ def nnce(logits: Tensor, labels: Tensor, *, p_min: Scalar = 1e-7) -> Tensor:
     defines; p_min must be below 1/classes. logits [..., batch, classes], labels [..., batch]
     → [..., batch], in [0, 1].
     """
-    return nnce_of(logits.log_softmax(-1), labels, p_min)
+    return nnce_of(log_softmax(logits), labels, p_min)
 
 
 def nnce_of(log_a: Tensor, labels: Tensor, p_min: Scalar) -> Tensor:
@@ -76,7 +76,7 @@ def nnfl(
     γ = `gamma` ≥ 0, `p_min` in (0, 1) below 1/classes. logits [..., batch, classes],
     labels [..., batch] → [..., batch], in [0, 1].
     """
-    return nnfl_of(logits.log_softmax(-1), labels, gamma, p_min, modulator_gradient)
+    return nnfl_of(log_softmax(logits), labels, gamma, p_min, modulator_gradient)
 
 
 def nnfl_of(

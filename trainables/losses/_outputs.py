@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from trainables.losses._common import per_class, per_example, pick
+from trainables.losses._common import log_softmax, per_class, per_example, pick
 from trainables.losses._entropy import ce
 from trainables.losses._registry import Loss, Parameter, Preset, Scalar, register
 
@@ -19,7 +19,7 @@ def eps_softmax(logits: Tensor, labels: Tensor, *, m: Scalar = 1e4, p_min: Scala
     `p_min`, as in the authors' code, which makes the loss bounded. logits [..., batch, classes],
     labels [..., batch] → [..., batch], in [0, −log p_min].
     """
-    return _eps_softmax_of(logits.log_softmax(-1), labels, m, p_min)
+    return _eps_softmax_of(log_softmax(logits), labels, m, p_min)
 
 
 def _eps_softmax_of(log_a: Tensor, labels: Tensor, m: Scalar, p_min: Scalar) -> Tensor:
@@ -47,7 +47,7 @@ def eps_softmax_mae(
 
     The source's MAE is 2 − 2p: its β is half of this one. Shapes as in `eps_softmax`.
     """
-    log_a = logits.log_softmax(-1)
+    log_a = log_softmax(logits)
     entropy = _eps_softmax_of(log_a, labels, m, p_min)
     return per_example(alpha) * entropy - per_example(beta) * torch.expm1(pick(log_a, labels))
 

@@ -21,7 +21,7 @@ from trainables.losses._asymmetric import (
     aul_of,
     aul_parameters,
 )
-from trainables.losses._common import per_example, pick
+from trainables.losses._common import log_softmax, per_example, pick
 from trainables.losses._entropy import EXACT, MODULATOR_GRADIENT
 from trainables.losses._normalised import (
     ANL,
@@ -42,7 +42,7 @@ def _sum(alpha: Scalar, active: Tensor, beta: Scalar, passive: Tensor) -> Tensor
 
 def nce_mae(logits: Tensor, labels: Tensor, *, alpha: Scalar = 1.0, beta: Scalar = 1.0) -> Tensor:
     """Return α NCE + β MAE, MAE = 1 − p (2006.13554). α, β ≥ 0; shapes as in `nce`."""
-    log_a = logits.log_softmax(-1)
+    log_a = log_softmax(logits)
     return _sum(alpha, nce_of(log_a, labels), beta, -torch.expm1(pick(log_a, labels)))
 
 
@@ -55,7 +55,7 @@ def nce_rce(
     log_zero: Scalar = -4.0,
 ) -> Tensor:
     """Return α NCE + β RCE (2006.13554). α, β ≥ 0, `log_zero` as in `rce`; shapes as in `nce`."""
-    log_a = logits.log_softmax(-1)
+    log_a = log_softmax(logits)
     reverse = torch.expm1(pick(log_a, labels)) * per_example(log_zero)
     return _sum(alpha, nce_of(log_a, labels), beta, reverse)
 
@@ -70,7 +70,7 @@ def nfl_mae(
     modulator_gradient: Scalar = 1.0,
 ) -> Tensor:
     """Return α NFL + β MAE, the paper's NF-MAE (2006.13554, 2306.05497). Shapes as in `nfl`."""
-    log_a = logits.log_softmax(-1)
+    log_a = log_softmax(logits)
     active = nfl_of(log_a, labels, gamma, modulator_gradient)
     return _sum(alpha, active, beta, -torch.expm1(pick(log_a, labels)))
 
@@ -86,7 +86,7 @@ def nfl_rce(
     modulator_gradient: Scalar = 1.0,
 ) -> Tensor:
     """Return α NFL + β RCE (2006.13554). Parameters as in `nfl` and `rce`; shapes as in `nfl`."""
-    log_a = logits.log_softmax(-1)
+    log_a = log_softmax(logits)
     reverse = torch.expm1(pick(log_a, labels)) * per_example(log_zero)
     return _sum(alpha, nfl_of(log_a, labels, gamma, modulator_gradient), beta, reverse)
 
@@ -101,7 +101,7 @@ def nce_agce(
     q: Scalar = 1.5,
 ) -> Tensor:
     """Return α NCE + β AGCE (2106.03110). Parameters as in `agce`; shapes as in `nce`."""
-    log_a = logits.log_softmax(-1)
+    log_a = log_softmax(logits)
     return _sum(alpha, nce_of(log_a, labels), beta, agce_of(pick(log_a, labels), a, q))
 
 
@@ -115,7 +115,7 @@ def nce_aul(
     q: Scalar = 1.5,
 ) -> Tensor:
     """Return α NCE + β AUL (2106.03110). Parameters as in `aul`; shapes as in `nce`."""
-    log_a = logits.log_softmax(-1)
+    log_a = log_softmax(logits)
     return _sum(alpha, nce_of(log_a, labels), beta, aul_of(pick(log_a, labels), a, q))
 
 
@@ -128,7 +128,7 @@ def nce_ael(
     a: Scalar = 5.0,
 ) -> Tensor:
     """Return α NCE + β AEL (2106.03110). Parameters as in `ael`; shapes as in `nce`."""
-    log_a = logits.log_softmax(-1)
+    log_a = log_softmax(logits)
     return _sum(alpha, nce_of(log_a, labels), beta, ael_of(pick(log_a, labels), a))
 
 
@@ -144,7 +144,7 @@ def anl_ce(
 
     The source adds δ‖θ‖₁ and no weight decay; δ is the presets' `weight_l1`.
     """
-    log_a = logits.log_softmax(-1)
+    log_a = log_softmax(logits)
     return _sum(alpha, nce_of(log_a, labels), beta, nnce_of(log_a, labels, p_min))
 
 
@@ -162,7 +162,7 @@ def anl_fl(
 
     The source adds δ‖θ‖₁ and no weight decay; δ is the presets' `weight_l1`.
     """
-    log_a = logits.log_softmax(-1)
+    log_a = log_softmax(logits)
     active = nfl_of(log_a, labels, gamma, modulator_gradient)
     negative = nnfl_of(log_a, labels, gamma, p_min, modulator_gradient)
     return _sum(alpha, active, beta, negative)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainables.losses._common import per_class, per_example, pick
+from trainables.losses._common import log_softmax, per_class, per_example, pick
 from trainables.losses._registry import Loss, Parameter, Preset, Scalar, register
 
 
@@ -31,7 +31,7 @@ def log_tempered_softmax(logits: Tensor, t2: Scalar, iterations: int = 5) -> Ten
     """Logarithm of the tempered softmax exp_t2(z − λ), Σ = 1 up to the iteration's error."""
     t = torch.as_tensor(per_class(t2), dtype=logits.dtype, device=logits.device)
     if bool((t == 1.0).all()):
-        return logits.log_softmax(-1)
+        return log_softmax(logits)
     s = torch.where(t == 1.0, torch.ones_like(t), t - 1.0)
     with torch.no_grad():
         top = logits.max(-1, keepdim=True).values
@@ -46,7 +46,7 @@ def log_tempered_softmax(logits: Tensor, t2: Scalar, iterations: int = 5) -> Ten
         escort = ((1.0 + s) * _log_exp_t(logits - normaliser, s)).softmax(-1)
     moving = (escort * (logits - logits.detach())).sum(-1, keepdim=True)
     log_p = _log_exp_t(logits - (normaliser + moving), s)
-    return torch.where(t == 1.0, logits.log_softmax(-1), log_p) if bool((t == 1.0).any()) else log_p
+    return torch.where(t == 1.0, log_softmax(logits), log_p) if bool((t == 1.0).any()) else log_p
 
 
 def _log_exp_t(x: Tensor, s: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class MLP(nn.Sequential):
         layers: list[nn.Module] = [nn.Flatten()]
         features = math.prod(input_shape)
         for _ in range(depth):
-            layers += [nn.Linear(features, width), nn.ReLU()]
+            layers += [nn.Linear(features, width), nn.ReLU(inplace=True)]
             features = width
         layers.append(nn.Linear(features, classes))
         super().__init__(*layers)
