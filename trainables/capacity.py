@@ -12,13 +12,14 @@ from trainables import models
 from trainables.spec import CohortSpec
 
 _MARGIN = 0.8  # share of the free memory that may be planned for
+_ON_A_CPU = 16  # members at a time; more share the caches worse (measured; see docs/engine.md)
 
 
 def members_that_fit(spec: CohortSpec, device: str, step_bytes: Callable[[CohortSpec], int]) -> int:
     """The largest useful number of members to train at once; the rest waits its turn.
 
-    On a CPU, all of them, but one by one where the model convolves: convolutions gain nothing
-    from company there (measured; see docs/engine.md), and one at a time needs the least memory.
+    On a CPU, up to 16, but one by one where the model convolves: convolutions gain nothing from
+    company there (measured; see docs/engine.md), and one at a time needs the least memory.
     On a GPU, as many as its free memory holds, by one training step of one and of two members.
     A race is never split: with rungs the answer is all members, whether they fit or not.
 
@@ -27,10 +28,10 @@ def members_that_fit(spec: CohortSpec, device: str, step_bytes: Callable[[Cohort
     step_bytes: peak memory of one training step of a cohort on the device.
     """
     members = len(spec.members)
-    if not device.startswith("cuda"):
-        return 1 if _convolves(spec) and not spec.rungs else members
     if members == 1 or spec.rungs:
         return members
+    if not device.startswith("cuda"):
+        return 1 if _convolves(spec) else min(members, _ON_A_CPU)
     used = [step_bytes(replace(spec, members=spec.members[:k])) for k in (1, 2)]
     each = max(1, used[1] - used[0])
     free, _ = torch.cuda.mem_get_info(device)

@@ -81,7 +81,8 @@ def train(
 
     Raises
     ------
-    ValueError: unknown loss, model, data set, noise kind or augmentation.
+    ValueError: unknown loss, model, data set, noise kind or augmentation; a race that does not fit
+        the device.
     """
     with deterministic(spec.recipe.deterministic):
         return _train(spec, device, dtype, saved, save)
@@ -120,8 +121,14 @@ def _train(
                 run.train_epoch()
                 if save:
                     save(partial(state, run, size))
-        except torch.cuda.OutOfMemoryError:
-            if size == 1 or spec.rungs:  # a race is never split
+        except torch.cuda.OutOfMemoryError as error:
+            if spec.rungs:
+                raise ValueError(
+                    f"{size} networks together do not fit {device}, and a race is never split; "
+                    "let fewer points race (search.points_per_round) or fewer arms share a cohort "
+                    "(resources.networks_per_cohort)"
+                ) from error
+            if size == 1:
                 raise
             together, running = size // 2, None
             _log.warning("%d networks together do not fit %s; trying %d", size, device, together)

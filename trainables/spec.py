@@ -43,7 +43,7 @@ class Recipe:
         linear rise. milestones, gamma: `step` multiplies by gamma at these shares of training.
     clip_norm: largest norm of a member's gradient; None does not clip.
     precision: `float32`, or `bf16` for mixed precision by autocast.
-    compile: whether training steps go through `torch.compile`. deterministic: see `runtime`.
+    deterministic: whether a GPU may use only algorithms that repeat to the bit; see `runtime`.
     epsilon_schedule: of the logit bias, a name in `losses.schedules`.
     augment: settings of `trainables.augment.Augmentation`.
     """
@@ -59,7 +59,6 @@ class Recipe:
     gamma: float = 0.1
     clip_norm: float | None = None
     precision: str = "float32"
-    compile: bool = False
     deterministic: bool = False
     epsilon_schedule: str = "constant"
     augment: Mapping[str, Any] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """A member's trajectory is its own, whatever its neighbours, and is that of a plain loop."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainables import datasets, losses, models, noise
+from trainables import datasets, losses, models, noise, products
 from trainables.cohort import (
     CohortSpec,
     DataSpec,
@@ -56,8 +57,18 @@ def numbers(result: MemberResult) -> list[dict[str, object]]:
     return [{k: v for k, v in row.items() if k != "wall_s"} for row in result.epochs]
 
 
+@pytest.fixture(scope="module", params=products.LIBRARIES, autouse=True)
+def library(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All that is promised here holds whichever library multiplies."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(products.VARIABLE, request.param)
+        products.library.cache_clear()
+        yield
+    products.library.cache_clear()
+
+
 @pytest.fixture(scope="module")
-def sixteen() -> dict[str, MemberResult]:
+def sixteen(library: None) -> dict[str, MemberResult]:
     torch.set_num_threads(1)
     return trained([member(i) for i in range(16)])
 

@@ -1,0 +1,89 @@
+"""How many members train at once; what happens when they do not fit."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+
+from trainables.capacity import members_that_fit
+from trainables.cohort import (
+    CohortRun,
+    CohortSpec,
+    DataSpec,
+    Member,
+    ModelSpec,
+    Recipe,
+    Rung,
+    train,
+)
+
+MLP = CohortSpec(
+    data=DataSpec("digits"),
+    model=ModelSpec("mlp", {"width": 8, "depth": 1}),
+    recipe=Recipe(epochs=2, batch_size=128),
+    members=[Member(f"n{i}", "mae", 0.1, epsilon=1.0, init_seed=i, race="r") for i in range(20)],
+)
+GIB = 2**30
+
+
+def unused(spec: CohortSpec) -> int:
+    raise AssertionError("a CPU's memory is not measured")
+
+
+def test_on_a_cpu_caches_and_convolutions_decide() -> None:
+    assert members_that_fit(MLP, "cpu", unused) == 16
+    assert members_that_fit(replace(MLP, model=ModelSpec("resnet20")), "cpu", unused) == 1
+    assert members_that_fit(replace(MLP, rungs=[Rung(1, 0.5)]), "cpu", unused) == 20
+
+
+@pytest.mark.parametrize(
+    ("free_gib", "one_gib", "two_gib", "fit"),
+    [
+        (10.0, 1.0, 1.5, 15),  # 0.5 fixed, 0.5 each, 80 % of what is free
+        (100.0, 1.0, 1.5, 20),  # never more than there are
+        (1.0, 2.0, 4.0, 1),  # and never none
+    ],
+)
+def test_on_a_gpu_two_trial_steps_decide(
+    free_gib: float, one_gib: float, two_gib: float, fit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free_gib * GIB), 0))
+    needs = {1: one_gib, 2: two_gib}
+    found = members_that_fit(MLP, "cuda", lambda spec: int(needs[len(spec.members)] * GIB))
+    assert found == fit
+
+
+def numbers(spec: CohortSpec) -> list[list[dict]]:
+    return [
+        [{k: v for k, v in row.items() if k != "wall_s"} for row in result.epochs]
+        for result in train(spec)
+    ]
+
+
+class SmallDevice(CohortRun):
+    """Runs out of memory with more than five members."""
+
+    def train_epoch(self) -> None:
+        if len(self.members) > 5:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        super().train_epoch()
+
+
+def test_out_of_memory_halves_and_goes_on_with_the_same_results(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = numbers(MLP)
+    monkeypatch.setattr("trainables.cohort.CohortRun", SmallDevice)
+    with caplog.at_level(logging.WARNING):
+        assert numbers(MLP) == whole
+    assert [r.message for r in caplog.records] == [
+        "16 networks together do not fit cpu; trying 8",
+        "8 networks together do not fit cpu; trying 4",
+    ]
+
+
+def test_a_race_that_does_not_fit_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainables.cohort.CohortRun", SmallDevice)
+    with pytest.raises(ValueError, match="never split; let fewer points race"):
+        train(replace(MLP, rungs=[Rung(1, 0.5)]))
