@@ -327,6 +327,7 @@ class Campaign:
                 seed=seed,
                 arm=arm.name,
                 rule=arm.rule,
+                rescale=arm.rescale,
             )
             for seed in range(CONFIRM_SEEDS_FROM, CONFIRM_SEEDS_FROM + confirm.seeds)
             for arm, best in chosen

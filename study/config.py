@@ -54,6 +54,7 @@ class RecipeChoice(Section):
     clip_norm: float | None = Field(default=None, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     precision: Literal["float32", "bf16"] = "float32"
+    deterministic: bool = False
     epsilon_schedule: Literal["constant", "linear", "cosine", "step"] = "constant"
     augment: dict[str, Any] = Field(default_factory=dict)
 
@@ -160,11 +161,14 @@ class Sweep(Section):
 
 
 _USUAL_ARMS = ("tuned", "analytic:activation", "zero", "ce")
-_PLAIN_ARMS = ("tuned", "zero", "half", "double", "ce")
+_PLAIN_ARMS = ("tuned", "zero", "half", "double", "rescale", "ce")
 
 
 class Confirm(Section):
-    """The measuring stage: arms retrained on fresh paired seeds."""
+    """The measuring stage: arms retrained on fresh paired seeds.
+
+    Arm `rescale` is there only for losses of the labelled class's probability alone.
+    """
 
     seeds: int = Field(ge=2, le=10_000)
     arms: list[str] = Field(default_factory=lambda: list(_USUAL_ARMS))

@@ -13,7 +13,8 @@ from typing import Any
 from study.config import StudyConfig
 from study.errors import BadInputError
 from study.grid import DatasetChoice, LossChoice, ModelChoice, NoiseChoice
-from trainables import cohort
+from trainables import cohort, losses
+from trainables.logit_bias import rescale_factor
 from trainables.seeds import derive
 from trainables.theory.logits import MeasuredLogits
 from trainables.theory.rules import analytic_rules
@@ -63,11 +64,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to choose ε in a cell. `epsilon` None: the search chooses it."""
+    """One way to choose ε in a cell. `epsilon` None: the search chooses it.
+
+    `rescale` is the factor on Δ in the loss of the control of that name.
+    """
 
     name: str
     epsilon: float | None
     rule: str | None = None
+    rescale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,22 +88,22 @@ class Network:
     arm: str | None = None
     rule: str | None = None
     point: int | None = None
+    rescale: float | None = None
 
     @cached_property
     def network_id(self) -> str:
         """Follows from the network's settings, so the same network has the same id in every run."""
-        text = json.dumps(
-            [
-                self.cell.cell_id,
-                self.stage,
-                self.arm,
-                self.point,
-                self.seed,
-                self.loss.label,
-                repr(self.epsilon),
-                repr(self.lr),
-            ]
-        )
+        settings = [
+            self.cell.cell_id,
+            self.stage,
+            self.arm,
+            self.point,
+            self.seed,
+            self.loss.label,
+            repr(self.epsilon),
+            repr(self.lr),
+        ]
+        text = json.dumps(settings if self.rescale is None else [*settings, repr(self.rescale)])
         return f"{self.stage}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -220,6 +225,7 @@ def cohort_spec(config: StudyConfig, networks: list[Network]) -> cohort.CohortSp
                 loss_params=n.loss.params,
                 lr=n.lr,
                 epsilon=n.epsilon,
+                rescale=n.rescale,
                 weight_decay=recipe.weight_decay,
                 weight_l1=n.loss.weight_l1,
                 noise_kind=n.cell.noise.kind,
@@ -266,6 +272,7 @@ def identity_columns(config: StudyConfig, network: Network) -> dict[str, Any]:
         "loss": network.loss.name,
         "loss_params": network.loss.params_json,
         "epsilon": network.epsilon,
+        "rescale": network.rescale,
         "lr": network.lr,
         "weight_decay": config.recipe.weight_decay,
         "noise_kind": network.cell.noise.kind,
@@ -318,6 +325,9 @@ def _arms(cell: Cell, wanted: list[str], analytic: Mapping[str, float]) -> list[
         elif name in ("half", "double"):
             factor = {"half": 0.5, "double": 2.0}[name]
             arms.append(Arm(name, epsilon=factor * next(iter(analytic.values()))))
+        elif name == "rescale":
+            if all(losses.get(loss.name).of_probability for loss in cell.losses):
+                arms.append(Arm(name, epsilon=0.0, rescale=rescale_factor(cell.classes)))
         elif name.startswith("analytic:"):
             rule = name.partition(":")[2]
             arms.append(Arm(name, epsilon=analytic[rule], rule=rule))

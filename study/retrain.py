@@ -92,6 +92,7 @@ def _network_of(plan: Plan, row: Mapping[str, Any], folder: StudyFolder) -> Netw
                 arm=row["arm"],
                 rule=row["rule"],
                 point=row["point"],
+                rescale=row["rescale"],
             )
             if network.network_id == row["network_id"]:
                 return network

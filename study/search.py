@@ -316,6 +316,7 @@ class ArmSearch:
             arm=self.arm.name,
             rule=self.arm.rule,
             point=number,
+            rescale=self.arm.rescale,
         )
 
     def _sampler(self, number: int, replayed: bool) -> optuna.samplers.BaseSampler:

@@ -37,7 +37,7 @@ GRID_STUDY: dict[str, Any] = {
     "sweep": {"points": 3, "seeds": 2, "lr_points": 2},
     "confirm": {
         "seeds": 2,
-        "arms": ["tuned", "analytic:activation", "zero", "half", "double", "ce"],
+        "arms": ["tuned", "analytic:activation", "zero", "half", "double", "rescale", "ce"],
     },
 }
 

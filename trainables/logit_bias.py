@@ -117,16 +117,22 @@ def shift_epsilon(classes: int, a: float | None = None, sigma: float = 1.0) -> f
 
     Raises ValueError as `mean_log_odds` does.
     """
-    if a is None:
-        a = -mean_log_odds(ANCHOR_CLASSES) - ANCHOR_EPSILON
+    a = anchor_log_odds() if a is None else a
     return -mean_log_odds(classes, sigma) - a
 
 
-def rescale_factor(classes: int, a: float, sigma: float = 1.0) -> float:
+def anchor_log_odds() -> float:
+    """−E[Δ] at the paper's anchor with its ε added: 10 classes, ε = 0.5, σ = 1 (about 2.10)."""
+    return -mean_log_odds(ANCHOR_CLASSES) - ANCHOR_EPSILON
+
+
+def rescale_factor(classes: int, a: float | None = None, sigma: float = 1.0) -> float:
     """Ou & Zhang's `rescale` factor a / |E[Δ]|, for `losses.evaluate_rescaled` (2305.02139).
 
-    `a` > 0. Raises ValueError as `mean_log_odds` does.
+    `a` > 0 defaults as in `shift_epsilon`, so that both start training at the same mean of Δ.
+    Raises ValueError as `mean_log_odds` does.
     """
+    a = anchor_log_odds() if a is None else a
     if not a > 0.0:
         raise ValueError(f"a = {a:g}: must be above 0")
     return a / -mean_log_odds(classes, sigma)

@@ -70,8 +70,9 @@ class _Linear(torch.autograd.Function):
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
-        if torch.is_autocast_enabled(x.device.type):
-            lower = torch.get_autocast_dtype(x.device.type)
+        kind = x.device.type  # `meta`, on which shapes are tried, has no autocast
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            lower = torch.get_autocast_dtype(kind)
             x, weight = x.to(lower), weight.to(lower)
             bias = None if bias is None else bias.to(lower)
         ctx.save_for_backward(x, weight)

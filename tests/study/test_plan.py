@@ -131,3 +131,26 @@ def test_joint_loss_is_one_cell_and_ce_beside_it() -> None:
         "digits/symmetric-0.4/mlp-8x1/joint",
         "digits/symmetric-0.4/mlp-8x1/ce",
     ]
+
+
+def test_the_rescale_control_scales_the_loss_and_has_no_bias() -> None:
+    for cell, arms in PLAN.arms.items():
+        if not cell.takes_epsilon:
+            continue
+        (arm,) = [a for a in arms if a.name == "rescale"]
+        assert arm.epsilon == 0.0
+        # Both controls start at the same mean of Δ: factor · |E[Δ]| = |E[Δ]| − shift's ε.
+        odds = -logit_bias.mean_log_odds(cell.classes)
+        assert arm.rescale * odds == pytest.approx(odds - logit_bias.shift_epsilon(cell.classes))
+        network = Network("confirm", cell, cell.losses[0], 0.0, 0.1, 7, "rescale", rescale=0.5)
+        spec = cohort_spec(CONFIG, [network])
+        assert spec.members[0].rescale == 0.5
+        assert identity_columns(CONFIG, network)["rescale"] == 0.5
+
+
+def test_losses_that_are_not_of_the_probability_alone_have_no_rescale_control() -> None:
+    grid = {**GRID_STUDY["grid"], "loss": ["nce_agce"]}
+    plan = make_plan(parse_study(yaml.safe_dump({**GRID_STUDY, "grid": grid}).encode(), "t"))
+    names = {cell.losses[0].name: [a.name for a in arms] for cell, arms in plan.arms.items()}
+    assert "tuned" in names["nce_agce"]
+    assert "rescale" not in names["nce_agce"]

@@ -11,6 +11,7 @@ from torch import nn
 
 from trainables import datasets, losses, models, noise, products
 from trainables.cohort import (
+    CohortRun,
     CohortSpec,
     DataSpec,
     Member,
@@ -237,3 +238,44 @@ def test_largest_delta_of_mae_is_a_quarter_and_of_ce_is_one() -> None:
         assert largest_delta(losses.get(name).function, classes=7) == pytest.approx(
             expected, rel=1e-3
         )
+
+
+def test_a_rescaled_member_trains_with_the_rescaled_loss() -> None:
+    """One step of plain SGD, by autograd of the textbook formula; neighbours do not notice."""
+    scale = 0.4
+    m = member(0, epsilon=0.0, network_id="rescaled", rescale=scale)
+    spec = replace(SPEC, recipe=Recipe(epochs=1, batch_size=2000, momentum=0.0))
+    found = trained([member(3), m, member(6)], spec, dtype=torch.float64)
+    alone = trained([member(3), member(6)], spec, dtype=torch.float64)
+    assert numbers(found["n3"]) == numbers(alone["n3"])
+    data = datasets.load("digits")
+    x = torch.from_numpy(data.normalise(data.train_x)).double().flatten(1)
+    y = torch.tensor(data.train_y)
+    net = models.build("mlp", data.input_shape, 10, {"width": 24, "depth": 2})
+    models.initialise(net, torch.Generator().manual_seed(m.init_seed))
+    z = net.double()(x.view(-1, *data.input_shape))
+    others = z.masked_fill(nn.functional.one_hot(y, 10).bool(), -math.inf).logsumexp(-1)
+    odds = z.gather(1, y[:, None]).squeeze(1) - others
+    loss = ((1 - torch.sigmoid(scale * odds)) / scale).mean()
+    loss.backward()
+    norm = torch.cat([p.grad.flatten() for p in net.parameters()]).norm().item()
+    row = found["rescaled"].epochs[0]
+    assert row["train_loss"] == pytest.approx(loss.item(), rel=1e-6)
+    assert row["grad_norm"] == pytest.approx(norm, rel=1e-6)
+
+
+def test_deterministic_algorithms_are_asked_for_while_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+    original = CohortRun.train_epoch
+    monkeypatch.setattr(
+        CohortRun,
+        "train_epoch",
+        lambda run: (seen.append(torch.are_deterministic_algorithms_enabled()), original(run))[1],
+    )
+    recipe = replace(SPEC.recipe, deterministic=True)
+    asked = trained([member(1)], replace(SPEC, recipe=recipe))["n1"]
+    usual = trained([member(1)])["n1"]
+    assert seen == [True, True, False, False]
+    assert numbers(asked) == numbers(usual)
