@@ -2,19 +2,27 @@
 
     python benchmarks/engine.py [--data digits] [--pairs 7] [--members 1 4 16 64]
 
-Ways: (a) what tutorials teach: one network, DataLoader, eager; (b) one network, batches indexed
-from one tensor, eager; and the engine with K members. All on one thread of one process. (a) and (b)
-train only: no noise bookkeeping, no learning dynamics, one pass over the validation set an epoch,
-as the engine does. Ways take turns, so that a change of the machine's speed hits all of them; the
-ratios are of neighbouring runs. Writes benchmarks/results/engine-<date>-<host cpu>.json.
+Ways: (a) what tutorials teach: one network, DataLoader, eager, in this process; (a, own process)
+the same with a fresh process a network, as a trial of Ray Tune without reused actors is; (b) one
+network, batches indexed from one tensor, eager; the engine with K members together; and the engine
+with 64 members of which it trains as many together as it picks itself. Also the engine without its
+record of learning dynamics. All on one thread of one process. (a) and (b) train only: no noise
+bookkeeping, no learning dynamics, one pass over the validation set an epoch, as the engine does.
+
+Ways take turns, so that a change of the machine's speed hits all of them; the ratios are of
+neighbouring runs. Writes benchmarks/results/engine-<data>-<date>.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -24,8 +32,9 @@ from measure import ratio_summary, save
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from trainables import models
-from trainables.cohort import CohortSpec, DataSpec, Member, ModelSpec, Recipe, train
+from trainables import models, products
+from trainables.cohort import CohortRun, CohortSpec, DataSpec, Member, ModelSpec, Recipe, train
+from trainables.dynamics import EpochDynamics
 from trainables.runtime import configure_process
 
 MODELS = {
@@ -69,19 +78,59 @@ def plain_loop(data_name: str, epochs: int, loader: bool, classes: int | None) -
     return run
 
 
-def engine(data_name: str, epochs: int, members: int, classes: int | None) -> Callable[[], int]:
-    """K members of plain CE with all of the engine's bookkeeping."""
-    name, options = MODELS[data_name]
-    spec = CohortSpec(
-        data=DataSpec(data_name, classes),
-        model=ModelSpec(name, options),
-        recipe=Recipe(epochs, BATCH, schedule="constant"),
-        members=[Member(str(i), "ce", 0.1, init_seed=i, noise_seed=i) for i in range(members)],
+def own_process(data_name: str, epochs: int, classes: int | None) -> Callable[[], int]:
+    """(a) in a process of its own, imports and data included."""
+    code = (
+        "from engine import configure_process, plain_loop; configure_process(); "
+        f"plain_loop({data_name!r}, {epochs}, True, {classes})()"
     )
 
     def run() -> int:
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
+        return epochs
+
+    return run
+
+
+def cohort(data_name: str, epochs: int, members: int, classes: int | None) -> CohortSpec:
+    """K members of MAE with logit bias."""
+    name, options = MODELS[data_name]
+    return CohortSpec(
+        data=DataSpec(data_name, classes),
+        model=ModelSpec(name, options),
+        recipe=Recipe(epochs, BATCH, schedule="constant"),
+        members=[
+            Member(str(i), "mae", 0.1, epsilon=1.0, init_seed=i, noise_seed=i)
+            for i in range(members)
+        ],
+    )
+
+
+def together(spec: CohortSpec, dynamics: bool = True) -> Callable[[], int]:
+    """All members in one stack, with all of the engine's bookkeeping or without the dynamics."""
+
+    def run() -> int:
+        with mock.patch.object(EpochDynamics, "add", EpochDynamics.add if dynamics else nothing):
+            run = CohortRun(spec, torch.device("cpu"), torch.float32)
+            while not run.is_done:
+                run.train_epoch()
+            run.results()
+        return spec.recipe.epochs * len(spec.members)
+
+    return run
+
+
+def nothing(dynamics: EpochDynamics, *batch: torch.Tensor) -> None:
+    """Counts an example, so that there is something to divide by."""
+    dynamics._examples = 1
+
+
+def as_picked(spec: CohortSpec) -> Callable[[], int]:
+    """As many together as the engine picks."""
+
+    def run() -> int:
         train(spec)
-        return epochs * members
+        return spec.recipe.epochs * len(spec.members)
 
     return run
 
@@ -92,15 +141,21 @@ def main() -> None:
     parser.add_argument("--data", choices=MODELS, default="digits")
     parser.add_argument("--classes", type=int, help="keep the first so many classes")
     parser.add_argument("--members", type=int, nargs="+", default=[1, 4, 16, 64])
+    parser.add_argument("--picked-of", type=int, default=64, help="members that it picks from")
     parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=8)
     arguments = parser.parse_args()
     configure_process()
     data, epochs, classes = arguments.data, arguments.epochs, arguments.classes
+    cohorts = {k: cohort(data, epochs, k, classes) for k in arguments.members}
+    largest = cohorts[max(k for k in cohorts if k <= 16)]
     ways = {
         "a: DataLoader": plain_loop(data, epochs, True, classes),
+        "a, own process": own_process(data, epochs, classes),
         "b: tensor loop": plain_loop(data, epochs, False, classes),
-        **{f"K = {k}": engine(data, epochs, k, classes) for k in arguments.members},
+        **{f"K = {k}": together(spec) for k, spec in cohorts.items()},
+        f"K = {len(largest.members)}, no dynamics": together(largest, dynamics=False),
+        "as picked": as_picked(cohort(data, epochs, arguments.picked_of, classes)),
     }
     rates: dict[str, list[float]] = {way: [] for way in ways}
     for turn in range(arguments.pairs + 1):  # the first warms up
@@ -109,21 +164,24 @@ def main() -> None:
             done = run()
             if turn:
                 rates[way].append(done / (time.perf_counter() - started))
-    baseline_a, baseline_b = np.array(rates["a: DataLoader"]), np.array(rates["b: tensor loop"])
-    table = {
-        way: {
-            "networks_epochs_per_s": ratio_summary(np.array(found)),
-            "over_a": ratio_summary(np.array(found) / baseline_a),
-            "over_b": ratio_summary(np.array(found) / baseline_b),
-        }
-        for way, found in rates.items()
-    }
-    for way, row in table.items():
+    against = {"over_a": "a: DataLoader", "over_own_process": "a, own process"}
+    against["over_b"] = "b: tensor loop"
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for way, found in rates.items():
+        table[way] = {"networks_epochs_per_s": ratio_summary(np.array(found))}
+        for name, baseline in against.items():
+            table[way][name] = ratio_summary(np.array(found) / np.array(rates[baseline]))
         words = "  ".join(
-            f"{name} {r['median']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for name, r in row.items()
+            f"{name} {r['median']:.2f} [{r['low']:.2f}, {r['high']:.2f}]"
+            for name, r in table[way].items()
         )
-        print(f"{data:14} {way:15} {words}")
-    save(f"engine-{data}", vars(arguments), table)
+        print(f"{data:14} {way:20} {words}")
+    with_, without = (rates[f"K = {len(largest.members)}{end}"] for end in ("", ", no dynamics"))
+    cost = ratio_summary(np.array(without) / np.array(with_) - 1)
+    print(f"dynamics cost {100 * cost['median']:.1f} % [{100 * cost['low']:.1f}, ", end="")
+    print(f"{100 * cost['high']:.1f}] of the training time")
+    configuration = {**vars(arguments), "products": products.library()}
+    save(f"engine-{data}", configuration, {**table, "dynamics_cost": cost})
 
 
 if __name__ == "__main__":

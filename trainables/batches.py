@@ -6,7 +6,7 @@ import functools
 import json
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,14 @@ from trainables.seeds import derive
 from trainables.spec import CohortSpec, DataSpec, Member
 
 Inputs = torch.Tensor | ImageFiles
+
+
+class Batch(NamedTuple):
+    """inputs [B, …], normalised; noisy: each member's labels [K, B]; clean: true labels [B]."""
+
+    inputs: torch.Tensor
+    noisy: torch.Tensor
+    clean: torch.Tensor
 
 
 class CohortData:
@@ -74,28 +82,34 @@ class CohortData:
         self.train_noisy, self.val_noisy = self.train_noisy[kept], self.val_noisy[kept]
         self.noise = [self.noise[k] for k in kept]
 
-    def epoch(self, epoch: int, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Batches of one epoch: which examples [B], and their inputs [B, …].
+    def epoch(self, epoch: int, batch_size: int) -> Iterator[Batch]:
+        """Batches of one epoch.
 
         Order and augmentation follow from the cohort's order seed and the epoch alone.
         """
         generator = torch.Generator().manual_seed(derive(self._order_seed, "order", epoch))
         order = torch.randperm(self.examples, generator=generator)
-        batches = self._split(order, batch_size)
+        rows = self._split(order, batch_size)
+        sizes = [len(some) for some in rows]
+        on_device = order.to(self._device)
+        noisy = self.train_noisy[:, on_device].split(sizes, dim=1)
+        clean = self.train_clean[on_device].split(sizes)
         generator.manual_seed(derive(self._order_seed, "augment", epoch))
-        if isinstance(self._train, ImageFiles):
-            crop_seed = derive(self._order_seed, "crop", epoch)
-            with self._train.stream([b.numpy() for b in batches], crop_seed) as stream:
-                for batch, images in zip(batches, stream, strict=True):
-                    inputs = torch.from_numpy(images).to(self._device)
-                    inputs = self._augment(inputs, generator, self._mean)
-                    yield batch.to(self._device), self._normalised(inputs)
-                self.stall_share = stream.stall_share
+        for images, labels, true in zip(self._raw(epoch, rows), noisy, clean, strict=True):
+            inputs = self._augment(images, generator, self._mean)
+            yield Batch(self._normalised(inputs), labels, true)
+
+    def _raw(self, epoch: int, rows: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Training inputs as stored, batch by batch, on the device."""
+        if not isinstance(self._train, ImageFiles):
+            for some in rows:
+                yield self._train[some.to(self._device)]
             return
-        for batch in batches:
-            on_device = batch.to(self._device)
-            inputs = self._augment(self._train[on_device], generator, self._mean)
-            yield on_device, self._normalised(inputs)
+        crop_seed = derive(self._order_seed, "crop", epoch)
+        with self._train.stream([some.numpy() for some in rows], crop_seed) as stream:
+            for images in stream:
+                yield torch.from_numpy(images).to(self._device)
+            self.stall_share = stream.stall_share
 
     def steps(self, batch_size: int) -> int:
         """Batches an epoch."""

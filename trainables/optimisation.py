@@ -111,7 +111,7 @@ class StackedSGD(StackedOptimizer):
         (velocity,) = moments
         if self.decays:
             gradient = gradient.addcmul(parameter, _per_member(self.weight_decay, parameter))
-        velocity.mul_(self._momentum).add_(gradient)
+        torch.add(gradient, velocity, alpha=self._momentum, out=velocity)
         if self._nesterov:
             velocity = gradient.add(velocity, alpha=self._momentum)
         parameter.addcmul_(velocity, _per_member(-lr, parameter))
@@ -161,12 +161,18 @@ def make_optimizer(
 
 
 def norms(stacked: list[torch.Tensor]) -> torch.Tensor:
-    """Norm of each member's part of tensors [K, …], taken one by one: [K].
+    """Norm of each member's part of tensors [K, …]: [K].
 
-    A reduction over [K, n] adds in another order for K = 1 than for K > 1.
+    Taken part by part, because a reduction over [K, n] adds in another order for K = 1 than for
+    K > 1.
     """
-    members = range(len(stacked[0]))
-    return torch.stack([torch.nn.utils.get_total_norm([s[k] for s in stacked]) for k in members])
+    members = len(stacked[0])
+    parts = torch._foreach_norm([s[k] for s in stacked for k in range(members)])
+    by_tensor = torch.stack(list(parts)).view(len(stacked), members)
+    total = by_tensor[0].square()
+    for each in by_tensor[1:]:
+        total.addcmul_(each, each)
+    return total.sqrt_()
 
 
 def clip(parameters: list[torch.nn.Parameter], largest: float) -> None:

@@ -239,8 +239,7 @@ def test_convolutional_model_equals_its_plain_module(name: str) -> None:
     optimizer = torch.optim.SGD(plain.parameters(), 0.1, 0.9)
     plain.train()
     run.model.train()
-    for batch, x in list(run.data.epoch(1, 24))[:2]:
-        y = run.data.train_noisy[:, batch]
+    for x, y, _ in list(run.data.epoch(1, 24))[:2]:
         losses = torch.cat([g(run.model(x)[g.part], y[g.part], 1.0) for g in run.losses])
         losses.mean(1).sum().backward()
         biased = plain(x) + 0.5 * nn.functional.one_hot(y[1], 2)
