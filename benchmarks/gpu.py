@@ -3,19 +3,23 @@
     python benchmarks/gpu.py [--model resnet32] [--members 1 4 8 16] [--pairs 5] [--device cuda]
 
 CIFAR-shaped random images, batch 128, bf16. The baseline is an eager loop over one network with
-autocast, channels-last and data on the device. Needs torch, torchvision and NumPy alone. Ways take
-turns; ratios are of neighbouring runs. The achieved share of the device's peak counts
-multiplications and additions of forward and backward pass, and needs --peak-tflops.
+autocast, channels-last and data on the device. `packed` is --packed such loops at a time, a process
+each, as fractional GPUs in Ray have it (their start and imports are not counted). Needs torch,
+torchvision and NumPy alone. Ways take turns; ratios are of neighbouring runs. The achieved share of
+the device's peak counts multiplications and additions of forward and backward pass, and needs
+--peak-tflops. A try without a GPU: --device cpu --precision float32 --images 500 --pairs 1.
 Writes benchmarks/results/gpu-<model>-<date>.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,6 +67,38 @@ def one_network(data: DataSpec, model: str, device: str, precision: str) -> Call
     return run
 
 
+class Packed:
+    """Processes that each train one network at a time on the same device."""
+
+    def __init__(
+        self, processes: int, data: DataSpec, model: str, device: str, precision: str
+    ) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._begin, self._end = context.Barrier(processes + 1), context.Barrier(processes + 1)
+        arguments = (self._begin, self._end, data, model, device, precision)
+        self._processes = [
+            context.Process(target=_packed, args=arguments, daemon=True) for _ in range(processes)
+        ]
+        for process in self._processes:
+            process.start()
+
+    def __call__(self) -> int:
+        """One epoch of one network in every process."""
+        self._begin.wait()
+        self._end.wait()
+        return len(self._processes)
+
+
+def _packed(begin: Any, end: Any, data: DataSpec, model: str, device: str, precision: str) -> None:
+    run = one_network(data, model, device, precision)
+    while True:
+        begin.wait()
+        run()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        end.wait()
+
+
 def cohort(
     data: DataSpec, model: str, device: str, precision: str, members: int
 ) -> Callable[[], int]:
@@ -95,6 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="resnet32")
     parser.add_argument("--members", type=int, nargs="+", default=[1, 4, 8, 16])
+    parser.add_argument("--packed", type=int, default=4, help="processes; 0 for none")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--device", default="cuda")
@@ -112,6 +149,8 @@ def main() -> None:
                 for k in arguments.members
             },
         }
+        if arguments.packed:
+            ways["packed"] = Packed(arguments.packed, data, arguments.model, device, precision)
         rates: dict[str, list[float]] = {way: [] for way in ways}
         for turn in range(arguments.pairs + 1):  # the first warms up
             for way, run in ways.items():
@@ -122,6 +161,7 @@ def main() -> None:
                 if turn:
                     rates[way].append(done / (time.perf_counter() - started))
     baseline = np.array(rates["one network"])
+    packed = np.array(rates["packed"]) if arguments.packed else None
     table = {}
     for way, found in rates.items():
         rate = np.array(found)
@@ -130,6 +170,8 @@ def main() -> None:
             "over_one_network": ratio_summary(rate / baseline),
             "tflops": ratio_summary(rate * flops / 1e12),
         }
+        if packed is not None:
+            table[way]["over_packed"] = ratio_summary(rate / packed)
         if arguments.peak_tflops:
             table[way]["share_of_peak"] = ratio_summary(rate * flops / 1e12 / arguments.peak_tflops)
         print(way, "  ".join(f"{k} {v['median']:.3g}" for k, v in table[way].items()))
