@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from study.config import StudyConfig
@@ -25,10 +25,14 @@ class TooLittleError(UserError):
 
 @dataclass(frozen=True)
 class Machines:
-    """`workers` cohorts at a time, each with these resources in Ray's terms."""
+    """`workers` cohorts at a time, each with these resources in Ray's terms.
+
+    `dashboard`: address of Ray's dashboard, where this process has started it.
+    """
 
     workers: int
     per_cohort: dict[str, float]
+    dashboard: str | None = None
 
 
 def start_ray(config: StudyConfig, address: str | None, dashboard: bool = False) -> Machines:
@@ -42,10 +46,10 @@ def start_ray(config: StudyConfig, address: str | None, dashboard: bool = False)
 
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
-        ray.init(address=address, **settings)
+        started = ray.init(address=address, **settings)
     else:
         # "local" never joins a cluster that happens to run here, and takes all of this machine.
-        ray.init(
+        started = ray.init(
             address="local",
             include_dashboard=dashboard,
             object_store_memory=_OBJECT_STORE_BYTES,
@@ -54,8 +58,10 @@ def start_ray(config: StudyConfig, address: str | None, dashboard: bool = False)
     # What goes wrong is told in one line at the end; tracebacks stay in Ray's session logs.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     logging.getLogger("ray.air").setLevel(logging.CRITICAL)
+    url = started.dashboard_url if dashboard and not address else None
     try:
-        return machines(config, ray.cluster_resources(), grows=address is not None)
+        found = machines(config, ray.cluster_resources(), grows=address is not None)
+        return replace(found, dashboard=url)
     except TooLittleError:
         ray.shutdown()
         raise

@@ -135,6 +135,10 @@ class _Run:
             return
         machines = start_ray(self._plan.config, self._options.address, self._options.dashboard)
         self._stopper.listen()
+        if machines.dashboard:
+            self._progress.say(
+                f"Ray's dashboard: http://{machines.dashboard}, token: `ray get-auth-token`"
+            )
         idle_launches, done = 0, before.networks_done
         try:
             while True:
