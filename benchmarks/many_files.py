@@ -68,6 +68,8 @@ def fill(folder: StudyFolder, cohorts: int) -> None:
             "status": "complete",
             "epochs": 2,
             "val_acc_noisy": 0.5,
+            "wall_s": 1.0,
+            "networks_in_cohort": 1,
             "finished_utc": datetime.now(UTC),
         }
         epochs = [

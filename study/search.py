@@ -25,6 +25,8 @@ from trainables.seeds import derive
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+_NOTHING_TO_CHOOSE = optuna.samplers.RandomSampler(seed=0)  # for points of earlier runs
+
 
 class ReplayError(ValueError):
     """Rows that this search would not have produced."""
@@ -45,7 +47,6 @@ class _Round:
     networks: list[Network]
     trials: list[optuna.Trial]
     in_flight: bool = False
-    told: bool = False  # whether Optuna has heard of the results
     results: dict[str, Tried] = field(default_factory=dict)  # by network id
 
     @property
@@ -78,6 +79,9 @@ class ArmSearch:
         self._config, self._index, self._arms = config, index, arms
         self._study = optuna.create_study(direction="maximize")
         self._rounds: list[_Round] = []
+        self._done = 0  # rounds from the first on that are all done
+        self._told = 0  # of them, those whose results Optuna has heard of
+        self._points_tried = 0
         self._limit = -(-config.search.networks_per_cell // config.search.points_per_round)
         self._seed = derive(config.seed, cell.cell_id, arm.name)
         self._losses = {loss.label: loss for loss in cell.losses}
@@ -99,7 +103,7 @@ class ArmSearch:
     @property
     def points_tried(self) -> int:
         """How many points are trained."""
-        return sum(len(r.networks) for r in self._rounds if r.is_done)
+        return self._points_tried
 
     @property
     def points_planned(self) -> int:
@@ -115,8 +119,7 @@ class ArmSearch:
     @property
     def is_done(self) -> bool:
         """Whether the whole budget has been trained."""
-        rounds = self._rounds[: self._limit]
-        return len(rounds) == self._limit and all(r.is_done for r in rounds)
+        return self._done >= self._limit
 
     @property
     def can_propose(self) -> bool:
@@ -149,8 +152,12 @@ class ArmSearch:
 
     def tell(self, network: Network, value: float, epochs: int, status: str = "complete") -> None:
         """Record what a proposed point reached after `epochs` epochs."""
-        tried = Tried(network, value, epochs, status)
-        self._round_of(network).results[network.network_id] = tried
+        round_ = self._round_of(network)
+        round_.results[network.network_id] = Tried(network, value, epochs, status)
+        if round_.is_done:
+            self._points_tried += len(round_.networks)
+        while self._done < len(self._rounds) and self._rounds[self._done].is_done:
+            self._done += 1
 
     def withdraw(self, network: Network) -> None:
         """The round of a proposed point was not trained; it will be proposed again, the same."""
@@ -194,7 +201,7 @@ class ArmSearch:
 
     def optuna_trials(self) -> list[optuna.trial.FrozenTrial]:
         """The trained points as Optuna has them, each with its network's id."""
-        for round_ in self._rounds:
+        for round_ in self._rounds[self._told :]:
             if round_.is_done:
                 self._tell_optuna(round_)
         trials = [t for t in self._study.get_trials() if t.state.is_finished()]
@@ -219,27 +226,37 @@ class ArmSearch:
 
     def _may_begin(self, m: int) -> bool:
         """Whether what round m must know is known."""
-        known = self._rounds[: max(0, m - self._config.search.rounds_in_flight + 1)]
-        return m < self._limit and all(r.is_done for r in known)
+        return m < self._limit and self._done >= self._known_to(m)
+
+    def _known_to(self, m: int) -> int:
+        """How many rounds, from the first on, round m knows the results of."""
+        return max(0, m - self._config.search.rounds_in_flight + 1)
 
     def _waiting(self) -> _Round | None:
         """The first round that is proposed, but neither trained nor being trained."""
-        rounds = self._rounds[: self._limit]
+        rounds = self._rounds[self._done : self._limit]
         return next((r for r in rounds if not r.in_flight and not r.is_done), None)
 
     def _round_of(self, network: Network) -> _Round:
-        return next(r for r in reversed(self._rounds) if network in r.networks)
+        assert network.point is not None
+        local = (network.point - self._index) // self._arms
+        return self._rounds[local // self._config.search.points_per_round]
 
     def _begin(self, params: list[designs.Params] | None = None) -> _Round:
         """Round number len(rounds): as proposed, or with the points of earlier runs."""
         m = len(self._rounds)
-        for earlier in self._rounds[: max(0, m - self._config.search.rounds_in_flight + 1)]:
-            self._tell_optuna(earlier)
+        while self._told < self._known_to(m):
+            self._tell_optuna(self._rounds[self._told])
+            self._told += 1
         round_ = _Round([], [])
         for position in range(self._size(m)):
             number = self._number(m, position)
-            known = params[position] if params else self._fixed_params(m, position)
-            self._study.sampler = self._sampler(number, replayed=params is not None)
+            if params is None:
+                known = self._fixed_params(m, position)
+                self._study.sampler = self._sampler(number)
+            else:
+                known = params[position]
+                self._study.sampler = _NOTHING_TO_CHOOSE
             if known:
                 self._study.enqueue_trial(known)
             trial = self._study.ask()
@@ -249,9 +266,6 @@ class ArmSearch:
         return round_
 
     def _tell_optuna(self, round_: _Round) -> None:
-        if round_.told:
-            return
-        round_.told = True
         for network, trial in zip(round_.networks, round_.trials, strict=True):
             tried = round_.results[network.network_id]
             if tried.status == "pruned":
@@ -319,10 +333,10 @@ class ArmSearch:
             rescale=self.arm.rescale,
         )
 
-    def _sampler(self, number: int, replayed: bool) -> optuna.samplers.BaseSampler:
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         search = self._config.search
         seed = derive(self._config.seed, self.cell.cell_id, self.arm.name, number) % 2**32
-        if replayed or search.sampler != "tpe":
+        if search.sampler != "tpe":
             return optuna.samplers.RandomSampler(seed=seed)
         return optuna.samplers.TPESampler(
             seed=seed,
