@@ -92,7 +92,7 @@ class CohortData:
         rows = self._split(order, batch_size)
         sizes = [len(some) for some in rows]
         on_device = order.to(self._device)
-        noisy = self.train_noisy[:, on_device].split(sizes, dim=1)
+        noisy = self.train_noisy.index_select(1, on_device).split(sizes, dim=1)
         clean = self.train_clean[on_device].split(sizes)
         generator.manual_seed(derive(self._order_seed, "augment", epoch))
         for images, labels, true in zip(self._raw(epoch, rows), noisy, clean, strict=True):
@@ -103,7 +103,7 @@ class CohortData:
         """Training inputs as stored, batch by batch, on the device."""
         if not isinstance(self._train, ImageFiles):
             for some in rows:
-                yield self._train[some.to(self._device)]
+                yield self._train.index_select(0, some.to(self._device))  # [some] is slower
             return
         crop_seed = derive(self._order_seed, "crop", epoch)
         with self._train.stream([some.numpy() for some in rows], crop_seed) as stream:

@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from trainables import models
@@ -174,6 +175,7 @@ class CohortRun:
         """Whether the last epoch is trained."""
         return self.epoch >= self.spec.recipe.epochs
 
+    @np.errstate(all="ignore")  # a diverged member overflows, and is found by its loss
     def train_epoch(self) -> None:
         """One pass over the training examples, then evaluation, rows and, at a rung, pruning."""
         started = time.perf_counter()

@@ -7,6 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 
 from trainables.spec import Recipe
@@ -59,14 +60,18 @@ class StackedOptimizer(ABC):
     def step(self, factor: float) -> None:
         """One update with learning rates lr · `factor`; gradients are then dropped."""
         self.steps += 1
+        rate = self._rate(factor)
+        shaped: dict[int, torch.Tensor] = {}  # by number of dimensions
         for parameter, moments in zip(self.parameters, self.state, strict=True):
-            gradient = parameter.grad
+            gradient, dimensions = parameter.grad, parameter.dim()
             assert gradient is not None
+            parameter.grad = None  # the gradient's memory is the optimiser's now
+            if dimensions not in shaped:
+                shaped[dimensions] = _per_member(rate, parameter)
             if self.has_l1:
                 l1 = _per_member(self.weight_l1, parameter)
-                gradient = gradient.addcmul(parameter.sign(), l1)
-            self._update(parameter, gradient, moments, self.lr * factor)
-            parameter.grad = None
+                gradient.addcmul_(parameter.sign(), l1)
+            self._update(parameter, gradient, moments, shaped[dimensions], factor)
 
     def select(self, kept: list[int], parameters: Iterable[torch.nn.Parameter]) -> None:
         """Go on with the members in `kept`, whose parameters are now `parameters`."""
@@ -75,14 +80,20 @@ class StackedOptimizer(ABC):
         self.weight_l1 = self.weight_l1[kept]
         self.state = [[moment[kept] for moment in moments] for moments in self.state]
 
+    def _rate(self, factor: float) -> torch.Tensor:
+        """What each member's direction is multiplied by, [K]."""
+        return self.lr * -factor
+
     @abstractmethod
     def _update(
         self,
         parameter: torch.Tensor,
         gradient: torch.Tensor,
         moments: list[torch.Tensor],
-        lr: torch.Tensor,
-    ) -> None: ...
+        rate: torch.Tensor,
+        factor: float,
+    ) -> None:
+        """Move `parameter` by `rate` times its direction; may write to `gradient`."""
 
 
 class StackedSGD(StackedOptimizer):
@@ -106,15 +117,16 @@ class StackedSGD(StackedOptimizer):
         parameter: torch.Tensor,
         gradient: torch.Tensor,
         moments: list[torch.Tensor],
-        lr: torch.Tensor,
+        rate: torch.Tensor,
+        factor: float,
     ) -> None:
         (velocity,) = moments
         if self.decays:
-            gradient = gradient.addcmul(parameter, _per_member(self.weight_decay, parameter))
+            gradient.addcmul_(parameter, _per_member(self.weight_decay, parameter))
         torch.add(gradient, velocity, alpha=self._momentum, out=velocity)
         if self._nesterov:
-            velocity = gradient.add(velocity, alpha=self._momentum)
-        parameter.addcmul_(velocity, _per_member(-lr, parameter))
+            velocity = gradient.add_(velocity, alpha=self._momentum)
+        parameter.addcmul_(velocity, rate)
 
 
 class StackedAdamW(StackedOptimizer):
@@ -135,16 +147,19 @@ class StackedAdamW(StackedOptimizer):
         parameter: torch.Tensor,
         gradient: torch.Tensor,
         moments: list[torch.Tensor],
-        lr: torch.Tensor,
+        rate: torch.Tensor,
+        factor: float,
     ) -> None:
         mean, square = moments
         if self.decays:
-            parameter.mul_(_per_member(1.0 - lr * self.weight_decay, parameter))
+            parameter.mul_(_per_member(1.0 - self.lr * factor * self.weight_decay, parameter))
         mean.lerp_(gradient, 1.0 - _BETAS[0])
         square.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1.0 - _BETAS[1])
         scale = math.sqrt(1.0 - _BETAS[1] ** self.steps)
-        rate = _per_member(-lr / (1.0 - _BETAS[0] ** self.steps), parameter)
         parameter.addcmul_(mean / (square.sqrt() / scale + _EPS), rate)
+
+    def _rate(self, factor: float) -> torch.Tensor:
+        return super()._rate(factor) / (1.0 - _BETAS[0] ** self.steps)
 
 
 def make_optimizer(
@@ -163,15 +178,18 @@ def make_optimizer(
 def norms(stacked: list[torch.Tensor]) -> torch.Tensor:
     """Norm of each member's part of tensors [K, …]: [K].
 
-    Taken part by part, because a reduction over [K, n] adds in another order for K = 1 than for
-    K > 1.
+    On a CPU by NumPy, which multiplies each member's vector with itself: a reduction over [K, n]
+    adds in another order for K = 1 than for K > 1.
     """
-    members = len(stacked[0])
-    parts = torch._foreach_norm([s[k] for s in stacked for k in range(members)])
-    by_tensor = torch.stack(list(parts)).view(len(stacked), members)
-    total = by_tensor[0].square()
-    for each in by_tensor[1:]:
-        total.addcmul_(each, each)
+    total = torch.zeros(len(stacked[0]), dtype=stacked[0].dtype, device=stacked[0].device)
+    for tensor in stacked:
+        flat = tensor.detach().flatten(1)
+        if flat.device.type == "cpu":
+            vectors = flat.numpy()
+            squares = np.matmul(vectors[:, None, :], vectors[:, :, None])
+            total += torch.from_numpy(squares).view(-1)
+        else:
+            total += flat.square().sum(1)
     return total.sqrt_()
 
 

@@ -57,8 +57,7 @@ def matrix_product(
     if out is None:
         out = a.new_empty(a.shape[0], a.shape[1], b.shape[2])
     if a.device.type == "cpu" and a.dtype in _BY_NUMPY and library() == "numpy":
-        with np.errstate(all="ignore"):  # a diverged member overflows, and is found by its loss
-            np.matmul(a.detach().numpy(), b.detach().numpy(), out=out.numpy())
+        np.matmul(a.detach().numpy(), b.detach().numpy(), out=out.numpy())
         return out if bias is None else out.add_(bias.unsqueeze(1))
     if bias is None:
         return torch.bmm(a, b, out=out)
