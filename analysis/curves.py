@@ -1,16 +1,15 @@
-"""Curves through a few noisy points: a Gaussian process with its hyperparameters drawn, not fitted.
+"""Curves through a few noisy points, drawn from what domes may look like given the points.
 
-Why not one fitted kernel: nine points leave smoothness, length scale and asymmetry open, and a
-fitted kernel pretends they are known. Domes in ε are steep on one side, so besides amplitude,
-length scale, smoothness (RBF, Matérn 5/2, Matérn 3/2) and noise, a warp of the axis is drawn:
-logarithmic, or with a knee, left of which the axis runs faster or slower, most often near the top.
+A curve is a level, a dome of `analysis.domes` with a height, and a deviation from it: a Gaussian
+process whose standard deviation is τ + κ · (how far the points lie below the top). So a shape that
+is wrong where the loss fails does not bend the curve at the top. A priori a curve is a dome without
+deviation or one with, half each; the points decide (`analysis.tempering`). Level and height are
+integrated out in closed form, the noise has the uncertainty that its estimate has.
 
-How: importance sampling from a Sobol design of hyperparameters, refined once around what fits
-(population Monte Carlo, Cappé et al. 2004, with the balance heuristic of Veach & Guibas 1995);
-amplitude and noise are summed over a grid, which one eigendecomposition makes cheap. A curve is
-drawn for each by Matheron's rule. scikit-learn's Gaussian process takes one setting at a time and
-would need seconds where this needs tens of milliseconds; the tests hold it to scikit-learn's
-answer.
+Why so, and not one fitted Gaussian process: ten points leave the shape open, and a fitted kernel
+pretends that it is known; a kernel also knows nothing of domes, so its intervals are several times
+longer than need be on smooth ones and miss the top where the curvature jumps. docs/statistics.md
+has the numbers.
 """
 
 from __future__ import annotations
@@ -20,96 +19,49 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.stats import chi2, qmc
+from scipy.special import log_ndtr, ndtr, ndtri
+
+from analysis.domes import FAMILIES, MIRRORED, MOST_PARAMETERS, place
+from analysis.tempering import Particles, sample
 
 Array = np.ndarray
 
 GRID = 241  # points of a drawn curve over the range
 DRAWS = 1000
 
-KERNELS = ("rbf", "matern52", "matern32")
-LENGTHS = np.geomspace(0.08, 4.0, 14)  # of the warped range, which is 1 long
-AMPLITUDES = np.geomspace(0.1, 30.0, 11)  # of the standard deviation of the points
-LEVEL = 25.0  # prior variance of the curve's level, in units of the amplitude's
-
-_KERNEL_PRIOR = np.array([0.25, 0.4, 0.35])
-_LOG_WARP_PRIOR = 0.1  # the rest has a knee
-_LOG_WARP_MOST = 25.0
-_KNEE_MOST = 8.0  # the axis left of the knee runs up to 8 times as fast as right of it
-_KNEE_AT_TOP_PRIOR = 0.7  # the knee lies within 1.5 grid steps of the highest point, or anywhere
-_KNEE_RIGHT_PRIOR = 0.15  # or, with this prior probability, slower
-_DESIGN = 512  # Sobol points, and as many again around the best of them
-_STEP = np.array([0.03, 0.06])  # of the second sample, in quantiles of the two warp parameters
-_TEMPER = 0.5
-_NOISE_NODES = 5
+HEIGHT = 1.5  # prior scale (half normal) of the height, in standard deviations of the points
+DEVIATES = 0.5  # prior probability of a deviation from the dome
+TAUS = (0.003, 0.01, 0.03, 0.1, 0.3)  # of the points' standard deviation
+KAPPAS = (0.0, 0.03, 0.1, 0.3)  # of the distance below the highest point
+LENGTHS = (0.15, 0.35)  # of the deviation (Matérn 5/2), of the range
+_SETTINGS = [(t, k, n) for t in TAUS for k in KAPPAS for n in LENGTHS]
+_SIZES = (96, 48)  # particles of a family without and with deviation
+_PRIOR_DRAWS = 4  # times as many at the start
+_NEW_SETTING = 0.3  # probability that a move proposes another setting
 _LEAST_NOISE = 1e-7  # of the points' variance, for numerical safety
-_FINE, _BANK = 241, 512  # prior curves: points, and number of each kernel and length scale
+_GUESS = (0.1, 1.5)  # without an estimate: noise of a tenth, give or take e^±1.5
+_BANK = 1024  # prior curves of each length
 
 
 @dataclass(frozen=True)
-class _Settings:
-    """Hyperparameters of M candidates, each array (M,)."""
+class Drawn:
+    """Curves from the posterior, and where their tops are.
 
-    kernel: Array  # position in KERNELS
-    length: Array  # position in LENGTHS
-    log_warp: Array  # bool
-    first: Array  # quantile in [0, 1] of the log warp's strength, or of the knee's place
-    second: Array  # quantile of the knee's ratio
+    Attributes:
+        grid: (GRID,) places.
+        curves: (DRAWS, GRID).
+        middle: (GRID,) pointwise median. (A dome that is narrow between two points may be of any
+            height, so the mean is of no use.)
+        places: (DRAWS,) place of each curve's maximum; an end of the grid where it is there.
+    """
 
-    def __getitem__(self, at: Array) -> _Settings:
-        return _Settings(*(getattr(self, name)[at] for name in self.__dataclass_fields__))
-
-    def __add__(self, other: _Settings) -> _Settings:
-        names = self.__dataclass_fields__
-        return _Settings(*(np.concatenate([getattr(self, n), getattr(other, n)]) for n in names))
-
-    def warp(self, x: Array, top: tuple[float, float]) -> Array:
-        """The warped places (M, P) of x (P,), both in [0, 1]; `top` is where the maximum may be."""
-        strength = np.expm1(self.first * np.log1p(_LOG_WARP_MOST))[:, None] + 1e-6
-        at_top = top[0] + (top[1] - top[0]) * self.first / _KNEE_AT_TOP_PRIOR
-        elsewhere = (self.first - _KNEE_AT_TOP_PRIOR) / (1 - _KNEE_AT_TOP_PRIOR)
-        near = self.first < _KNEE_AT_TOP_PRIOR
-        knee = np.where(near, at_top, 0.03 + 0.94 * elsewhere)[:, None]
-        power = (self.second - _KNEE_RIGHT_PRIOR) / (1 - _KNEE_RIGHT_PRIOR)
-        ratio = np.exp(power * np.log(_KNEE_MOST))[:, None]
-        bent = np.where(x < knee, ratio * x, ratio * knee + x - knee) / (ratio * knee + 1 - knee)
-        return np.where(self.log_warp[:, None], np.log1p(strength * x) / np.log1p(strength), bent)
-
-    def covariance(self, u: Array, v: Array) -> Array:
-        """Unit-amplitude covariances (M, P, Q) between warped places u (M, P) and v (M, Q)."""
-        distance = np.abs(u[:, :, None] - v[:, None, :]) / LENGTHS[self.length][:, None, None]
-        out = np.empty_like(distance)
-        for k, name in enumerate(KERNELS):
-            mine = self.kernel == k
-            out[mine] = correlation(name, distance[mine])
-        return out + LEVEL
+    grid: Array
+    curves: Array
+    middle: Array
+    places: Array
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """Candidates' eigensystems and log scores, (M, amplitudes, noises)."""
-
-    settings: _Settings
-    places: Array  # (M, P)
-    values: Array  # (M, P)
-    vectors: Array  # (M, P, P)
-    score: Array
-
-
-def correlation(kernel: str, distance: Array) -> Array:
-    """Stationary correlation at a distance in length scales (Rasmussen & Williams 2006, ch. 4)."""
-    if kernel == "rbf":
-        return np.asarray(np.exp(-0.5 * distance**2))
-    if kernel == "matern52":
-        d = np.sqrt(5.0) * distance
-        return np.asarray((1 + d + d * d / 3) * np.exp(-d))
-    d = np.sqrt(3.0) * distance
-    return np.asarray((1 + d) * np.exp(-d))
-
-
-def draw_curves(
-    x: Array, means: Array, variances: Array, dof: int, rng_seed: int = 0
-) -> tuple[Array, Array, Array]:
+def draw_curves(x: Array, means: Array, variances: Array, dof: int, rng_seed: int = 0) -> Drawn:
     """Draw curves from the posterior given point means.
 
     Args:
@@ -118,168 +70,207 @@ def draw_curves(
         variances: (P,) estimated squared standard errors of the means.
         dof: degrees of freedom of these estimates; 0 where there are none.
         rng_seed: of the draws; same seed, same curves.
-
-    Returns:
-        grid (GRID,), curves (DRAWS, GRID), posterior mean (GRID,).
     """
     rng = np.random.default_rng(rng_seed)
+    centre, spread = float(means.mean()), max(float(means.std()), 1e-9)
+    noise = np.full(len(x), _GUESS[0] ** 2) if dof == 0 else variances / spread**2
     unit = (x - x[0]) / np.ptp(x)
-    centre, spread = means.mean(), max(float(means.std()), 1e-9)
-    y = (means - centre) / spread
-    # Relative precision of the points, and what their common scale may be.
-    precision = np.sqrt(1.0 / np.maximum(variances / spread**2, _LEAST_NOISE))
-    noise = _noise_nodes(dof)
-    if dof == 0:
-        precision = np.ones(len(x))
-
-    top = _top(unit, means)
-    first = _score(_design(), unit, top, y, precision, noise)
-    second, log_density = _refine(first, rng)
-    more = _score(second, unit, top, y, precision, noise)
-    settings = first.settings + second
-    score = np.concatenate([first.score, more.score]) - log_density[:, None, None]
-
-    probability = np.exp(score - score.max()).ravel()
-    candidate, a, s = np.unravel_index(_pick(probability, DRAWS, rng), score.shape)
-    values = np.concatenate([first.values, more.values])[candidate]  # (D, P)
-    vectors = np.concatenate([first.vectors, more.vectors])[candidate]  # (D, P, P)
-    used, position = np.unique(candidate, return_inverse=True)
-    at_grid = settings[used].warp(np.linspace(0.0, 1.0, GRID), top)
-    at_points = settings[used].warp(unit, top)
-    cross = settings[used].covariance(at_grid, at_points)[position] * precision  # (D, GRID, P)
-    a2, s2 = AMPLITUDES[a, None] ** 2, noise[s, None]
-    places = np.concatenate([at_grid, at_points], axis=1)[position]
-    path = np.sqrt(a2) * _prior_curves(settings[candidate], places, rng)
-    error = rng.standard_normal((DRAWS, len(x))) * np.sqrt(s2) / precision
-
-    def gain(residual: Array) -> Array:
-        """Covariance of grid and points times inverse covariance of points times residual."""
-        rotated = np.einsum("dpq,dp->dq", vectors, precision * residual) / (a2 * values + s2)
-        return np.asarray(a2 * np.einsum("dgp,dpq,dq->dg", cross, vectors, rotated, optimize=True))
-
-    # Matheron: prior curve + gain · (data − prior curve at the points − noise).
-    curves = path[:, :GRID] + gain(y - path[:, GRID:] - error)
-    mean = gain(np.broadcast_to(y, error.shape)).mean(axis=0)
-    return np.linspace(x[0], x[-1], GRID), centre + spread * curves, centre + spread * mean
-
-
-@lru_cache(maxsize=1)
-def _design() -> _Settings:
-    q = qmc.Sobol(5, seed=7).random(_DESIGN).T
-    kernel = np.searchsorted(np.cumsum(_KERNEL_PRIOR)[:-1], q[0])
-    return _Settings(kernel, (q[1] * len(LENGTHS)).astype(int), q[2] < _LOG_WARP_PRIOR, q[3], q[4])
-
-
-def _top(unit: Array, means: Array) -> tuple[float, float]:
-    """The stretch within 1.5 grid steps of the highest point."""
-    best = int(np.argmax(means))
-    around = unit[max(best - 1, 0) : best + 2]
-    step = 1.5 * float(np.diff(around).max())
-    return max(0.02, float(unit[best]) - step), min(0.98, float(unit[best]) + step)
-
-
-def _score(
-    settings: _Settings,
-    unit: Array,
-    top: tuple[float, float],
-    y: Array,
-    precision: Array,
-    noise: Array,
-) -> _Fit:
-    """Log marginal likelihoods. Whitening by precision makes the noise equal over points."""
-    places = settings.warp(unit, top)
-    covariance = precision[:, None] * settings.covariance(places, places) * precision
-    values, vectors = np.linalg.eigh(covariance)
-    z2 = np.einsum("mpq,p->mq", vectors, precision * y) ** 2
-    a2 = AMPLITUDES[:, None, None] ** 2
-    scale = a2 * np.maximum(values, 0.0)[:, None, None, :] + noise[:, None]
-    return _Fit(
-        settings,
-        places,
-        np.maximum(values, 0.0),
-        vectors,
-        -0.5 * (z2[:, None, None, :] / scale + np.log(scale)).sum(axis=-1),
+    model = Model(unit, (means - centre) / spread, np.maximum(noise, _LEAST_NOISE), dof)
+    found = sample(model, model.start(rng), model.sizes, model.prior, DRAWS, rng)
+    curves, places = model.curves(found, rng)
+    return Drawn(
+        grid=np.linspace(x[0], x[-1], GRID),
+        curves=centre + spread * curves,
+        middle=centre + spread * np.median(curves, axis=0),
+        places=x[0] + np.ptp(x) * places,
     )
 
 
-def _refine(fit: _Fit, rng: np.random.Generator) -> tuple[_Settings, Array]:
-    """A second sample around what fits, and the log density of both samples over the prior's."""
-    most = fit.score.max(axis=(1, 2))
-    log_evidence = most + np.log(np.exp(fit.score - most[:, None, None]).sum(axis=(1, 2)))
-    weight = np.exp(_TEMPER * (log_evidence - log_evidence.max()))
-    weight /= weight.sum()
-    old = fit.settings
-    parent = old[_pick(weight, _DESIGN, rng)]
-    moved = [
-        1 - np.abs(1 - np.abs(q + h * rng.standard_normal(_DESIGN)))  # reflected into [0, 1]
-        for q, h in zip((parent.first, parent.second), _STEP, strict=True)
-    ]
-    new = _Settings(parent.kernel, parent.length, parent.log_warp, *moved)
-    prior = _KERNEL_PRIOR[old.kernel] / len(LENGTHS)
-    prior = prior * np.where(old.log_warp, _LOG_WARP_PRIOR, 1 - _LOG_WARP_PRIOR)
-    both = old + new
-    code, old_code = (2 * (100 * s.kernel + s.length) + s.log_warp for s in (both, old))
-    density = np.zeros(len(code))
-    for c in np.unique(old_code):  # proposals never change kernel, length scale or kind of warp
-        mine, theirs = code == c, old_code == c
-        near = _bump(both.first[mine], old.first[theirs], _STEP[0])
-        near *= _bump(both.second[mine], old.second[theirs], _STEP[1])
-        density[mine] = near @ (weight[theirs] / prior[theirs])
-    return new, np.log(0.5 + 0.5 * density)
+class Model:
+    """Likelihood of `Particles` given point means; stratum 2f is family f, 2f + 1 deviates.
+
+    Args:
+        x: (P,) places from 0 to 1.
+        y: (P,) standardised means.
+        noise: (P,) their estimated variances.
+        dof: degrees of freedom of these estimates, 0 for a guess.
+    """
+
+    def __init__(self, x: Array, y: Array, noise: Array, dof: int) -> None:
+        self.x, self.y, self.noise, self.dof = x, y, noise, dof
+        self.depth = y.max() - y
+        covariances = [np.diag(noise)]
+        for tau, kappa, length in _SETTINGS:
+            sd = tau + kappa * self.depth
+            covariances.append(
+                np.diag(noise) + sd[:, None] * sd * matern(np.abs(x[:, None] - x) / length)
+            )
+        self.inverses = np.linalg.inv(np.stack(covariances))  # (settings, P, P)
+        ones = self.inverses.sum(axis=2)
+        self.total = ones.sum(axis=1)
+        # The level is integrated out over a flat prior: its direction is projected away.
+        self.precisions = self.inverses - (
+            ones[:, :, None] * ones[:, None, :] / self.total[:, None, None]
+        )
+        self._towards = self.precisions @ y
+        self._misfit = self._towards @ y
+        self._constant = -0.5 * (
+            np.linalg.slogdet(np.stack(covariances)).logabsdet + np.log(self.total)
+        )
+        self.sizes = np.tile(_SIZES, len(FAMILIES))
+        weight = np.array([f.weight for f in FAMILIES])
+        self.prior = np.outer(weight / weight.sum(), [1 - DEVIATES, DEVIATES]).ravel()
+        columns = np.arange(MOST_PARAMETERS)
+        self._used = np.array([(columns < f.dim).astype(float) for f in FAMILIES])
+
+    def start(self, rng: np.random.Generator) -> Particles:
+        """Prior draws."""
+        stratum = np.repeat(np.arange(len(self.sizes)), _PRIOR_DRAWS * self.sizes)
+        n = len(stratum)
+        skew = np.array([f.skew for f in FAMILIES])[stratum // 2]
+        if self.dof > 0:
+            log_noise = 0.5 * np.log(self.dof / rng.chisquare(self.dof, n))
+        else:
+            log_noise = _GUESS[1] * rng.standard_normal(n)
+        out = Particles(
+            stratum,
+            rng.standard_normal((n, MOST_PARAMETERS)),
+            skew & (rng.uniform(size=n) < MIRRORED),
+            log_noise,
+            np.where(stratum % 2, rng.integers(1, len(_SETTINGS) + 1, n), 0),
+            *(np.empty(n) for _ in range(3)),
+        )
+        self.evaluate(out)
+        return out
+
+    def used(self, stratum: Array) -> Array:
+        """Which columns of z a stratum uses."""
+        return np.asarray(self._used[stratum // 2])
+
+    def propose_setting(self, particles: Particles, rng: np.random.Generator) -> Array:
+        """Another setting now and then, for those that have one."""
+        n = len(particles)
+        new = (particles.stratum % 2 == 1) & (rng.uniform(size=n) < _NEW_SETTING)
+        return np.where(new, rng.integers(1, len(_SETTINGS) + 1, n), particles.setting)
+
+    def log_prior(self, particles: Particles) -> Array:
+        """Standard normal z; scaled inverse χ² of the noise variance."""
+        z = particles.z * self.used(particles.stratum)
+        s = particles.log_noise
+        if self.dof > 0:
+            noise = -self.dof * (s + 0.5 * np.exp(-2 * s))
+        else:
+            noise = -0.5 * (s / _GUESS[1]) ** 2
+        return np.asarray(noise - 0.5 * (z * z).sum(axis=1))
+
+    def shapes(self, particles: Particles, x: Array) -> Array:
+        """Domes (n, len(x)) with mean 0 and standard deviation 1 over the points."""
+        at = np.concatenate([self.x, x])
+        out = np.empty((len(particles), len(at)))
+        family = particles.stratum // 2
+        ends = np.searchsorted(family, np.arange(len(FAMILIES) + 1))
+        for f, a, b in zip(FAMILIES, ends[:-1], ends[1:], strict=True):
+            if a < b:
+                mirrored = particles.mirrored[a:b, None]
+                places = np.where(mirrored, 1 - at, at) if f.skew else at
+                out[a:b] = f.shape(particles.z[a:b], places)
+        points = out[:, : len(self.x)]
+        out -= points.mean(axis=1, keepdims=True)
+        sd = np.sqrt((points * points).mean(axis=1, keepdims=True))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out /= np.where(sd > 1e-9, sd, np.nan)  # a shape that no point sees
+        return out if len(x) == 0 else out[:, len(self.x) :]
+
+    def evaluate(self, particles: Particles) -> None:
+        """Log likelihood with level and height integrated out."""
+        g = self.shapes(particles, np.empty(0))
+        setting, s = particles.setting, particles.log_noise
+        gg = (np.matmul(self.precisions[setting], g[:, :, None])[:, :, 0] * g).sum(axis=1)
+        gy = (g * self._towards[setting]).sum(axis=1)
+        shrink = np.exp(-2 * s)
+        precision = gg * shrink + HEIGHT**-2
+        height = gy * shrink / precision
+        score = (
+            self._constant[setting]
+            - (len(self.x) - 1) * s
+            - 0.5 * self._misfit[setting] * shrink
+            - 0.5 * np.log(HEIGHT**2 * precision)
+            + 0.5 * height**2 * precision
+            + np.log(2.0)
+            + log_ndtr(height * np.sqrt(precision))
+        )
+        particles.score[:] = np.where(np.isfinite(score), score, -1e12)
+        particles.height[:], particles.precision[:] = height, precision
+
+    def curves(self, particles: Particles, rng: np.random.Generator) -> tuple[Array, Array]:
+        """A curve a particle, (n, GRID), and the place of its maximum, (n,)."""
+        n, grid = len(particles), np.linspace(0.0, 1.0, GRID)
+        at_points = self.shapes(particles, np.empty(0))
+        sd = 1 / np.sqrt(particles.precision)
+        low = ndtr(-particles.height / sd)  # heights are positive
+        u = np.clip(low + (1 - low) * rng.uniform(size=n), 1e-300, 1 - 1e-16)
+        height = np.maximum(particles.height + sd * ndtri(u), 0.0)[:, None]
+        setting, scale = particles.setting, np.exp(particles.log_noise)[:, None]
+        inverse = self.inverses[setting]
+        residual = self.y - height * at_points
+        level = np.einsum("dp,dpq->d", residual, inverse) / self.total[setting]
+        level += scale[:, 0] * rng.standard_normal(n) / np.sqrt(self.total[setting])
+        curves = height * self.shapes(particles, grid) + level[:, None]
+
+        # Matheron's rule: prior path + gain · (residual − path at the points − noise).
+        tau, kappa, length = np.array([(0.0, 0.0, LENGTHS[0]), *_SETTINGS]).T[:, setting]
+        on_points = (tau[:, None] + kappa[:, None] * self.depth) * scale
+        depth = np.interp(grid, self.x, self.depth)
+        on_grid = (tau[:, None] + kappa[:, None] * depth) * scale
+        for k, of in enumerate(LENGTHS):
+            rows = np.flatnonzero((length == of) & (setting > 0))
+            if len(rows) == 0:
+                continue
+            with _BANK_LOCK:
+                path = _bank(k)[rng.integers(0, _BANK, len(rows))].astype(float)
+            share = self.x * (GRID - 1)
+            left = np.minimum(share.astype(int), GRID - 2)
+            share = share - left
+            seen = path[:, left] * (1 - share) + path[:, left + 1] * share
+            error = scale[rows] * np.sqrt(self.noise) * rng.standard_normal(seen.shape)
+            off = residual[rows] - level[rows, None] - on_points[rows] * seen - error
+            off = np.einsum("dp,dpq->dq", off, inverse[rows]) / scale[rows] ** 2
+            gain = (off * on_points[rows]) @ matern(np.abs(self.x[:, None] - grid) / of)
+            curves[rows] += on_grid[rows] * (path + gain)
+        places = _maxima(grid, curves)
+        # A kinked top between two points of the grid is known from its parameter.
+        exact = np.array([f.peaked for f in FAMILIES])[particles.stratum // 2] & (setting == 0)
+        places[exact] = np.clip(place(particles.z[exact, 0]), 0.0, 1.0)
+        return curves, places
 
 
-def _bump(at: Array, centre: Array, width: float) -> Array:
-    """Reflected normal density (len(at), len(centre)) on [0, 1]."""
-    images = np.stack([centre, -centre, 2 - centre])
-    z = (at[:, None, None] - images) / width
-    return np.asarray(np.exp(-0.5 * z * z).sum(axis=1) / (width * np.sqrt(2 * np.pi)))
+def matern(distance: Array) -> Array:
+    """Matérn correlation with ν = 5/2 at distances in units of the length scale."""
+    r = np.sqrt(5.0) * distance
+    return np.asarray((1 + r + r * r / 3) * np.exp(-r))
 
 
-def _pick(probability: Array, count: int, rng: np.random.Generator) -> Array:
-    """Systematic resampling: `count` positions in proportion to unnormalised probabilities."""
-    total = np.cumsum(probability)
-    wanted = (np.arange(count) + rng.uniform()) / count * total[-1]
-    return np.minimum(np.searchsorted(total, wanted), len(probability) - 1)
-
-
-def _noise_nodes(dof: int) -> Array:
-    """Equally likely factors on the estimated noise variances; a wide guess at dof 0."""
-    if dof == 0:
-        return np.geomspace(1e-4, 1.0, _NOISE_NODES)
-    at = (np.arange(_NOISE_NODES) + 0.5) / _NOISE_NODES
-    return np.asarray(dof / chi2.ppf(at, dof))
-
-
-def _prior_curves(settings: _Settings, places: Array, rng: np.random.Generator) -> Array:
-    """A unit-amplitude prior curve a row at warped places (D, Q), by interpolation, (D, Q)."""
-    rows = len(places)
-    kind = (settings.kernel * len(LENGTHS) + settings.length)[:, None]
-    curve = rng.integers(0, _BANK, rows)[:, None]
-    sign = rng.choice([-1.0, 1.0], rows)[:, None]
-    at = places * (_FINE - 1)
-    left = np.minimum(at.astype(int), _FINE - 2)
-    share = at - left
-    with _BANK_LOCK:
-        bank = _bank()
-    inner = bank[kind, curve, left] * (1 - share) + bank[kind, curve, left + 1] * share
-    return np.asarray(sign * inner)
+def _maxima(grid: Array, curves: Array) -> Array:
+    """Places of the maxima of curves (draws, grid), refined by a parabola through the top three."""
+    top = curves.argmax(axis=1)
+    where = grid[top].astype(float)
+    rows = np.flatnonzero((top > 0) & (top < len(grid) - 1))
+    left, mid, right = (curves[rows, top[rows] + k] for k in (-1, 0, 1))
+    bend = left - 2 * mid + right
+    shift = np.where(bend < 0, 0.5 * (left - right) / np.where(bend < 0, bend, -1.0), 0.0)
+    where[rows] += shift * (grid[1] - grid[0])
+    return where
 
 
 _BANK_LOCK = threading.Lock()
 
 
-@lru_cache(maxsize=1)
-def _bank() -> Array:
-    """Prior curves of every kernel and length scale, (kinds, _BANK, _FINE)."""
-    rng = np.random.default_rng(1)
-    u = np.linspace(0.0, 1.0, _FINE)
-    distance = np.abs(u[:, None] - u)
-    made = []
-    for name in KERNELS:
-        for length in LENGTHS:
-            covariance = correlation(name, distance / length) + LEVEL
-            # Not Cholesky: the jitter it needs is white noise, which moves the maximum of a curve.
-            values, vectors = np.linalg.eigh(covariance)
-            root = vectors * np.sqrt(np.maximum(values, 0.0))
-            made.append((root @ rng.standard_normal((_FINE, _BANK))).T.astype(np.float32))
-    return np.stack(made)
+@lru_cache(maxsize=len(LENGTHS))
+def _bank(length: int) -> Array:
+    """Unit-variance prior curves of a length scale, (_BANK, GRID)."""
+    u = np.linspace(0.0, 1.0, GRID)
+    values, vectors = np.linalg.eigh(matern(np.abs(u[:, None] - u) / LENGTHS[length]))
+    # Not Cholesky: the jitter it needs is white noise, which moves the maximum of a curve.
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    draws = np.random.default_rng(length).standard_normal((GRID, _BANK))
+    return np.asarray((root @ draws).T.astype(np.float32))

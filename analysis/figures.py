@@ -53,7 +53,7 @@ def response_panel(cell: dict[str, Any], response: Response) -> Figure:
         curve, points, best = response.curve, response.points, response.best
         x = curve["epsilon"]
         ax.fill_between(x, 100 * curve["low"], 100 * curve["high"], color=BLUE, alpha=0.18, lw=0)
-        ax.plot(x, 100 * curve["mean"], color=BLUE, lw=1.6)
+        ax.plot(x, 100 * curve["middle"], color=BLUE, lw=1.6)
         ax.plot(points["epsilon"], 100 * points["mean"], "o", color=BLUE, ms=4)
         bottom, top = _limits(100 * points["mean"], cell["accuracy"])
         ax.set_ylim(bottom, top)

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from analysis.curves import draw_curves
 from analysis.load import response_metric
 
 CONFIDENCE = 0.95
+FLAT_LEVEL = 0.05  # of the test that a curve is flat
 
 Array = np.ndarray
 
@@ -28,7 +30,8 @@ class BestEpsilon:
     """Where the curve is highest.
 
     `value` is the median of the drawn maxima. `on_edge`: more than half of them lie on an end of
-    the range that was swept, so the value is a bound and not a number.
+    the range that was swept, so the value is a bound and not a number. `flat`: the sweep cannot
+    tell the curve from a flat one, so there is no best ε, and the interval is the whole range.
     """
 
     value: float
@@ -36,6 +39,7 @@ class BestEpsilon:
     high: float
     on_edge: bool
     confidence: float
+    flat: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Response:
     Attributes:
         metric: the column of `trials` that was used.
         points: one row an ε: epsilon, mean over seeds, n (seeds), lr.
-        curve: one row a grid point: epsilon, mean, low, high (pointwise, seed effect removed).
+        curve: one row a grid point: epsilon, middle, low, high (pointwise, seed effect removed).
         best: the best ε with its interval.
         indifference: (low, high) of the stretch around the best ε that is at most δ lower.
         places: drawn best ε, shape (draws,).
@@ -111,11 +115,11 @@ def fit_response(
     epsilon = table.index.to_numpy(dtype=float)
     y = table.to_numpy(dtype=float)
     found = remove_seed_effect(y)
-    grid, draws, curve = draw_curves(epsilon, found.means, found.variances, found.dof, rng_seed)
-    places = best_places(grid, draws)
+    drawn = draw_curves(epsilon, found.means, found.variances, found.dof, rng_seed)
+    grid, draws, curve, places = drawn.grid, drawn.curves, drawn.middle, drawn.places
     at = {k: int(np.abs(grid - e).argmin()) for k, e in (probes or {}).items()}
     band = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
-    frame = pd.DataFrame({"epsilon": grid, "mean": curve, "low": band[0], "high": band[1]})
+    frame = pd.DataFrame({"epsilon": grid, "middle": curve, "low": band[0], "high": band[1]})
     summary = pd.DataFrame({"epsilon": epsilon, "mean": np.nanmean(y, axis=1)})
     summary["n"] = np.isfinite(y).sum(axis=1)
     summary["lr"] = points.groupby("epsilon")["lr"].first().to_numpy()
@@ -123,7 +127,7 @@ def fit_response(
         metric=metric,
         points=summary,
         curve=frame,
-        best=best_epsilon(places, grid[0], grid[-1]),
+        best=best_epsilon(places, grid[0], grid[-1], flat=is_flat(y)),
         indifference=indifference(grid, curve, margin),
         places=places,
         probes=dict(probes or {}),
@@ -184,25 +188,28 @@ def _two_way(y: Array) -> tuple[Array, float, int]:
     return solution[:points] + solution[points:].mean(), variance, dof
 
 
-def best_places(grid: Array, curves: Array) -> Array:
-    """Places of the maxima of curves (draws, grid), refined by a parabola through the top three."""
-    top = curves.argmax(axis=1)
-    place = grid[top].astype(float)
-    rows = np.nonzero((top > 0) & (top < len(grid) - 1))[0]
-    left, mid, right = (curves[rows, top[rows] + k] for k in (-1, 0, 1))
-    bend = left - 2 * mid + right
-    shift = np.where(bend < 0, 0.5 * (left - right) / np.where(bend < 0, bend, -1.0), 0.0)
-    place[rows] += shift * (grid[1] - grid[0])
-    return place
+def is_flat(y: Array, level: float = FLAT_LEVEL) -> bool:
+    """Whether an F test of equal point means, seeds as blocks, keeps them equal at `level`.
+
+    Args:
+        y: accuracies, shape (points, seeds), NaN where a network is missing.
+    """
+    means, variance, dof = _two_way(y)
+    if dof < 1 or variance <= 0:
+        return False
+    between = float(np.isfinite(y).sum(axis=1).mean() * means.var(ddof=1))
+    return bool(stats.f.sf(between / variance, len(y) - 1, dof) > level)
 
 
 def best_epsilon(
-    places: Array, low: float, high: float, confidence: float = CONFIDENCE
+    places: Array, low: float, high: float, confidence: float = CONFIDENCE, flat: bool = False
 ) -> BestEpsilon:
     """The best ε from drawn maxima (draws,) on a range from `low` to `high`."""
     ends = np.quantile(
         places, [(1 - confidence) / 2, 0.5, (1 + confidence) / 2], method="closest_observation"
     )
+    if flat:
+        return BestEpsilon(float(ends[1]), float(low), float(high), False, confidence, True)
     edge = max(np.mean(places <= low), np.mean(places >= high)) > 0.5
     return BestEpsilon(float(ends[1]), float(ends[0]), float(ends[2]), bool(edge), confidence)
 

@@ -1,67 +1,103 @@
-"""The Gaussian process against scikit-learn's, setting by setting."""
+"""Drawn curves: their likelihood by brute force, what they go through, how they look."""
 
 import numpy as np
 import pytest
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern
+from scipy import integrate, stats
+from sklearn.gaussian_process.kernels import Matern
 
 from analysis import curves
+from analysis.curves import Model, draw_curves
 
-TOP = (0.3, 0.5)
+X = np.linspace(0, 1, 9)
+Y = np.array([-2.0, -0.9, 0.1, 0.7, 0.9, 0.8, 0.5, 0.1, -0.2])
 
 
-@pytest.mark.parametrize(
-    ("name", "kernel"),
-    [("rbf", RBF(1.0)), ("matern52", Matern(1.0, nu=2.5)), ("matern32", Matern(1.0, nu=1.5))],
-)
-def test_correlations_are_those_of_scikit_learn(name, kernel):
+def test_matern_is_scikit_learns():
     d = np.linspace(0, 3, 13)
-    assert np.allclose(curves.correlation(name, d), kernel(np.zeros((1, 1)), d[:, None])[0])
+    assert np.allclose(curves.matern(d), Matern(1.0, nu=2.5)(np.zeros((1, 1)), d[:, None])[0])
 
 
-def test_evidence_is_that_of_scikit_learn():
-    """Unequal counts too: whitening must not change the ranking of hyperparameters."""
-    rng = np.random.default_rng(0)
-    unit, y = np.linspace(0, 1, 9), rng.normal(size=9)
-    counts = np.array([3, 3, 3, 2, 3, 5, 3, 3, 1])
-    noise = np.array([0.05, 0.4])
-    settings = curves._Settings(
-        np.array([0, 1]), np.array([3, 8]), np.array([True, False]), np.array([0.5, 0.4]),
-        np.array([0.2, 0.8]),
-    )  # fmt: skip
-    fit = curves._score(settings, unit, TOP, y, np.sqrt(counts), noise)
-    places = settings.warp(unit, TOP)
-    a2, expected = curves.AMPLITUDES**2, np.empty_like(fit.score)
-    for m, shape in enumerate((RBF(curves.LENGTHS[3]), Matern(curves.LENGTHS[8], nu=2.5))):
-        for i in range(len(a2)):
-            for j in range(len(noise)):
-                kernel = ConstantKernel(a2[i]) * (ConstantKernel(curves.LEVEL) + shape)
-                gp = GaussianProcessRegressor(kernel, alpha=noise[j] / counts, optimizer=None)
-                gp.fit(places[m][:, None], y)
-                expected[m, i, j] = gp.log_marginal_likelihood_value_
-    difference = fit.score - expected
-    assert np.ptp(difference) < 1e-6
+def test_likelihood_is_the_integral_over_level_and_height():
+    """Up to a constant common to all, against numerical integration of the plain Gaussian."""
+    model = Model(X, Y, np.linspace(0.01, 0.05, 9), 16)
+    particles = model.start(np.random.default_rng(0))
+    rows = particles[np.random.default_rng(1).choice(len(particles), 12, replace=False)]
+    rows = rows[np.argsort(rows.stratum)]
+    g = model.shapes(rows, np.empty(0))
+    differences = []
+    for k in range(len(rows)):
+        scale = np.exp(rows.log_noise[k])
+        covariance = np.linalg.inv(model.inverses[rows.setting[k]]) * scale**2
+        inverse, logdet = np.linalg.inv(covariance), np.linalg.slogdet(covariance).logabsdet
+
+        def of_height(h, g=g[k], inverse=inverse, logdet=logdet):
+            """Density of y given a height, level integrated over the line."""
+            r = Y - h * g
+            total = inverse.sum()
+            q = r @ inverse @ r - (inverse.sum(axis=0) @ r) ** 2 / total
+            return (
+                np.exp(-0.5 * (q + logdet + np.log(total)))
+                * 2
+                * stats.norm.pdf(h, 0, curves.HEIGHT)
+            )
+
+        found = integrate.quad(
+            of_height, 0, 12, epsabs=0, epsrel=1e-10, limit=400, points=[0.5, 1, 2]
+        )
+        if found[0] > 1e-250:
+            differences.append(np.log(found[0]) - rows.score[k])
+    assert len(differences) >= 8
+    assert np.ptp(differences) < 1e-6
 
 
-def test_mean_and_band_are_near_a_fitted_gaussian_process():
-    x = np.linspace(0, 8, 12)
-    y = np.sin(x / 2)
-    grid, drawn, mean = curves.draw_curves(x, y, np.full(12, 0.01**2 / 5), 40)
-    inside = (grid > 0.5) & (grid < 7.5)
-    assert np.abs(mean - np.sin(grid / 2))[inside].max() < 0.03
-    assert np.abs(drawn.mean(axis=0) - mean)[inside].max() < 0.01
-    assert 0.001 < drawn.std(axis=0)[inside].max() < 0.05
+def test_curves_go_through_points_without_noise():
+    drawn = draw_curves(8 * X, 0.9 + 0.05 * Y, np.full(9, 1e-12), 16)
+    at = np.abs(drawn.grid[:, None] - 8 * X).argmin(axis=0)
+    assert np.allclose(drawn.grid[at], 8 * X)
+    assert np.abs(drawn.curves[:, at] - (0.9 + 0.05 * Y)).max() < 0.003
+    assert np.abs(drawn.middle[at] - (0.9 + 0.05 * Y)).max() < 0.001
+
+
+def test_more_noise_is_a_longer_interval_and_the_truth_is_inside():
+    dome = 0.93 - 0.01 * (8 * X - 3.3) ** 2
+    lengths = []
+    for sd in (0.001, 0.01, 0.03):
+        y = dome + np.random.default_rng(3).normal(0, sd, 9)
+        places = draw_curves(8 * X, y, np.full(9, sd**2), 16).places
+        low, high = np.quantile(places, [0.025, 0.975])
+        assert low <= 3.3 <= high
+        lengths.append(high - low)
+    assert lengths == sorted(lengths)
+
+
+def test_a_kinked_top_between_two_points_is_believed():
+    """The left curvature is 10 times the right one; a smooth curve would be far to the right."""
+    top, left, right = 3.4, 0.04, 0.004
+    d = 8 * X - top
+    y = 0.93 - np.where(d < 0, left, right) * d**2
+    places = draw_curves(8 * X, y, np.full(9, 1e-6), 16).places
+    low, high = np.quantile(places, [0.025, 0.975])
+    assert low <= top <= high
+    assert high - low < 0.5
+
+
+def test_places_are_the_curves_tops():
+    drawn = draw_curves(8 * X, 0.9 + 0.05 * Y, np.full(9, 1e-6), 16)
+    step = drawn.grid[1] - drawn.grid[0]
+    tops = drawn.grid[drawn.curves.argmax(axis=1)]
+    assert np.abs(drawn.places - tops).max() <= step + 1e-9
 
 
 def test_drawn_curves_reproduce():
-    x, y = np.linspace(0, 1, 8), np.arange(8.0)
-    one, two = (curves.draw_curves(x, y, np.full(8, 0.1), 14, rng_seed=4)[1] for _ in range(2))
-    assert np.array_equal(one, two)
+    one, two = (draw_curves(X, Y, np.full(9, 0.1), 14, rng_seed=4) for _ in range(2))
+    assert np.array_equal(one.curves, two.curves)
+    assert np.array_equal(one.places, two.places)
+    assert not np.array_equal(one.places, draw_curves(X, Y, np.full(9, 0.1), 14, 5).places)
 
 
-def test_warps_keep_order_and_ends():
-    settings = curves._design()
-    u = settings.warp(np.linspace(0, 1, 50), TOP)
-    assert (np.diff(u, axis=1) > 0).all()
-    assert np.allclose(u[:, 0], 0)
-    assert np.allclose(u[:, -1], 1)
+@pytest.mark.parametrize("seeds_known", [False, True])
+def test_one_seed_leaves_the_noise_open(seeds_known):
+    drawn = draw_curves(X, Y, np.full(9, 0.01), 16 if seeds_known else 0)
+    assert np.isfinite(drawn.curves).all()
+    low, high = np.quantile(drawn.places, [0.025, 0.975])
+    assert low < 0.5 < high
