@@ -94,28 +94,3 @@ def learning_curves(study: Study, epochs: pd.DataFrame) -> pd.DataFrame:
     curve = curve.rename_axis(["group", "epoch"]).reset_index().merge(names, on="group")
     curve = curve.rename(columns={"min": "low", "max": "high"})
     return curve[["cell_id", "arm", "epoch", "mean", "low", "high"]]
-
-
-def sweep_importance(rows: pd.DataFrame, metric: str) -> dict[str, float] | None:
-    """Shares of the variance of mean accuracy over the sweep's grid of ε and learning rate.
-
-    On a full grid the functional ANOVA (Hooker 2007) is exact: main effects are variances of
-    marginal means and the rest is interaction. The sweep is used because every combination is there
-    once; the search dwells where it is good.
-
-    Args:
-        rows: a cell's sweep.
-        metric: the accuracy column.
-
-    Returns:
-        {epsilon, lr, interaction}, which sum to 1; None without a full grid of two learning rates.
-    """
-    table = rows.pivot_table(index="epsilon", columns="lr", values=metric, aggfunc="mean")
-    if table.shape[0] < 2 or table.shape[1] < 2 or table.isna().any(axis=None):
-        return None
-    y = table.to_numpy(dtype=float)
-    total = y.var()
-    if total == 0:
-        return None
-    epsilon, lr = y.mean(axis=1).var() / total, y.mean(axis=0).var() / total
-    return {"epsilon": float(epsilon), "lr": float(lr), "interaction": float(1 - epsilon - lr)}

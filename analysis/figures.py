@@ -10,6 +10,7 @@ import matplotlib.ticker as ticker
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from analysis.agreement import points
 from analysis.ink import (
@@ -18,6 +19,7 @@ from analysis.ink import (
     INK,
     MUTED,
     ORANGE,
+    PAGE,
     PURPLE,
     SKY,
     STYLE,
@@ -37,6 +39,7 @@ ARM_STYLE: dict[str, tuple[str, Any, str]] = {
     "tuned": (GREEN, "-", "tuned ε"),
     "analytic:activation": (VERMILLION, (0, (5, 1.5)), "analytic ε (activation)"),
     "zero": (PURPLE, (0, (1.2, 1.2)), "ε = 0"),
+    "rescale": (SKY, (0, (3, 1, 1, 1, 1, 1)), "rescaled loss"),
     "ce": (MUTED, (0, (5, 1.5, 1.2, 1.5)), "cross-entropy"),
 }
 
@@ -64,7 +67,8 @@ def response_panel(cell: dict[str, Any], response: Response) -> Figure:
             ax.axvline(cell["epsilon_tuned"], color=GREEN, lw=1.6, ls=(0, (4, 2)))
         level = bottom + 0.05 * (top - bottom)
         ax.plot([best.low, best.high], [level, level], color=INK, lw=3.2, solid_capstyle="butt")
-        ax.plot([best.value], [level], "|", color=INK, ms=10, mew=1.6)
+        if not best.flat:
+            ax.plot([best.value], [level], "|", color=INK, ms=10, mew=1.6)
         reference = response_reference(cell, response.metric)
         if reference is not None:
             ax.axhline(100 * reference, color=MUTED, lw=1.1, ls=(0, (5, 1.5, 1.2, 1.5)))
@@ -220,6 +224,67 @@ def noise_panel(cells: Sequence[dict[str, Any]]) -> Figure:
         ax.set_xlabel("wrong labels, %")
         ax.set_ylabel("best ε")
         ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+        quiet(ax)
+        return figure
+
+
+def transition_figure(matrix: np.ndarray, names: Sequence[str]) -> Figure:
+    """A transition matrix: rows true classes, columns labels, darker where more are.
+
+    Args:
+        matrix: (C, C) shares in [0, 1].
+        names: C class names; shown, with percentages, for up to twelve classes.
+    """
+    classes = len(matrix)
+    few = classes <= 12
+    with matplotlib.rc_context(STYLE):
+        figure, ax = axes(3.7, 3.5)
+        longest = max(map(len, names)) if few else 0
+        left = 0.16 + 0.012 * min(longest, 14)
+        ax.set_position((left, 0.17, 0.97 - left, (0.97 - left) * 3.7 / 3.5))
+        # Squares, not an image: they stay sharp, and follow the page's colours.
+        for i, j in np.argwhere(matrix >= 0.002):
+            share = float(matrix[i, j])
+            ax.add_patch(
+                Rectangle((j - 0.5, i - 0.5), 1, 1, color=BLUE, alpha=0.12 + 0.88 * share, lw=0)
+            )
+            if few and share >= 0.005:
+                ink = PAGE if share > 0.5 else INK
+                ax.text(j, i, f"{100 * share:.0f}", ha="center", va="center", color=ink, fontsize=8)
+        ax.set_xlim(-0.5, classes - 0.5)
+        ax.set_ylim(classes - 0.5, -0.5)
+        for axis in (ax.xaxis, ax.yaxis):
+            if few:
+                axis.set_ticks(range(classes), [name[:14] for name in names])
+            else:
+                axis.set_major_locator(ticker.MaxNLocator(5, integer=True))
+            axis.set_tick_params(length=0)
+        if few and longest > 3:
+            ax.set_xticklabels([name[:14] for name in names], rotation=90)
+        ax.set_xlabel("label")
+        ax.set_ylabel("true class")
+        return figure
+
+
+def spread_figure(table: pd.DataFrame) -> Figure:
+    """Best ε minus analytic ε against the spread of the initial logits, a colour a model.
+
+    Args:
+        table: from `spread.logit_spread`.
+    """
+    style = series_of(list(dict.fromkeys(table["model"])))
+    with matplotlib.rc_context(STYLE):
+        figure, ax = axes(4.1, 3.0)
+        ax.axhline(0, color=VERMILLION, lw=1.6)
+        for row in table.to_dict("records"):
+            colour, marker = style[row["model"]]
+            x, usual = row["logit_std_init"], row["epsilon_at_1"]
+            ends = [row["epsilon_best_low"] - usual, row["epsilon_best_high"] - usual]
+            ax.plot([x, x], ends, color=colour, lw=1.4)
+            ax.plot([x], [row["off_at_1"]], marker, color=colour, ms=6)
+            ax.plot([x], [row["off_at_spread"]], marker, color=colour, mfc="none", ms=8)
+        ax.set_xlabel("spread of the initial logits")
+        ax.set_ylabel("best ε − analytic ε")
         quiet(ax)
         return figure
 

@@ -14,8 +14,9 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-INK, MUTED = "#010203", "#010204"  # replaced by currentColor in the inline form
+INK, MUTED, PAGE = "#010203", "#010204", "#010205"  # replaced by the page's in the inline form
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = (
     "#0072b2",
     "#d55e00",
@@ -32,7 +33,7 @@ VARIABLES = {
     PURPLE: "--purple",
     SKY: "--sky",
 }
-PAPER_INK, PAPER_MUTED = "#111827", "#6b7280"
+PAPER = {INK: "#111827", MUTED: "#6b7280", PAGE: "#ffffff"}
 STYLE: Any = {  # Matplotlib types its keys one by one
     "font.family": "sans-serif",
     "font.size": 9.5,
@@ -64,14 +65,17 @@ def svg(figure: Figure) -> str:
 
 def fixed(document: str) -> str:
     """An `svg` document with the colours of paper, for a file."""
-    return document.replace(INK, PAPER_INK).replace(MUTED, PAPER_MUTED)
+    for sentinel, colour in PAPER.items():
+        document = document.replace(sentinel, colour)
+    return document
 
 
 def css(colour: str) -> str:
     """A palette colour as the page's CSS names it."""
     if colour == INK:
         return "currentColor"
-    return "var(--muted)" if colour == MUTED else f"var({VARIABLES[colour]})"
+    own = {MUTED: "--muted", PAGE: "--page"}
+    return f"var({own[colour] if colour in own else VARIABLES[colour]})"
 
 
 def inline(document: str, name: str, alt: str) -> str:
@@ -86,7 +90,7 @@ def inline(document: str, name: str, alt: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = text.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')
-    for colour in (INK, MUTED, *VARIABLES):
+    for colour in (*PAPER, *VARIABLES):
         text = text.replace(colour, css(colour))
     text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px; font-family: inherit", text)
     head, body = text.split(">", 1)
@@ -97,7 +101,11 @@ def inline(document: str, name: str, alt: str) -> str:
 
 
 def pdf(figure: Figure) -> bytes:
-    """The figure as a PDF, for a paper."""
+    """The figure as a PDF, for a paper; it cannot be turned back into an `svg` afterwards."""
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if text.get_color() == PAGE:
+            text.set_color(PAPER[PAGE])
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None})

@@ -41,23 +41,30 @@ class Study:
     """A study as read.
 
     Attributes:
-        uri: where it was read from.
+        uris: where it was read from; several for a pooled study (`analysis.together`).
         trials: one row a network, columns as in `study.results.TRIALS`, with `noise_rate` for
             `noise_rate_asked`, and null accuracies of diverged networks filled with 1 / classes.
         config: the study file as run; empty where the folder has none.
         notes: sentences about rows that were left out or filled in.
+        prefixes: what `trials` has in front of the network ids of each folder.
     """
 
-    uri: str
+    uris: tuple[str, ...]
     trials: pd.DataFrame
     config: dict[str, Any]
     notes: tuple[str, ...] = field(default=())
+    prefixes: tuple[str, ...] = field(default=("",))
+
+    @property
+    def uri(self) -> str:
+        """Where it was read from, for messages."""
+        return ", ".join(self.uris)
 
     @property
     def name(self) -> str:
-        """The study's name as in its rows."""
-        names = self.trials["study"].dropna()
-        return str(names.iloc[0]) if len(names) else self.uri.rstrip("/").rpartition("/")[2]
+        """The study's name as in its rows, or names."""
+        names = [str(name) for name in self.trials["study"].dropna().unique()]
+        return " + ".join(names) or self.uri.rstrip("/").rpartition("/")[2]
 
     @property
     def margin(self) -> float:
@@ -86,7 +93,15 @@ class Study:
             stages: which stages.
             networks: network_ids to keep; all by default.
         """
-        table = _read(self.uri, "epochs", stages, ["network_id", *columns])
+        wanted = ["network_id", *columns]
+        tables = []
+        for uri, prefix in zip(self.uris, self.prefixes, strict=True):
+            read = _read(uri, "epochs", stages, wanted)
+            if prefix:
+                ids = pc.binary_join_element_wise(prefix, read.column(0), "")
+                read = read.set_column(0, "network_id", ids)
+            tables.append(read)
+        table = pa.concat_tables(tables)
         known = self.trials["network_id"]
         if networks is not None:
             known = known[known.isin(list(networks))]
@@ -162,7 +177,7 @@ def load(uri: str) -> Study:
             f"{leaked.sum()} networks outside the confirm stage carry a test accuracy; "
             "it was not used, but something read the test set early."
         )
-    return Study(uri, trials.reset_index(drop=True), _config(uri), tuple(notes))
+    return Study((uri,), trials.reset_index(drop=True), _config(uri), tuple(notes))
 
 
 def cells(trials: pd.DataFrame) -> pd.DataFrame:
@@ -177,7 +192,10 @@ def cells(trials: pd.DataFrame) -> pd.DataFrame:
     analytic = trials["arm"].fillna("").astype(str).str.startswith(ANALYTIC)
     sweep = trials[trials["stage"] == "sweep"].groupby("cell_id")["epsilon"].nunique()
     wanted = set(trials.loc[analytic, "cell_id"]) | set(sweep[sweep > 1].index)
-    rows = trials[trials["cell_id"].isin(wanted)].drop_duplicates("cell_id")
+    mine = trials[trials["cell_id"].isin(wanted) & (trials["arm"] != "ce")]
+    searched = mine.groupby("cell_id")["loss"].nunique() > 1  # `loss: joint`
+    rows = mine.drop_duplicates("cell_id")
+    rows = rows.assign(loss=rows["loss"].where(~rows["cell_id"].map(searched), "joint"))
     order = ["classes", "dataset", "model", "loss", "noise_kind", "noise_rate", "cell_id"]
     return rows.sort_values(order)[["cell_id", "classes", *FACTORS]].reset_index(drop=True)
 

@@ -135,6 +135,8 @@ def noise_panels(found: Analysis, gallery: Gallery) -> list[Panel]:
         )
         if slope["on_edge"]:
             caption += "; a best ε lies on the edge"
+        if slope["flat"]:
+            caption += "; a curve is flat"
         title = f"{slope['dataset']} · {slope['loss']} · {slope['noise_kind']}"
         svg = gallery.hang(
             figures.noise_panel(cells),
@@ -143,6 +145,41 @@ def noise_panels(found: Analysis, gallery: Gallery) -> list[Panel]:
         )
         panels.append({"title": title, "caption": caption, "svg": svg})
     return panels
+
+
+def transition_panels(found: Analysis, gallery: Gallery) -> list[Panel]:
+    """Transition matrices of the label noise, one a data set and noise."""
+    panels = []
+    for i, transition in enumerate(found.transitions[:MAX_PANELS]):
+        title = f"{transition.dataset} · {transition.noise}"
+        most = ", ".join(f"{a} as {b} {100 * s:.0f} %" for a, b, s in transition.largest())
+        caption = f"{100 * transition.wrong:.1f} % wrong, averaged over classes; most often {most}"
+        svg = gallery.hang(
+            figures.transition_figure(transition.matrix, transition.names),
+            f"transition-{i + 1}",
+            f"Transition matrix of the labels, {title}: {caption}.",
+        )
+        panels.append({"title": title, "caption": caption, "svg": svg})
+    return panels
+
+
+def spread_panel(found: Analysis, gallery: Gallery) -> Panel | None:
+    """Best ε against the spread of the initial logits; None with a single model."""
+    table = found.tables["logit_spread"]
+    models = list(dict.fromkeys(table["model"]))
+    if len(models) < 2:
+        return None
+    means = table.groupby("model", sort=False)[["logit_std_init", "off_at_1", "off_at_spread"]]
+    words = "; ".join(
+        f"{model}: spread {m.logit_std_init:.2f}, best − analytic {number(m.off_at_1)} with the "
+        f"usual spread of 1, {number(m.off_at_spread)} with its own"
+        for model, m in means.mean().iterrows()
+    )
+    return {
+        "svg": gallery.hang(figures.spread_figure(table), "spread", words),
+        "words": words,
+        "keys": [(name, *style) for name, style in figures.series_of(models).items()],
+    }
 
 
 def margin_panel(found: Analysis, gallery: Gallery) -> str | None:
@@ -159,7 +196,9 @@ def margin_panel(found: Analysis, gallery: Gallery) -> str | None:
 def response_caption(cell: dict[str, Any]) -> list[str]:
     """Two lines under a response panel's title."""
     best, tuned = cell["epsilon_best"], cell["epsilon_tuned"]
-    if best["on_edge"]:
+    if best["flat"]:
+        text = "no best ε: flat, as far as this sweep can tell"
+    elif best["on_edge"]:
         text = f"best ε on the edge of the range, {best['value']:.1f}"
     else:
         text = f"best ε {best['value']:.2f} ({best['low']:.2f} to {best['high']:.2f})"

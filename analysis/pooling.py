@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.sparse.csgraph import connected_components
 from statsmodels.stats.multitest import multipletests
 
 from analysis.agreement import CONFIDENCE, VERDICTS, Interval, conclude, judge, mean_interval
@@ -52,28 +53,45 @@ def pool(judged: Cells, pairs: pd.DataFrame, margin: float) -> dict[str, Any]:
 
 
 def seed_mean(cells: Cells, pairs: pd.DataFrame) -> Interval:
-    """Mean regret over cells, taken within seed, with its t interval over seeds.
+    """Mean regret over cells with its t interval.
 
-    Where cells have different seeds, those that all share are used; where fewer than two are
-    shared, cells count as independent and degrees of freedom are Satterthwaite's.
+    Cells that share seeds are averaged within seed first, over the seeds that all of them have.
+    Cells that share none (those of different studies) are independent, and so are cells that share
+    fewer than two; degrees of freedom are then Satterthwaite's.
     """
     wanted = {c["cell_id"]: ANALYTIC + c["rule"] for c in cells if c["rule"]}
     mine = pairs[pairs["cell_id"].map(wanted) == pairs["arm"]]
     table = mine.pivot_table(index="seed", columns="cell_id", values="regret")
-    shared = table.dropna()
-    if len(shared) >= 2 or table.empty or table.shape[1] == 1:
-        return mean_interval(shared.mean(axis=1)) if len(shared) else mean_interval([])
-    n = table.count()
-    enough = n[n >= 2].index
-    if len(enough) < table.shape[1]:
-        mean = float(table.mean().mean())
-        return Interval(mean, None, None, int(n.min()))
-    part = table.var(ddof=1) / n / len(n) ** 2
-    variance = float(part.sum())
-    dof = variance**2 / float((part**2 / (n - 1)).sum()) if variance > 0 else float(n.sum())
+    if table.empty:
+        return mean_interval([])
+    blocks = [b for some in _sharing(table) for b in _by_seed(table[some])]
+    if len(blocks) == 1:
+        return mean_interval(blocks[0][1])
+    share = np.array([weight for weight, _ in blocks]) / table.shape[1]
+    mean = float(share @ [values.mean() for _, values in blocks])
+    n = min(len(values) for _, values in blocks)
+    if n < 2:
+        return Interval(mean, None, None, n)
+    part = share**2 * [values.var(ddof=1) / len(values) for _, values in blocks]
+    variance, freedom = float(part.sum()), np.array([len(values) - 1 for _, values in blocks])
+    dof = variance**2 / float((part**2 / freedom).sum()) if variance > 0 else float(freedom.sum())
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, dof) * np.sqrt(variance))
-    mean = float(table.mean().mean())
-    return Interval(mean, mean - half, mean + half, int(n.min()))
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def _sharing(table: pd.DataFrame) -> list[list[str]]:
+    """Columns of a table (seeds, cells), those that share seeds (directly or not) together."""
+    there = table.notna().to_numpy().astype(float)
+    _, group = connected_components(there.T @ there, directed=False)
+    return [list(table.columns[group == g]) for g in range(group.max() + 1)]
+
+
+def _by_seed(table: pd.DataFrame) -> list[tuple[int, np.ndarray]]:
+    """Independent parts of cells that share seeds: (cells, mean over them for each seed)."""
+    shared = table.dropna()
+    if len(shared) >= 2 or table.shape[1] == 1:
+        return [(table.shape[1], shared.mean(axis=1).to_numpy())]
+    return [(1, table[cell].dropna().to_numpy()) for cell in table]
 
 
 def between_datasets(cells: Cells, pairs: pd.DataFrame) -> dict[str, Any] | None:
@@ -183,19 +201,22 @@ def margin_curve(
 def value_agreement(judged: Cells) -> dict[str, dict[str, Any]]:
     """Agreement of the values, by rule: Bland & Altman (1986) of best ε − analytic ε over cells.
 
-    Cells whose best ε lies on the edge of the range are counted and left out. Cells of one data set
+    Cells whose best ε lies on the edge of the range, or that have none because their curve is flat,
+    are counted and left out. Cells of one data set
     are not independent, so the intervals are too narrow; they describe these cells.
 
     Returns:
-        {rule: cells, on_edge, bias, bias_low, bias_high, limit_low, limit_high (95 % limits of
-        agreement), inside (share of cells whose analytic ε is in the indifference region), regret
-        (mean over cells)}.
+        {rule: cells, on_edge, flat, bias, bias_low, bias_high, limit_low, limit_high (95 % limits
+        of agreement), inside (share of cells whose analytic ε is in the indifference region),
+        regret (mean over cells)}.
     """
     rules = list(dict.fromkeys(r for c in judged for r in c["epsilon_analytic"]))
     out = {}
     for rule in rules:
         mine = [c for c in judged if rule in c["epsilon_analytic"] and c["epsilon_best"]]
-        usable = [c for c in mine if not c["epsilon_best"]["on_edge"]]
+        edge = [c for c in mine if c["epsilon_best"]["on_edge"]]
+        flat = [c for c in mine if c["epsilon_best"]["flat"]]
+        usable = [c for c in mine if c not in edge and c not in flat]
         d = np.array([c["epsilon_best"]["value"] - c["epsilon_analytic"][rule] for c in usable])
         bias = mean_interval(d, 0.95)
         spread = float(d.std(ddof=1)) if len(d) > 1 else None
@@ -206,7 +227,8 @@ def value_agreement(judged: Cells) -> dict[str, dict[str, Any]]:
             limits = (bias.mean - 1.96 * spread, bias.mean + 1.96 * spread)
         out[rule] = {
             "cells": len(mine),
-            "on_edge": len(mine) - len(usable),
+            "on_edge": len(edge),
+            "flat": len(flat),
             "bias": bias.mean,
             "bias_low": bias.low,
             "bias_high": bias.high,
@@ -230,7 +252,7 @@ def noise_slopes(judged: Cells, places: Mapping[str, np.ndarray]) -> list[dict[s
 
     Returns:
         one dict a group: dataset, model, loss, noise_kind, rates, slope, low, high (95 %, ε per
-        unit rate), equivalent (90 % interval within ±SLOPE_MARGIN), on_edge (some cell's is).
+        unit rate), equivalent (90 % interval within ±SLOPE_MARGIN), on_edge, flat (some cell's is).
     """
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for c in judged:
@@ -258,6 +280,7 @@ def noise_slopes(judged: Cells, places: Mapping[str, np.ndarray]) -> list[dict[s
                     **{"slope": float(q[2]), "low": float(q[0]), "high": float(q[4])},
                     "equivalent": bool(q[1] > -SLOPE_MARGIN and q[3] < SLOPE_MARGIN),
                     "on_edge": any(c["epsilon_best"]["on_edge"] for c in mine),
+                    "flat": any(c["epsilon_best"]["flat"] for c in mine),
                 }
             )
     return out

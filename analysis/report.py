@@ -10,46 +10,50 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis import figures, ink, panels
 from analysis.agreement import VERDICTS, points, verdict_paragraph
 from analysis.load import LoadError
 from analysis.panels import number
-from analysis.verdict import Analysis, analyse, compute, write
+from analysis.verdict import Analysis, Folders, analyse, compute, write
 from study.results import StudyFolder
 
 __all__ = ["analyse", "analyse_and_report", "render", "report", "verdict_paragraph"]
 
 
-def report(folder_uri: str) -> str:
+def report(folders: Folders, into: str | None = None, margin: float | None = None) -> str:
     """Write the report and all that `analyse` writes; return the report's path.
 
     Args and errors are those of `analyse_and_report`.
     """
-    return analyse_and_report(folder_uri)[1]
+    return analyse_and_report(folders, into, margin)[1]
 
 
-def analyse_and_report(folder_uri: str) -> tuple[dict[str, Any], str]:
-    """Write `analysis/report.html`, `analysis/figures/*.svg`, the tables and the verdict.
+def analyse_and_report(
+    folders: Folders, into: str | None = None, margin: float | None = None
+) -> tuple[dict[str, Any], str]:
+    """Write `analysis/report.html`, `analysis/figures/*`, the tables and the verdict.
 
     Args:
-        folder_uri: a study folder, local or a pyarrow filesystem URI.
+        folders, into, margin: as of `analysis.verdict.analyse`.
 
     Returns:
         the verdict as written, and the path of the report inside its filesystem.
 
     Raises:
-        LoadError: the folder cannot be analysed, or has no cell that compares ε; one line says why.
+        LoadError: the folders cannot be analysed, or have no cell that compares ε; one line says
+            why.
     """
-    found = compute(folder_uri)
+    found = compute(folders, margin)
     if not found.verdict["cells"]:
         raise LoadError(
-            f"{folder_uri}: no cell to report on; a cell needs an arm analytic:<rule> or a sweep "
-            "over at least two ε"
+            f"{found.study.uri}: no cell to report on; a cell needs an arm analytic:<rule> or a "
+            "sweep over at least two ε"
         )
-    write(found)
-    folder = StudyFolder(folder_uri)
+    folder = found.folder(into)
+    write(found, into)
     folder.write_bytes("analysis/report.html", render(found, folder).encode())
     return found.verdict, folder.file("analysis", "report.html")
 
@@ -76,6 +80,10 @@ def render(found: Analysis, folder: StudyFolder | None = None) -> str:
         margin_panel=panels.margin_panel(found, gallery),
         classes_panel=panels.classes_panel(found, gallery),
         noise_panels=panels.noise_panels(found, gallery),
+        transition_panels=panels.transition_panels(found, gallery),
+        spread_panel=panels.spread_panel(found, gallery),
+        arms=_rows(found, "arms"),
+        importance=_rows(found, "importance"),
         learning_panels=learning,
         learning_keys=[(arm, figures.ARM_STYLE[arm]) for arm in arms],
         dynamics=_dynamics_rows(found),
@@ -93,6 +101,15 @@ def _dynamics_rows(found: Analysis) -> list[dict[str, Any]]:
     ids = [c["cell_id"] for c in found.verdict["cells"][: panels.MAX_PANELS]]
     table = found.tables["dynamics"]
     table = table[(table["stage"] == "confirm") & table["cell_id"].isin(ids)]
+    return _records(table)
+
+
+def _rows(found: Analysis, name: str, most: int = 200) -> list[dict[str, Any]]:
+    """The first rows of a table, None for what is missing."""
+    return _records(found.tables[name][:most])
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
     return [{str(k): v for k, v in row.items()} for row in rows]
 

@@ -74,16 +74,17 @@ class Response:
 def sweep_points(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row an ε and seed of a cell's sweep, with the learning rate tuned out.
 
-    Where an ε was trained at several learning rates, the one with the best mean over seeds is kept;
-    repeats of a seed are averaged.
+    Where an ε was trained at several learning rates (or with several losses, in a cell that
+    searches them), the one with the best mean over seeds is kept; repeats of a seed are averaged.
 
     Returns:
         columns epsilon, seed, lr, accuracy.
     """
     rows = rows.assign(accuracy=rows[metric]).dropna(subset=["accuracy"])
-    by_lr = rows.groupby(["epsilon", "lr"], dropna=False)["accuracy"].mean().reset_index()
-    best = by_lr.sort_values("accuracy").drop_duplicates("epsilon", keep="last")
-    kept = rows.merge(best[["epsilon", "lr"]], on=["epsilon", "lr"])
+    ways = ["epsilon", *(c for c in ("lr", "loss", "loss_params") if c in rows)]
+    by_way = rows.groupby(ways, dropna=False)["accuracy"].mean().reset_index()
+    best = by_way.sort_values("accuracy").drop_duplicates("epsilon", keep="last")
+    kept = rows.merge(best[ways], on=ways)
     out = kept.groupby(["epsilon", "seed"], dropna=False, as_index=False)
     return out.agg(lr=("lr", "first"), accuracy=("accuracy", "mean"))
 

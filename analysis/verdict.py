@@ -1,34 +1,35 @@
-"""From a study folder to `analysis/verdict.json` and `analysis/tables/*`."""
+"""From study folders to `analysis/verdict.json` and `analysis/tables/*`."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from analysis.agreement import judge_cell
-from analysis.dynamics import (
-    epoch_frame,
-    learning_curves,
-    network_dynamics,
-    summarise,
-    sweep_importance,
-)
-from analysis.load import FACTORS, Study, cells, load, provenance, reference_rows
+from analysis.dynamics import epoch_frame, learning_curves, network_dynamics, summarise
+from analysis.importance import grid_importance, importance_table
+from analysis.load import FACTORS, LoadError, Study, cells, provenance, reference_rows
+from analysis.load import response_metric as metric_of
 from analysis.pooling import margin_curve, noise_slopes, pool, value_agreement
 from analysis.response import Response, fit_response
+from analysis.spread import logit_spread
+from analysis.together import load_together
+from analysis.transitions import Transition, transition_matrices
 from study.results import StudyFolder
 
-_CELL_COLUMNS = ["stage", "cell_id", "arm", "epsilon", "lr", "seed", "status"]
+_CELL_COLUMNS = ["stage", "cell_id", "arm", "epsilon", "lr", "seed", "status", "loss_params"]
 _CELL_COLUMNS += ["val_acc_noisy", "val_acc_clean", "test_acc"]
+_SWEPT = ["epsilon", "lr", "loss", "loss_params"]
+_LONGEST_LATEX = 400  # rows; longer tables are for programs
 
-
-_PAPER_TABLES = ("cells", "value_agreement", "noise_slopes")  # LaTeX too
+Folders = str | Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -39,52 +40,68 @@ class Analysis:
     verdict: dict[str, Any]
     responses: dict[str, Response]
     tables: dict[str, pd.DataFrame]
+    transitions: list[Transition] = field(default_factory=list)
+
+    def folder(self, into: str | None = None) -> StudyFolder:
+        """Where its files go: the study's own folder, or `into`.
+
+        Raises:
+            LoadError: several studies, and no `into`.
+        """
+        if into is not None:
+            return StudyFolder.at(into)
+        if len(self.study.uris) > 1:
+            raise LoadError("several studies: say with --into which folder the result goes to")
+        return StudyFolder.at(self.study.uris[0])
 
 
-def analyse(folder_uri: str) -> dict[str, Any]:
-    """Analyse a study folder; write `analysis/verdict.json` and `analysis/tables/*.csv` into it.
+def analyse(
+    folders: Folders, into: str | None = None, margin: float | None = None
+) -> dict[str, Any]:
+    """Analyse studies; write `analysis/verdict.json` and `analysis/tables/*`.
 
     Args:
-        folder_uri: a study folder, local or a pyarrow filesystem URI.
+        folders: a study folder, local or a pyarrow filesystem URI, or several to pool.
+        into: folder to write below; by default the study's own.
+        margin: δ; by default the studies' own.
 
     Returns:
         the verdict as written.
 
     Raises:
-        LoadError: the folder cannot be analysed; one line says why.
+        LoadError: the folders cannot be analysed; one line says why.
     """
-    found = compute(folder_uri)
-    write(found)
+    found = compute(folders, margin)
+    write(found, into)
     return found.verdict
 
 
-def write(found: Analysis) -> None:
-    """Write an analysis' verdict and tables into its study folder."""
-    folder = StudyFolder(found.study.uri)
+def write(found: Analysis, into: str | None = None) -> None:
+    """Write an analysis' verdict and tables: CSV, and LaTeX where a paper could hold it."""
+    folder = found.folder(into)
     text = json.dumps(found.verdict, indent=2, ensure_ascii=False, allow_nan=False)
     folder.write_bytes("analysis/verdict.json", (text + "\n").encode())
     for name, table in found.tables.items():
         buffer = io.StringIO()
         table.to_csv(buffer, index=False, float_format="%.6g", lineterminator="\n")
         folder.write_bytes(f"analysis/tables/{name}.csv", buffer.getvalue().encode())
-    for name in _PAPER_TABLES:
-        text = latex(found.tables[name])
-        folder.write_bytes(f"analysis/tables/{name}.tex", text.encode())
+        if len(table) <= _LONGEST_LATEX:
+            folder.write_bytes(f"analysis/tables/{name}.tex", latex(table).encode())
 
 
 def latex(table: pd.DataFrame) -> str:
     """A table as a LaTeX tabular with booktabs rules, numbers to three digits."""
-    shown = table.drop(columns=[c for c in ("reason", "cell_id") if c in table])
+    shown = table.drop(columns=[c for c in ("reason",) if c in table])
     return str(shown.to_latex(index=False, escape=True, float_format="%.3g", na_rep="--"))
 
 
-def compute(folder_uri: str) -> Analysis:
+def compute(folders: Folders, margin: float | None = None) -> Analysis:
     """As `analyse`, but writes nothing.
 
     Raises:
         LoadError: as `analyse`.
     """
-    study = load(folder_uri)
+    study = load_together([folders] if isinstance(folders, str) else folders, margin)
     margin, trials = study.margin, study.trials
     columns = [*_CELL_COLUMNS, *[c for c in FACTORS if c not in _CELL_COLUMNS]]
     narrow = trials[columns].astype({c: object for c in ("stage", "cell_id", "arm")})
@@ -122,6 +139,7 @@ def compute(folder_uri: str) -> Analysis:
         "provenance": provenance(study),
     }
     epochs = epoch_frame(study)
+    swept = study.stage("sweep")
     tables = {
         "cells": cell_table(judged),
         "regret": regret_table(judged),
@@ -133,12 +151,15 @@ def compute(folder_uri: str) -> Analysis:
         "noise_slopes": pd.DataFrame(verdict["noise_slopes"]).drop(
             columns="rates", errors="ignore"
         ),
+        "arms": arm_table(judged),
+        "logit_spread": logit_spread(study, judged),
+        "importance": importance_table(swept, metric_of(swept)),
         "dynamics": summarise(network_dynamics(study, epochs)),
         "learning_curves": learning_curves(study, epochs),
         "response_points": _concat(points, ["cell_id", "epsilon", "mean", "n", "lr"]),
-        "response_curve": _concat(curves, ["cell_id", "epsilon", "mean", "low", "high"]),
+        "response_curve": _concat(curves, ["cell_id", "epsilon", "middle", "low", "high"]),
     }
-    return Analysis(study, verdict, responses, tables)
+    return Analysis(study, verdict, responses, tables, transition_matrices(study))
 
 
 def cell_table(judged: list[dict[str, Any]]) -> pd.DataFrame:
@@ -157,6 +178,7 @@ def cell_table(judged: list[dict[str, Any]]) -> pd.DataFrame:
                 "epsilon_best_low": best.get("low"),
                 "epsilon_best_high": best.get("high"),
                 "on_edge": best.get("on_edge"),
+                "flat": best.get("flat"),
                 "indifference_low": near.get("low"),
                 "indifference_high": near.get("high"),
                 **{f"regret_{k}": regret.get(k) for k in ("mean", "low", "high", "n")},
@@ -177,6 +199,21 @@ def regret_table(judged: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["cell_id", "arm", "mean", "low", "high", "n"])
 
 
+def arm_table(judged: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row a cell and arm of the confirm stage: test accuracy, and regret against tuned ε."""
+    columns = ["cell_id", "arm", "accuracy", "accuracy_low", "accuracy_high", "n"]
+    columns += ["regret", "regret_low", "regret_high"]
+    rows = []
+    for c in judged:
+        regrets = {f"analytic:{rule}": r for rule, r in c["regret"].items()} | c["controls"]
+        for arm, a in c["accuracy"].items():
+            r = regrets.get(arm, {})
+            ends = [a["mean"], a["low"], a["high"], a["n"]]
+            ends += [r.get("mean"), r.get("low"), r.get("high")]
+            rows.append(dict(zip(columns, [c["cell_id"], arm, *ends], strict=True)))
+    return pd.DataFrame(rows, columns=columns)
+
+
 def _response_block(
     response: Response | None, sweep: pd.DataFrame, margin: float
 ) -> dict[str, Any]:
@@ -195,7 +232,7 @@ def _response_block(
             "probability_within_margin": {
                 r: float((s <= margin).mean()) for r, s in response.shortfall.items()
             },
-            "importance": sweep_importance(sweep, response.metric),
+            "importance": grid_importance(sweep, response.metric, _SWEPT),
         },
     }
 

@@ -19,6 +19,7 @@ from study.plan import (
     Cell,
     Network,
     Plan,
+    identity_columns,
 )
 from study.results import STAGES
 from study.search import ArmSearch, ReplayError
@@ -27,7 +28,10 @@ Row = Mapping[str, Any]
 IntervalWidth = Callable[[Sequence[Row]], float | None]
 """Sweep rows of a cell → width of the 95 % interval of its best ε; None while there is none."""
 
-SWEEP_COLUMNS = ("epsilon", "lr", "seed", "val_acc_noisy", "val_acc_clean")
+SWEEP_COLUMNS = (
+    *("epsilon", "lr", "loss", "loss_params", "seed"),
+    *("val_acc_noisy", "val_acc_clean"),
+)
 """What `IntervalWidth` is given of each row."""
 
 
@@ -185,9 +189,8 @@ class Campaign:
                 self._search_of(network).tell(network, row[column], row["epochs"], row["status"])
                 self._search_s += row["wall_s"] / row["networks_in_cohort"]
             elif network.stage == "sweep":
-                self._keep_for_interval(
-                    network.cell, network.epsilon, network.lr, network.seed, row
-                )
+                identity = identity_columns(self.plan.config, network)
+                self._keep_for_interval(network.cell, {**identity, **row})
         self._close_search()
 
     def give_up(self, cohort_id: str) -> None:
@@ -253,14 +256,10 @@ class Campaign:
             for search in self.searches:
                 search.close(begun)
 
-    def _keep_for_interval(
-        self, cell: Cell, epsilon: float, lr: float, seed: int, row: Row
-    ) -> None:
+    def _keep_for_interval(self, cell: Cell, row: Row) -> None:
         sweep = self.plan.config.sweep
-        if sweep is None or sweep.until_interval is None:
-            return
-        accuracies = {name: row[name] for name in ("val_acc_noisy", "val_acc_clean")}
-        self._sweep_rows[cell].append({"epsilon": epsilon, "lr": lr, "seed": seed, **accuracies})
+        if sweep is not None and sweep.until_interval is not None:
+            self._sweep_rows[cell].append({name: row[name] for name in SWEEP_COLUMNS})
 
     def _grow_sweep(self, cell: Cell) -> None:
         """One seed more, where all seeds so far are trained and the interval is too wide."""
@@ -345,8 +344,7 @@ class Campaign:
                 continue
             self._done.add(row["network_id"])
             if row["stage"] == "sweep" and row["cell_id"] in cells:
-                cell = cells[row["cell_id"]]
-                self._keep_for_interval(cell, row["epsilon"], row["lr"], row["seed"], row)
+                self._keep_for_interval(cells[row["cell_id"]], row)
             if row["stage"] == "search":
                 self._search_s += row["wall_s"] / row["networks_in_cohort"]
                 mine = points.setdefault((row["cell_id"], row["arm"]), {})

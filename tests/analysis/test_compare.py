@@ -6,7 +6,8 @@ import pytest
 from planted import Cell, gaussian, write_study
 
 from analysis.compare import compare, published_accuracies, verdicts
-from analysis.dynamics import epoch_frame, network_dynamics, summarise, sweep_importance
+from analysis.dynamics import epoch_frame, network_dynamics, summarise
+from analysis.importance import grid_importance, importance_table
 from analysis.load import LoadError, load
 
 
@@ -57,12 +58,35 @@ def test_dynamics_of_a_known_curve(tmp_path):
     assert set(summarise(networks)["stage"]) == {"sweep", "confirm"}
 
 
+GRID = [(e, lr, loss) for e in (0.0, 1.0, 2.0) for lr in (0.1, 0.2) for loss in ("mae", "gce")]
+
+
 def test_importance_of_a_known_surface():
-    grid = [(e, lr) for e in (0.0, 1.0, 2.0) for lr in (0.1, 0.2)]
-    rows = pd.DataFrame(grid, columns=["epsilon", "lr"])
-    rows["a"] = 0.1 * rows["epsilon"] + 1.0 * rows["lr"]
-    share = sweep_importance(rows, "a")
-    epsilon, lr = np.var([0, 0.1, 0.2]), np.var([0.1, 0.2])
-    assert share["epsilon"] == pytest.approx(epsilon / (epsilon + lr))
+    rows = pd.DataFrame(GRID, columns=["epsilon", "lr", "loss"])
+    rows["a"] = 0.1 * rows["epsilon"] + 1.0 * rows["lr"] + 0.2 * (rows["loss"] == "gce")
+    share = grid_importance(rows, "a", ["epsilon", "lr", "loss"])
+    parts = {"epsilon": np.var([0, 0.1, 0.2]), "lr": np.var([0.1, 0.2]), "loss": np.var([0, 0.2])}
+    for name, part in parts.items():
+        assert share[name] == pytest.approx(part / sum(parts.values()))
     assert share["interaction"] == pytest.approx(0, abs=1e-12)
-    assert sweep_importance(rows[rows["lr"] == 0.1], "a") is None
+    assert grid_importance(rows[rows["lr"] == 0.1], "a", ["epsilon", "lr"]) is None
+    assert grid_importance(rows.iloc[1:], "a", ["epsilon", "lr", "loss"]) is None
+    assert grid_importance(rows.assign(a=0.5), "a", ["epsilon", "lr"]) is None
+
+
+def test_importance_of_a_pure_interaction():
+    rows = pd.DataFrame(GRID, columns=["epsilon", "lr", "loss"])
+    sign = np.where(rows["lr"] == 0.1, 1, -1) * np.where(rows["loss"] == "mae", 1, -1)
+    share = grid_importance(rows.assign(a=sign), "a", ["epsilon", "lr", "loss"])
+    assert share["interaction"] == pytest.approx(1)
+
+
+def test_losses_are_compared_where_both_were_swept(tmp_path):
+    mae, gce = Cell(loss="mae", dome=gaussian(3.0)), Cell(loss="gce", dome=gaussian(3.0, top=0.8))
+    sweep = load(str(write_study(tmp_path, [mae, gce]))).stage("sweep")
+    more = sweep[(sweep["loss"] == "gce")].assign(lr=0.9)
+    table = importance_table(pd.concat([sweep, more]), "val_acc_clean")
+    assert len(table) == 1
+    assert table["losses"].item() == 2
+    assert table["epsilon"].item() > 0.8
+    assert table["loss"].item() > 0.005

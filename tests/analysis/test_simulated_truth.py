@@ -6,7 +6,7 @@ from planted import Cell, edge, flat, gaussian, steep_left, symmetric, two_sided
 
 from analysis.curves import draw_curves
 from analysis.power import non_inferiority_power
-from analysis.response import best_epsilon, best_places, remove_seed_effect
+from analysis.response import best_epsilon, is_flat, remove_seed_effect
 from analysis.verdict import compute
 
 pytestmark = pytest.mark.slow
@@ -27,22 +27,23 @@ def intervals(make, seeds: int, sd: float, studies: int):
         dome = make(rng)
         epsilon = np.array(sorted({*np.linspace(0, 8, 9), 3.03}))
         y = dome(epsilon)[:, None] + rng.normal(0, 0.005, seeds)
-        found = remove_seed_effect(y + rng.normal(0, sd, y.shape))
-        grid, curves, _ = draw_curves(epsilon, found.means, found.variances, found.dof, k)
-        best = best_epsilon(best_places(grid, curves), grid[0], grid[-1])
+        y = y + rng.normal(0, sd, y.shape)
+        found = remove_seed_effect(y)
+        drawn = draw_curves(epsilon, found.means, found.variances, found.dof, k)
+        best = best_epsilon(drawn.places, epsilon[0], epsilon[-1], flat=is_flat(y))
         yield best, GRID[np.argmax(dome(GRID))]
 
 
 @pytest.mark.parametrize("shape", list(SHAPES))
 def test_best_epsilon_interval_covers(shape):
-    """Nominal 95 %. Kinked domes are the hardest: a kink between grid points leaves no trace."""
+    """Nominal 95 %; 320 sweeps, so a standard error of 1.2 points."""
     hits = [
         best.low <= truth <= best.high
         for seeds in (3, 5, 10, 20)
         for sd in (0.003, 0.01)
         for best, truth in intervals(SHAPES[shape], seeds, sd, 40)
     ]
-    assert np.mean(hits) > {"kinked": 0.80}.get(shape, 0.93)
+    assert 0.92 < np.mean(hits) < 0.995
 
 
 def test_edges_are_flagged_and_flat_curves_are_not_numbers():
@@ -50,8 +51,9 @@ def test_edges_are_flagged_and_flat_curves_are_not_numbers():
     assert np.mean(flags) > 0.95
     inner = [best.on_edge for best, _ in intervals(SHAPES["symmetric"], 5, 0.005, 40)]
     assert np.mean(inner) < 0.02
-    wide = [best.high - best.low for best, _ in intervals(lambda r: flat(), 5, 0.005, 40)]
-    assert np.median(wide) > 5
+    found = [best for best, _ in intervals(lambda r: flat(), 5, 0.005, 40)]
+    assert np.mean([best.flat for best in found]) > 0.85  # the test's level is 5 %
+    assert not any(best.flat for best, _ in intervals(SHAPES["gaussian"], 5, 0.005, 40))
 
 
 def confirmed(folder, regret: float, seeds: int, cells: int = 600, sd: float = 0.004):
