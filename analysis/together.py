@@ -86,8 +86,13 @@ def _kinds(studies: Sequence[Study]) -> list[str]:
 
 
 def _names(studies: Sequence[Study]) -> list[str]:
-    names = [study.name for study in studies]
-    return [s.uri if names.count(n) > 1 else n for s, n in zip(studies, names, strict=True)]
+    """What tells the studies apart: their names, else their folders' names, else the folders."""
+    named = [study.name for study in studies]
+    folders = [study.uri.rstrip("/").rpartition("/")[2] for study in studies]
+    for names in (named, folders):
+        if len(set(names)) == len(names):
+            return names
+    return [study.uri for study in studies]
 
 
 def _replicates(trials: pd.DataFrame) -> pd.Series:

@@ -14,7 +14,7 @@ from rich.table import Table
 from typer.exceptions import TyperException
 
 from study.console import Json, bad_input, in_words, out, print_json
-from study.errors import INTERRUPTED, InterruptedByUserError, UserError
+from study.errors import INTERRUPTED, BadInputError, InterruptedByUserError, UserError
 from study.tools import tools
 
 app = typer.Typer(
@@ -215,14 +215,25 @@ def status(folder: Folder, as_json: Json = False) -> None:
     print(f"{state['diverged']} diverged; last row {state['last_row_utc'] or 'none'}")
 
 
+Folders = Annotated[list[str], typer.Argument(help="A study folder, or several to pool.")]
+Into = Annotated[
+    str | None, typer.Option(metavar="FOLDER", help="Write below this folder; for several studies.")
+]
+Margin = Annotated[
+    float | None, typer.Option(help="Margin, a fraction of accuracy; default: the study file's.")
+]
+
+
 @app.command()
-def analyse(folder: Folder, as_json: Json = False) -> None:
-    """Read a study's parquet and write analysis/verdict.json and tables."""
+def analyse(
+    folders: Folders, into: Into = None, margin: Margin = None, as_json: Json = False
+) -> None:
+    """Read studies' parquet and write analysis/verdict.json and tables."""
     from analysis.agreement import verdict_paragraph
-    from analysis.verdict import analyse as analyse_folder
+    from analysis.verdict import analyse as analyse_folders
 
     with bad_input():
-        verdict = analyse_folder(folder)
+        verdict = analyse_folders(folders, into, _fraction(margin))
     if as_json:
         print_json(verdict)
     else:
@@ -230,14 +241,20 @@ def analyse(folder: Folder, as_json: Json = False) -> None:
 
 
 @app.command()
-def report(folder: Folder) -> None:
-    """Analyse a study, write its report, and print the verdict and where the report is."""
+def report(folders: Folders, into: Into = None, margin: Margin = None) -> None:
+    """Analyse studies, write the report, and print the verdict and where the report is."""
     from analysis.agreement import verdict_paragraph
     from analysis.report import analyse_and_report
 
     with bad_input():
-        verdict, path = analyse_and_report(folder)
+        verdict, path = analyse_and_report(folders, into, _fraction(margin))
     print(f"\n{verdict_paragraph(verdict)}\n\nReport: {path}")
+
+
+def _fraction(margin: float | None) -> float | None:
+    if margin is not None and not 0 < margin < 1:
+        raise BadInputError(f"--margin {margin:g}: allowed is 0 < margin < 1, a fraction")
+    return margin
 
 
 @app.command()

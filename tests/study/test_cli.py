@@ -36,6 +36,9 @@ def test_epsilon_imports_neither_ray_nor_torch() -> None:
     ("arguments", "wanted"),
     [
         (["epsilon", "--classes", "1"], "classes"),
+        (["analyse", "nowhere"], "nowhere: no finished network found"),
+        (["report", "here", "there"], "here: no finished network found"),
+        (["analyse", "nowhere", "--margin", "5"], "--margin 5: allowed is 0 < margin < 1"),
         (["epsilon", "--classes", "abc"], "--classes"),
         (["epsilon", "--clases", "3"], "--clases"),
         (["noise", "--dataset", "digits", "--rate", "0.1", "--option", "a=["], "not a YAML value"),
