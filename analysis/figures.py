@@ -9,6 +9,7 @@ import matplotlib
 import matplotlib.ticker as ticker
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -237,30 +238,35 @@ def transition_figure(matrix: np.ndarray, names: Sequence[str]) -> Figure:
     """
     classes = len(matrix)
     few = classes <= 12
+    longest = max(map(len, names)) if few else 3
+    left = 0.42 + 0.075 * min(longest, 14)  # inches, for names and axis label
+    below = 0.5 if longest <= 3 else left
+    side = 3.6 - left
     with matplotlib.rc_context(STYLE):
-        figure, ax = axes(3.7, 3.5)
-        longest = max(map(len, names)) if few else 0
-        left = 0.16 + 0.012 * min(longest, 14)
-        ax.set_position((left, 0.17, 0.97 - left, (0.97 - left) * 3.7 / 3.5))
-        # Squares, not an image: they stay sharp, and follow the page's colours.
-        for i, j in np.argwhere(matrix >= 0.002):
-            share = float(matrix[i, j])
-            ax.add_patch(
-                Rectangle((j - 0.5, i - 0.5), 1, 1, color=BLUE, alpha=0.12 + 0.88 * share, lw=0)
-            )
-            if few and share >= 0.005:
+        figure, ax = axes(3.7, side + below + 0.1)
+        height = side + below + 0.1
+        ax.set_position((left / 3.7, below / height, side / 3.7, side / height))
+        if few:  # squares stay sharp, and follow the page's colours
+            for i, j in np.argwhere(matrix >= 0.002):
+                share = float(matrix[i, j])
+                strength = 0.12 + 0.88 * share
+                ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, color=BLUE, alpha=strength, lw=0))
                 ink = PAGE if share > 0.5 else INK
-                ax.text(j, i, f"{100 * share:.0f}", ha="center", va="center", color=ink, fontsize=8)
+                text = f"{100 * share:.0f}" if share >= 0.005 else ""
+                ax.text(j, i, text, ha="center", va="center", color=ink, fontsize=8)
+            ax.set_yticks(range(classes), [name[:14] for name in names])
+            turn = 0 if longest <= 3 else 90
+            ax.set_xticks(range(classes), [name[:14] for name in names], rotation=turn)
+        else:  # rare confusions are drawn stronger than they are, or nobody would see them
+            image = np.empty((classes, classes, 4))
+            image[..., :3] = to_rgb(BLUE)
+            image[..., 3] = np.sqrt(matrix)
+            ax.imshow(image, interpolation="nearest", aspect="auto")
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_major_locator(ticker.MaxNLocator(5, integer=True))
         ax.set_xlim(-0.5, classes - 0.5)
         ax.set_ylim(classes - 0.5, -0.5)
-        for axis in (ax.xaxis, ax.yaxis):
-            if few:
-                axis.set_ticks(range(classes), [name[:14] for name in names])
-            else:
-                axis.set_major_locator(ticker.MaxNLocator(5, integer=True))
-            axis.set_tick_params(length=0)
-        if few and longest > 3:
-            ax.set_xticklabels([name[:14] for name in names], rotation=90)
+        ax.tick_params(length=0)
         ax.set_xlabel("label")
         ax.set_ylabel("true class")
         return figure

@@ -152,8 +152,8 @@ def transition_panels(found: Analysis, gallery: Gallery) -> list[Panel]:
     panels = []
     for i, transition in enumerate(found.transitions[:MAX_PANELS]):
         title = f"{transition.dataset} · {transition.noise}"
-        most = ", ".join(f"{a} as {b} {100 * s:.0f} %" for a, b, s in transition.largest())
-        caption = f"{100 * transition.wrong:.1f} % wrong, averaged over classes; most often {most}"
+        most = ", ".join(f"{a} → {b} ({100 * s:.0f} %)" for a, b, s in transition.largest())
+        caption = f"{100 * transition.wrong:.1f} % wrong; most often {most}"
         svg = gallery.hang(
             figures.transition_figure(transition.matrix, transition.names),
             f"transition-{i + 1}",

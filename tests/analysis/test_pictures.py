@@ -36,7 +36,7 @@ def test_transition_matrices_come_back_and_are_drawn(tmp_path):
     assert found.wrong == pytest.approx((0.4 + 0 + 0.1) / 3)
     assert found.largest(2) == [("cat", "dog", 0.4), ("frog", "cat", pytest.approx(0.1))]
     text = Path(report(str(folder))).read_text()
-    assert "16.7 % wrong, averaged over classes; most often cat as dog 40 %" in text
+    assert "16.7 % wrong; most often cat → dog (40 %)" in text
     assert (folder / "analysis/figures/transition-1.pdf").stat().st_size > 1000
 
 
