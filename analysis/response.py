@@ -81,10 +81,11 @@ def sweep_points(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
         columns epsilon, seed, lr, accuracy.
     """
     rows = rows.assign(accuracy=rows[metric]).dropna(subset=["accuracy"])
-    ways = ["epsilon", *(c for c in ("lr", "loss", "loss_params") if c in rows)]
+    others = [c for c in ("lr", "loss", "loss_params") if c in rows and rows[c].nunique() > 1]
+    ways = ["epsilon", *others]
     by_way = rows.groupby(ways, dropna=False)["accuracy"].mean().reset_index()
     best = by_way.sort_values("accuracy").drop_duplicates("epsilon", keep="last")
-    kept = rows.merge(best[ways], on=ways)
+    kept = rows.merge(best[ways], on=ways) if others else rows
     out = kept.groupby(["epsilon", "seed"], dropna=False, as_index=False)
     return out.agg(lr=("lr", "first"), accuracy=("accuracy", "mean"))
 

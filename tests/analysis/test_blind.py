@@ -138,6 +138,6 @@ def test_hundreds_of_blind_folders(tmp_path):
         hits["best"] += place["low"] <= best <= place["high"]
         false_claims += cell["verdict"] == "non_inferior" and regret >= 0.005
         regrets.append(regret)
-    assert hits["regret"] / studies == pytest.approx(0.90, abs=0.06)
+    assert hits["regret"] / studies == pytest.approx(0.90, abs=0.07)  # 3.3 standard errors
     assert hits["best"] / studies > 0.91
     assert false_claims <= 0.05 * max(20, sum(r >= 0.005 for r in regrets))
