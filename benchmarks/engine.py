@@ -81,8 +81,8 @@ def plain_loop(data_name: str, epochs: int, loader: bool, classes: int | None) -
 def own_process(data_name: str, epochs: int, classes: int | None) -> Callable[[], int]:
     """(a) in a process of its own, imports and data included."""
     code = (
-        "from engine import configure_process, plain_loop; configure_process(); "
-        f"plain_loop({data_name!r}, {epochs}, True, {classes})()"
+        "from engine import MODELS, configure_process, plain_loop; configure_process(); "
+        f"MODELS[{data_name!r}] = {MODELS[data_name]!r}; plain_loop({data_name!r}, {epochs}, True, {classes})()"
     )
 
     def run() -> int:
@@ -139,12 +139,15 @@ def main() -> None:
     """Measure, print and save."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", choices=MODELS, default="digits")
+    parser.add_argument("--model", help="another model than the data set's usual one")
     parser.add_argument("--classes", type=int, help="keep the first so many classes")
     parser.add_argument("--members", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--picked-of", type=int, default=64, help="members that it picks from")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--epochs", type=int, default=8)
     arguments = parser.parse_args()
+    if arguments.model:
+        MODELS[arguments.data] = (arguments.model, {})
     configure_process()
     data, epochs, classes = arguments.data, arguments.epochs, arguments.classes
     cohorts = {k: cohort(data, epochs, k, classes) for k in arguments.members}
@@ -181,7 +184,8 @@ def main() -> None:
     print(f"dynamics cost {100 * cost['median']:.1f} % [{100 * cost['low']:.1f}, ", end="")
     print(f"{100 * cost['high']:.1f}] of the training time")
     configuration = {**vars(arguments), "products": products.library()}
-    save(f"engine-{data}", configuration, {**table, "dynamics_cost": cost})
+    name = data if arguments.model is None else f"{data}-{arguments.model}"
+    save(f"engine-{name}", configuration, {**table, "dynamics_cost": cost})
 
 
 if __name__ == "__main__":
