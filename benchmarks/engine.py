@@ -82,7 +82,8 @@ def own_process(data_name: str, epochs: int, classes: int | None) -> Callable[[]
     """(a) in a process of its own, imports and data included."""
     code = (
         "from engine import MODELS, configure_process, plain_loop; configure_process(); "
-        f"MODELS[{data_name!r}] = {MODELS[data_name]!r}; plain_loop({data_name!r}, {epochs}, True, {classes})()"
+        f"MODELS[{data_name!r}] = {MODELS[data_name]!r}; "
+        f"plain_loop({data_name!r}, {epochs}, True, {classes})()"
     )
 
     def run() -> int:
