@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from study.results import STAGES, STATUSES, ResultsError, StudyFolder
+from study.results import ResultsError, StudyFolder
+from study.schema import STAGES, STATUSES
 
 DEFAULT_MARGIN = 0.005  # half a percentage point
 ANALYTIC = "analytic:"  # arms `analytic:<rule>`
@@ -42,7 +43,7 @@ class Study:
 
     Attributes:
         uris: where it was read from; several for a pooled study (`analysis.together`).
-        trials: one row a network, columns as in `study.results.TRIALS`, with `noise_rate` for
+        trials: one row a network, columns as in `study.schema.TRIALS`, with `noise_rate` for
             `noise_rate_asked`, and null accuracies of diverged networks filled with 1 / classes.
         config: the study file as run; empty where the folder has none.
         notes: sentences about rows that were left out or filled in.
@@ -89,7 +90,7 @@ class Study:
         """Rows of `epochs`, with `trial`: the position of the network's row in `trials.index`.
 
         Args:
-            columns: of `study.results.EPOCHS`, besides network_id; only these are read.
+            columns: of `study.schema.EPOCHS`, besides network_id; only these are read.
             stages: which stages.
             networks: network_ids to keep; all by default.
         """

@@ -22,7 +22,8 @@ import yaml
 from study.campaign import Campaign
 from study.opening import open_study, plan_summary, replay_rows
 from study.plan import identity_columns
-from study.results import EPOCHS, SCHEMA_VERSION, TRIALS, StudyFolder
+from study.results import StudyFolder
+from study.schema import EPOCHS, SCHEMA_VERSION, TRIALS
 from study.status import PLAN_FILE
 from study.study_file import parse_study
 

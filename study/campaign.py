@@ -21,7 +21,7 @@ from study.plan import (
     Plan,
     identity_columns,
 )
-from study.results import STAGES
+from study.schema import STAGES
 from study.search import ArmSearch, ReplayError
 
 Row = Mapping[str, Any]

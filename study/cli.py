@@ -98,8 +98,8 @@ def run(
     ] = False,
 ) -> None:
     """Run a study, or go on with it: whatever has a row in parquet is not trained again."""
-    from study.results import STAGES
     from study.run import Options, run_study
+    from study.schema import STAGES
     from study.study_file import StudyFileError, read_study
 
     for name in stage or []:

@@ -1,7 +1,7 @@
-"""The study folder: parquet schemas, atomic writing and reading.
+"""The study folder: atomic writing and reading of the tables in `study.schema`.
 
-Parquet is a study's only truth, so everything that makes a row believable is decided here: the
-columns, and the order in which files appear. A cohort's `epochs` part is written before its
+Parquet is a study's only truth, so everything that makes a row believable is decided here: in which
+order files appear, and which of them count. A cohort's `epochs` part is written before its
 `trials` part; the `trials` part is the commit mark. An `epochs` part without its `trials` part
 belongs to a cohort that was killed, and is not read.
 
@@ -31,97 +31,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from study.errors import BadInputError
-
-SCHEMA_VERSION = 1
-STAGES = ("search", "sweep", "confirm")
-STATUSES = ("complete", "diverged", "pruned")
-
-_STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
-_UTC = pa.timestamp("us", tz="UTC")
-
-
-def _schema(**fields: pa.DataType) -> pa.Schema:
-    return pa.schema(list(fields.items()))
-
-
-TRIALS = _schema(
-    schema_version=_INT,
-    study=_STRING,
-    stage=_STRING,  # search | sweep | confirm
-    cell_id=_STRING,
-    cohort_id=_STRING,
-    network_id=_STRING,
-    point=_INT,  # the cell's running number of a search point; null outside search
-    arm=_STRING,  # tuned | analytic:<rule> | zero | half | double | rescale | ce; null in sweep
-    rule=_STRING,  # activation | activation-measured | gradient | shift; null unless analytic
-    dataset=_STRING,
-    classes=_INT,
-    train_size=_INT,
-    model=_STRING,
-    loss=_STRING,
-    loss_params=_STRING,  # JSON
-    epsilon=_FLOAT,  # logit bias; 0 where none
-    rescale=_FLOAT,  # factor on Δ in the loss of arm rescale; null elsewhere
-    lr=_FLOAT,
-    weight_decay=_FLOAT,
-    noise_kind=_STRING,
-    noise_rate_asked=_FLOAT,
-    noise_rate_real=_FLOAT,  # share of training labels that are wrong
-    noise_rate_per_class=pa.list_(_FLOAT),  # the same of each true class
-    seed=_INT,  # replicate: noise_seed, init_seed and order_seed follow from (study seed, seed)
-    noise_seed=_INT,
-    init_seed=_INT,
-    order_seed=_INT,
-    epochs=_INT,  # epochs trained
-    status=_STRING,  # complete | diverged | pruned
-    train_acc_noisy=_FLOAT,  # accuracies are fractions in [0, 1], of the last epoch
-    train_acc_clean=_FLOAT,
-    val_acc_noisy=_FLOAT,
-    val_acc_clean=_FLOAT,
-    test_acc=_FLOAT,  # null outside confirm
-    best_val_acc_noisy=_FLOAT,  # maximum over epochs
-    logit_std_init=_FLOAT,  # spread over classes of the untrained network's logits
-    wall_s=_FLOAT,  # the cohort's training time
-    networks_in_cohort=_INT,
-    device=_STRING,
-    host=_STRING,
-    started_utc=_UTC,
-    finished_utc=_UTC,
-    config_sha256=_STRING,
-    git_commit=_STRING,
-    git_dirty=_BOOL,
-    versions=_STRING,  # JSON
-)
-
-EPOCHS = _schema(
-    network_id=_STRING,
-    epoch=_INT,  # 1 … epochs
-    train_loss=_FLOAT,
-    train_acc_noisy=_FLOAT,
-    train_acc_clean=_FLOAT,
-    val_acc_noisy=_FLOAT,
-    val_acc_clean=_FLOAT,
-    test_acc=_FLOAT,  # null outside confirm
-    lr=_FLOAT,  # at the epoch's last step
-    mean_delta=_FLOAT,  # mean |∂L/∂z_y| of the labelled class
-    mean_activation=_FLOAT,  # mean softmax probability of the labelled class, without bias
-    vanishing_share=_FLOAT,  # share of examples with |∂L/∂z_y| < 1 % of its maximum
-    grad_norm=_FLOAT,  # at the epoch's last step
-    input_stall_share=_FLOAT,  # share of the epoch spent waiting for images; 0 unless streamed
-    wall_s=_FLOAT,
-)
-
-TRANSITIONS = _schema(
-    dataset=_STRING,  # as in `trials`
-    noise=_STRING,  # as in cell_id: <dataset>/<noise>/<model>/<loss>
-    noise_kind=_STRING,
-    noise_rate_asked=_FLOAT,
-    true_class=_INT,
-    noisy_class=_INT,
-    true_name=_STRING,
-    noisy_name=_STRING,
-    share=_FLOAT,  # of the training examples of true_class that are labelled noisy_class; above 0
-)
+from study.schema import EPOCHS, SCHEMA_VERSION, STAGES, TRANSITIONS, TRIALS
 
 _TABLES = {"trials": TRIALS, "epochs": EPOCHS}
 _TRANSITIONS_FILE = "noise.parquet"

@@ -9,7 +9,8 @@ from typing import Any
 from study.errors import BadInputError
 from study.opening import open_study
 from study.plan import Network, Plan, cohort_spec
-from study.results import EPOCHS, StudyFolder
+from study.results import StudyFolder
+from study.schema import EPOCHS
 from trainables.cohort import train
 from trainables.runtime import configure_process
 

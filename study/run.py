@@ -16,7 +16,8 @@ from study.machines import Machines, start_ray
 from study.opening import check_folder, folder_of, plan_of, plan_summary, replay_rows
 from study.plan import Plan
 from study.progress import Progress
-from study.results import STAGES, StudyFolder
+from study.results import StudyFolder
+from study.schema import STAGES
 from study.status import PLAN_FILE
 from study.stopping import Stopper
 from study.study_file import sha256

@@ -14,7 +14,7 @@ import study
 import trainables
 from study import provenance
 from study.errors import InterruptedByUserError, UserError
-from study.results import STAGES
+from study.schema import STAGES
 from study.study_file import StudyFileError, read_study
 
 _FILE = "study.yaml"

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from tensorboardX import SummaryWriter
 
 from study.campaign import Cohort
-from study.results import EPOCHS, StudyFolder
+from study.results import StudyFolder
+from study.schema import EPOCHS
 
 _SCALARS = [name for name in EPOCHS.names if name not in ("network_id", "epoch")]
 

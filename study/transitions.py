@@ -18,7 +18,7 @@ def draw_transitions(config: StudyConfig) -> list[dict[str, Any]]:
 
     Returns
     -------
-    Rows of `study.results.TRANSITIONS`: the training labels of the first confirm seed, so a draw
+    Rows of `study.schema.TRANSITIONS`: the training labels of the first confirm seed, so a draw
     that networks of the study are trained on. Pairs of classes that do not occur are left out.
 
     Raises

@@ -10,7 +10,8 @@ from typing import Any
 
 from study import lease
 from study.provenance import Provenance
-from study.results import SCHEMA_VERSION, StudyFolder
+from study.results import StudyFolder
+from study.schema import SCHEMA_VERSION
 from trainables.cohort import MemberResult
 
 

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from planted import Cell, write_study
 
-from study.results import EPOCHS as EPOCH_SCHEMA
-from study.results import TRIALS, StudyFolder
+from study.results import StudyFolder
+from study.schema import EPOCHS as EPOCH_SCHEMA
+from study.schema import TRIALS
 
 CELLS, EPOCHS = 500, 100
 

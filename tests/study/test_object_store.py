@@ -15,7 +15,8 @@ from tests_support import TINY_STUDY
 
 from study import lease
 from study.checkpoints import CheckpointStore
-from study.results import EPOCHS, SCHEMA_VERSION, TRIALS, StudyFolder
+from study.results import StudyFolder
+from study.schema import EPOCHS, SCHEMA_VERSION, TRIALS
 
 FAST = {"renewed_every_s": 0.2, "dead_after_s": 1.5}
 
