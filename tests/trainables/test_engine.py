@@ -1,5 +1,6 @@
 """Optimisers, schedules, races, restarts and convolutional members, each against a plain oracle."""
 
+import copy
 import io
 import math
 from dataclasses import replace
@@ -24,7 +25,7 @@ from trainables.cohort import (
 )
 from trainables.optimisation import clip, lr_factor, make_optimizer, norms
 from trainables.races import survivors
-from trainables.stacking import convolve
+from trainables.stacking import stack
 
 CPU = torch.device("cpu")
 MLP = CohortSpec(
@@ -219,21 +220,39 @@ def test_convolutional_members_do_not_depend_on_neighbours_or_order() -> None:
     assert run.results()[2].metrics["status"] == "diverged"
 
 
-def test_grouped_convolution_equals_member_by_member() -> None:
-    """The GPU's way, run here on the CPU."""
-    x = torch.randn(3, 4, 5, 8, 8, dtype=torch.float64)
-    weight, bias = torch.randn(3, 6, 5, 3, 3, dtype=torch.float64), torch.randn(3, 6).double()
-    options = ((2, 2), (1, 1), (1, 1), 1)
-    found = convolve(x, weight, bias, *options, grouped=True)
-    torch.testing.assert_close(found, convolve(x, weight, bias, *options, grouped=False))
+@pytest.mark.parametrize("first", [nn.Conv2d(4, 6, 3, groups=2), nn.BatchNorm2d(4)])
+def test_the_layout_of_rows_on_a_gpu_changes_nothing(first: nn.Module) -> None:
+    """Run here on the CPU."""
+    channels = 6 if isinstance(first, nn.Conv2d) else 4
+    layers = [first, nn.Conv2d(channels, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU(inplace=True)]
+    layers += [nn.Conv2d(6, 6, 3, padding=1, groups=3, bias=False), nn.Flatten()]
+    layers += [nn.LazyLinear(5), nn.BatchNorm1d(5), nn.ReLU(inplace=True), nn.Linear(5, 3)]
+    model, x = nn.Sequential(*layers), torch.randn(7, 4, 8, 8).double()
+    model(x.float())  # the lazy layer's shape
+    apart = stack(model.double(), members=3)
+    with torch.no_grad():
+        for parameter in apart.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    alternating = copy.deepcopy(apart)
+    apart.interleaved, alternating.interleaved = False, True
+    outcomes = []
+    for stacked in (apart, alternating):
+        logits = stacked(x)
+        assert logits.shape == (3, 7, 3)
+        logits.square().sum().backward()
+        outcomes.append((logits, [p.grad for p in stacked.parameters()], list(stacked.buffers())))
+        outcomes[-1] += (stacked.eval()(x),)
+    torch.testing.assert_close(outcomes[0], outcomes[1], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
     "name", ["cnn8", "resnet20", pytest.param("resnet18", marks=pytest.mark.slow)]
 )
-def test_convolutional_model_equals_its_plain_module(name: str) -> None:
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_convolutional_model_equals_its_plain_module(name: str, interleaved: bool) -> None:
     spec = replace(CNN, model=ModelSpec(name, init="kaiming_glorot"), members=members(0.05, 0.1))
     run = CohortRun(spec, CPU, torch.float64)
+    run.model.interleaved = interleaved  # as on a GPU
     plain = models.build(name, (1, 8, 8), 2, {}).double()
     run.model.store_member(1, plain)
     optimizer = torch.optim.SGD(plain.parameters(), 0.1, 0.9)
