@@ -242,21 +242,13 @@ class CohortRun:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
                 logits = self.model(batch.inputs)
             logits = logits.to(self.dtype)
-            logits.retain_grad()
             bias = epsilon_factor(recipe.epsilon_schedule, (done + step) / steps)
             losses = [g(logits[g.part], batch.noisy[g.part], bias) for g in self.losses]
             per_example = losses[0] if len(losses) == 1 else torch.cat(losses)
+            dynamics.add(logits, per_example, batch.noisy, batch.clean)
             # A given gradient of 1/B an example, rather than a mean over the members' losses,
             # keeps reductions over members out of the computation.
             per_example.backward(torch.full_like(per_example, 1.0 / len(batch.clean)))
-            assert logits.grad is not None
-            dynamics.add(
-                logits.detach(),
-                per_example.detach(),
-                logits.grad,
-                batch.noisy,
-                batch.clean,
-            )
             if step == per_epoch - 1:
                 grad_norm = norms([p.grad for p in self.model.parameters() if p.grad is not None])
             if recipe.clip_norm is not None:

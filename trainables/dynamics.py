@@ -14,7 +14,7 @@ import torch
 from trainables.losses import log_probability
 
 _LOGITS_AT_ONCE = 1_000_000
-_COUNTED_AT_ONCE = 8_192  # logits of a member; fewer cost more time in calls than in counting
+_SUMMED_AT_ONCE = 32  # batches
 _SHORT_AXIS = 32  # classes up to which comparing all is faster than looking for the largest
 _VANISHING = 0.01  # an example's gradient "vanishes" below this share of its loss's largest |δ|
 
@@ -31,7 +31,8 @@ class EpochDynamics:
         self._threshold = (_VANISHING * largest_delta).unsqueeze(1)
         self._sums = torch.zeros(6, *largest_delta.shape, dtype=torch.float64)
         self._sums = self._sums.to(largest_delta.device)
-        self._waiting: list[tuple[torch.Tensor, ...]] = []
+        self._batches: list[tuple[torch.Tensor, ...]] = []  # counted, not yet summed; each [K, B]
+        self._deltas: list[torch.Tensor] = []  # theirs, [K, B]
         self._examples = 0
 
     @torch.no_grad()
@@ -39,55 +40,48 @@ class EpochDynamics:
         self,
         logits: torch.Tensor,
         loss: torch.Tensor,
-        logit_gradient: torch.Tensor,
         noisy: torch.Tensor,
         clean: torch.Tensor,
     ) -> None:
-        """Count one batch.
+        """Count one batch, after its forward and before its backward pass.
+
+        The gradient is counted as it passes: later it would have to be fetched from memory again.
 
         Parameters
         ----------
-        logits: [K, B, C], without bias. loss: [K, B]. logit_gradient: [K, B, C], that of the mean
-        over the batch. noisy: labels trained on, [K, B]. clean: true labels, [B].
+        logits: [K, B, C], without bias; the gradient that reaches them is to be that of the mean
+            over the batch. loss: [K, B]. noisy: labels trained on, [K, B]. clean: true labels, [B].
         """
-        examples, classes = len(clean), logits.shape[-1]
-        if self._waiting and len(self._waiting[0][-1]) != examples:
-            self._count()
-        self._waiting.append((logits, loss, logit_gradient, noisy, clean))
-        # How many are counted together must not depend on the number of members: their sums would.
-        if len(self._waiting) * examples * classes >= _COUNTED_AT_ONCE:
-            self._count()
+        if len(self._batches) == _SUMMED_AT_ONCE:
+            self._sum()
+        index, examples = noisy.unsqueeze(-1), len(clean)
 
-    def _count(self) -> None:
-        """Add what waits, batches of one size, to the sums."""
-        each = len(self._waiting[0][-1])
-        together = (
-            parts[0] if len(parts) == 1 else torch.cat(parts, dim=min(1, parts[0].ndim - 1))
-            for parts in zip(*self._waiting, strict=True)
+        def count(gradient: torch.Tensor) -> None:
+            self._deltas.append(gradient.gather(-1, index).squeeze(-1).mul_(examples))
+
+        logits.register_hook(count)
+        values = logits.detach()
+        predicted = predictions(values)
+        log_p = log_probability(values, noisy)
+        self._batches.append((loss.detach(), predicted == noisy, predicted == clean, log_p))
+
+    def _sum(self) -> None:
+        """Add what is counted to the sums. Their order does not depend on the number of members."""
+        delta = torch.cat(self._deltas, dim=1).abs_()
+        loss, right_noisy, right_clean, log_p = (
+            torch.cat(parts, dim=1) for parts in zip(*self._batches, strict=True)
         )
-        logits, loss, logit_gradient, noisy, clean = together
-        self._waiting = []
-        index = noisy.unsqueeze(-1)
-        delta = logit_gradient.gather(-1, index).squeeze(-1).abs() * each
-        activation = log_probability(logits, noisy).exp()
-        predicted = predictions(logits)
-        per_example = (
-            loss,
-            predicted == noisy,
-            predicted == clean,
-            delta,
-            activation,
-            delta < self._threshold,
-        )
-        stacked = torch.stack([value.to(loss.dtype) for value in per_example])
-        self._sums += stacked.sum(-1, dtype=torch.float64)
-        self._examples += len(clean)
+        self._batches, self._deltas = [], []
+        vanishing = delta < self._threshold
+        values = (loss, right_noisy, right_clean, delta, log_p.exp_(), vanishing)
+        self._sums += torch.stack([v.sum(-1, dtype=torch.float64) for v in values])
+        self._examples += loss.shape[-1]
 
     @torch.no_grad()
     def means(self) -> dict[str, list[float]]:
         """Means over the epoch's examples, a list of K for each column of `epochs`."""
-        if self._waiting:
-            self._count()
+        if self._batches:
+            self._sum()
         names = (
             "train_loss",
             "train_acc_noisy",
