@@ -1,6 +1,6 @@
 """What a study spends on anything but training: Ray's start, scheduling, writing, ends.
 
-    python benchmarks/ray_share.py [--cohorts 16] [--epochs 60]
+    python benchmarks/ray_share.py [--cohorts 16] [--epochs 200]
 
 Runs a real study on all cores, each cohort training for half a minute or more, and compares the
 seconds that workers spent training (column wall_s) with all seconds that they were there: of the
@@ -50,7 +50,7 @@ def main() -> None:
     """Run, print and save."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--cohorts", type=int, default=16)
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=200)
     arguments = parser.parse_args()
     workers = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder:

@@ -23,7 +23,7 @@ def estimated_hours(plan: Plan) -> float:
     configure_process()
     config = plan.config
     workers = config.resources.workers or os.cpu_count() or 1
-    seconds = 0.0
+    searching = rest = 0.0  # seconds of one worker
     for group in dict.fromkeys(cell.group_id for cell in plan.cells):
         cells = [cell for cell in plan.cells if cell.group_id == group]
         some = [
@@ -31,14 +31,14 @@ def estimated_hours(plan: Plan) -> float:
             for cell in cells
             for i, arm in enumerate(plan.arms[cell])
         ][:_TOGETHER]
-        networks = sum(
-            len(plan.arms[cell]) * (config.search.networks_per_cell + _confirm_seeds(plan))
-            + len(plan.sweep_networks(cell))
-            for cell in cells
-        )
-        each = seconds_per_epoch(cohort_spec(config, some)) / len(some)
-        seconds += networks * config.recipe.epochs * each
-    return seconds / workers / 3600
+        arms = sum(len(plan.arms[cell]) for cell in cells)
+        sweep = sum(len(plan.sweep_networks(cell)) for cell in cells)
+        each = seconds_per_epoch(cohort_spec(config, some)) / len(some) * config.recipe.epochs
+        searching += arms * config.search.networks_per_cell * each
+        rest += (arms * _confirm_seeds(plan) + sweep) * each
+    if config.search.worker_hours is not None:
+        searching = min(searching, 3600 * config.search.worker_hours)
+    return (searching + rest) / workers / 3600
 
 
 def _confirm_seeds(plan: Plan) -> int:

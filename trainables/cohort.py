@@ -23,7 +23,7 @@ from trainables.batches import CohortData
 from trainables.capacity import members_that_fit
 from trainables.datasets import Dataset
 from trainables.dynamics import EpochDynamics, accuracy
-from trainables.loss_groups import group_losses, loss_key
+from trainables.loss_groups import group_losses, loss_key, losses_of_examples
 from trainables.losses.schedules import epsilon_factor
 from trainables.optimisation import clip, lr_factor, make_optimizer, norms
 from trainables.races import survivors
@@ -243,8 +243,7 @@ class CohortRun:
                 logits = self.model(batch.inputs)
             logits = logits.to(self.dtype)
             bias = epsilon_factor(recipe.epsilon_schedule, (done + step) / steps)
-            losses = [g(logits[g.part], batch.noisy[g.part], bias) for g in self.losses]
-            per_example = losses[0] if len(losses) == 1 else torch.cat(losses)
+            per_example = losses_of_examples(self.losses, logits, batch.noisy, bias)
             dynamics.add(logits, per_example, batch.noisy, batch.clean)
             # A given gradient of 1/B an example, rather than a mean over the members' losses,
             # keeps reductions over members out of the computation.

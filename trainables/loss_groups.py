@@ -25,10 +25,9 @@ class LossGroup:
 
     Parameters
     ----------
-    part: their slice of the member axis. epsilon, params, rescale, largest_delta: tensors [k].
+    epsilon, params, rescale, largest_delta: tensors [k], where k is the number of members.
     """
 
-    part: slice
     loss: losses.Loss
     epsilon: torch.Tensor
     params: dict[str, torch.Tensor]
@@ -62,25 +61,31 @@ def group_losses(
         return torch.tensor(values, dtype=dtype, device=device)
 
     groups: list[LossGroup] = []
-    start = 0
     for (name, param_names, rescaled), same in itertools.groupby(members, key=loss_key):
         some = list(same)
-        loss = losses.get(name)
-        params = {p: per_member([m.loss_params[p] for m in some]) for p in param_names}
+        largest = [_largest_delta(name, tuple(m.loss_params.items()), classes) for m in some]
         groups.append(
             LossGroup(
-                part=slice(start, start + len(some)),
-                loss=loss,
+                loss=losses.get(name),
                 epsilon=per_member([m.epsilon for m in some]),
-                params=params,
+                params={p: per_member([m.loss_params[p] for m in some]) for p in param_names},
                 rescale=per_member([m.rescale or 1.0 for m in some]) if rescaled else None,
-                largest_delta=per_member(
-                    [_largest_delta(name, tuple(m.loss_params.items()), classes) for m in some]
-                ),
+                largest_delta=per_member(largest),
             )
         )
-        start += len(some)
     return groups
+
+
+def losses_of_examples(
+    groups: Sequence[LossGroup], logits: torch.Tensor, labels: torch.Tensor, epsilon_factor: float
+) -> torch.Tensor:
+    """Every member's loss of each example, [K, B], of logits [K, B, C] and labels [K, B]."""
+    if len(groups) == 1:
+        return groups[0](logits, labels, epsilon_factor)
+    # Split once: slices would each make a gradient of all members.
+    sizes = [len(group.epsilon) for group in groups]
+    parts = zip(groups, logits.split(sizes), labels.split(sizes), strict=True)
+    return torch.cat([group(z, y, epsilon_factor) for group, z, y in parts])
 
 
 @functools.lru_cache(maxsize=256)

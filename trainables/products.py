@@ -12,9 +12,11 @@ import functools
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 LIBRARIES = ("torch", "numpy")
 VARIABLE = "LOGIT_BIAS_PRODUCTS"
@@ -57,11 +59,16 @@ def matrix_product(
     if out is None:
         out = a.new_empty(a.shape[0], a.shape[1], b.shape[2])
     if a.device.type == "cpu" and a.dtype in _BY_NUMPY and library() == "numpy":
-        np.matmul(a.detach().numpy(), b.detach().numpy(), out=out.numpy())
+        np.matmul(_array(a), _array(b), out=out.numpy())
         return out if bias is None else out.add_(bias.unsqueeze(1))
     if bias is None:
         return torch.bmm(a, b, out=out)
     return torch.baddbmm(bias.unsqueeze(1), a, b, out=out)
+
+
+def _array(tensor: torch.Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = (tensor.detach() if tensor.requires_grad else tensor).numpy()
+    return array
 
 
 def _is_amd() -> bool:
