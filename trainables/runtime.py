@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+
+Result = TypeVar("Result")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names of glibc's settings, malloc.h
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20  # the largest that glibc takes
@@ -31,6 +35,18 @@ def configure_process() -> None:
         return
     mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
     mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM)
+
+
+def in_training_thread(work: Callable[[], Result]) -> Result:
+    """Do `work` in the one thread that does all training of this process, set up for it.
+
+    Ray Tune starts a thread a trial. Each would allocate from a heap of its own and keep it: a
+    worker grew by 13 MB a cohort.
+    """
+    return _TRAINING.submit(work).result()
+
+
+_TRAINING = ThreadPoolExecutor(1, "training", initializer=configure_process)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import torch
 from ray import tune
 
 from trainables.cohort import CohortSpec, MemberResult, State, train
-from trainables.runtime import configure_process, device_name
+from trainables.runtime import device_name, in_training_thread
 
 _LOOK_EVERY_S = 1.0  # how often a worker looks whether it is to stop
 
@@ -52,14 +52,14 @@ def train_cohort(config: Mapping[str, Any], *, write: Write, keep: Keep) -> None
     what the driver has heard of is on storage.
     """
     started = datetime.now(UTC)
-    configure_process()
     device = "cuda" if ray.get_gpu_ids() else "cpu"
     spec, cohort_id = CohortSpec.from_dict(config["spec"]), config["cohort_id"]
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     saver = _Saver(keep, cohort_id, [m.network_id for m in spec.members])
+    saved = _loaded(keep.load(cohort_id))
     try:
-        results = train(spec, device=device, saved=_loaded(keep.load(cohort_id)), save=saver)
+        results = in_training_thread(lambda: train(spec, device=device, saved=saved, save=saver))
     except StoppedError:
         tune.report({"networks": 0, "stopped": True})
         return

@@ -1,0 +1,34 @@
+"""How a worker's process is set up."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from trainables.runtime import in_training_thread
+
+
+def test_all_training_of_a_process_happens_in_one_thread() -> None:
+    """A thread a cohort leaves a heap a cohort behind."""
+    with ThreadPoolExecutor(3) as trials:
+        barrier = threading.Barrier(3)
+
+        def trial() -> tuple[int, int]:
+            barrier.wait()
+            return threading.get_ident(), in_training_thread(threading.get_ident)
+
+        found = [future.result() for future in [trials.submit(trial) for _ in range(3)]]
+    assert len({own for own, _ in found}) == 3
+    assert len({training for _, training in found}) == 1
+
+
+def test_the_training_thread_is_set_up() -> None:
+    denormal = torch.tensor([1e-40])
+    assert in_training_thread(lambda: (denormal * 0.5).item()) == 0
+    assert in_training_thread(torch.get_num_threads) == 1
+
+
+def test_errors_come_through() -> None:
+    with pytest.raises(ZeroDivisionError):
+        in_training_thread(lambda: 1 // 0)
