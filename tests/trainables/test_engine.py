@@ -224,6 +224,7 @@ def test_convolutional_members_do_not_depend_on_neighbours_or_order() -> None:
 @pytest.mark.parametrize("first", [nn.Conv2d(4, 6, 3, groups=2), nn.BatchNorm2d(4)])
 def test_the_layout_of_rows_on_a_gpu_changes_nothing(first: nn.Module) -> None:
     """Run here on the CPU."""
+    torch.manual_seed(0)
     channels = 6 if isinstance(first, nn.Conv2d) else 4
     layers = [first, nn.Conv2d(channels, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU(inplace=True)]
     layers += [nn.Conv2d(6, 6, 3, padding=1, groups=3, bias=False), nn.Flatten()]
@@ -243,7 +244,8 @@ def test_the_layout_of_rows_on_a_gpu_changes_nothing(first: nn.Module) -> None:
         logits.square().sum().backward()
         outcomes.append((logits, [p.grad for p in stacked.parameters()], list(stacked.buffers())))
         outcomes[-1] += (stacked.eval()(x),)
-    torch.testing.assert_close(outcomes[0], outcomes[1], rtol=1e-9, atol=1e-12)
+    # A bias before a batch norm has gradient 0 but for rounding, hence `atol`.
+    torch.testing.assert_close(outcomes[0], outcomes[1], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(
