@@ -2,102 +2,75 @@
 
     python benchmarks/mixed_losses.py [--device cuda] [--members 16] [--pairs 15]
 
-Times two things, mixed and plain in turn so that both see the same machine: one loss evaluation
-with its gradient on logits [K, 128, 100], and the training of a whole cohort (digit-pairs, 100
-classes). Prints the median of the paired ratios with their quartiles.
+Times two things on one thread, mixed and plain in turn so that both see the same machine: the
+members' losses with their gradient on logits [K, 128, 100], and the training of a whole cohort
+(digit-pairs, 100 classes). Writes benchmarks/results/mixed-losses-<date>.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import statistics
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from measure import ratio_summary, save
 
-from trainables import losses
 from trainables.cohort import CohortSpec, DataSpec, Member, ModelSpec, Recipe, train
+from trainables.loss_groups import group_losses, losses_of_examples
+from trainables.runtime import configure_process
 
 MIXED = ("ce", "mae", "gce", "sce", "nce_mae", "nce_agce", "focal", "anl_ce")
 BATCH, CLASSES = 128, 100
 
 
-def loss_step(names: list[str], device: str) -> Callable[[], None]:
+def members(names: list[str]) -> list[Member]:
+    """One member a name; all but CE with a logit bias."""
+    return [
+        Member(network_id=str(i), loss=name, lr=0.1, epsilon=0.0 if name == "ce" else 3.0)
+        for i, name in enumerate(names)
+    ]
+
+
+def loss_step(names: list[str], device: str) -> Callable[[], object]:
+    """Every member's losses and their gradient, as the engine takes them."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(len(names), BATCH, CLASSES, generator=generator).to(device)
     labels = torch.randint(CLASSES, (len(names), BATCH), generator=generator).to(device)
-    groups = []
-    start = 0
-    for name in dict.fromkeys(names):
-        stop = start + names.count(name)
-        epsilon = torch.full((stop - start,), 3.0 if name != "ce" else 0.0, device=device)
-        groups.append((losses.get(name), slice(start, stop), epsilon))
-        start = stop
+    groups = group_losses(members(names), CLASSES, torch.device(device), logits.dtype)
 
     def step() -> None:
         leaf = logits.clone().requires_grad_()
-        values = [
-            losses.evaluate(loss, leaf[part], labels[part], epsilon)
-            for loss, part, epsilon in groups
-        ]
-        torch.cat(values).mean().backward()
+        values = losses_of_examples(groups, leaf, labels, 1.0)
+        values.backward(torch.full_like(values, 1 / BATCH))
 
     return step
 
 
-def cohort(names: list[str], device: str) -> Callable[[], None]:
+def cohort(names: list[str], device: str) -> Callable[[], object]:
+    """An epoch of training."""
     spec = CohortSpec(
         data=DataSpec("digit-pairs"),
         model=ModelSpec("mlp"),
         recipe=Recipe(epochs=1, batch_size=BATCH),
-        members=[
-            Member(network_id=str(i), loss=name, lr=0.1, epsilon=0.0 if name == "ce" else 3.0)
-            for i, name in enumerate(names)
-        ],
+        members=members(names),
     )
-    return lambda: void(train(spec, device=device))
+    return lambda: train(spec, device=device)
 
 
-def void(_: object) -> None:
-    return None
-
-
-def seconds(step: Callable[[], None], repeats: int, device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
+def seconds(step: Callable[[], object], repeats: int, device: str) -> float:
+    """Mean time of one step."""
+    started = time.perf_counter()
     for _ in range(repeats):
         step()
     if device == "cuda":
         torch.cuda.synchronize()
-    return (time.perf_counter() - start) / repeats
-
-
-def compare(
-    what: str,
-    plain: Callable[[], None],
-    mixed: Callable[[], None],
-    pairs: int,
-    repeats: int,
-    device: str,
-) -> None:
-    for step in (plain, mixed):
-        seconds(step, 1, device)
-    base, ratios = [], []
-    for _ in range(pairs):
-        one = seconds(plain, repeats, device)
-        ratios.append(seconds(mixed, repeats, device) / one)
-        base.append(one)
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    print(
-        f"{what}: mixed / CE = {middle:.2f} (quartiles {low:.2f} to {high:.2f}, n = {pairs}); "
-        f"CE takes {1e3 * statistics.median(base):.3g} ms"
-    )
+    return (time.perf_counter() - started) / repeats
 
 
 def main() -> None:
+    """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--members", type=int, default=16)
@@ -106,14 +79,21 @@ def main() -> None:
     count, device = arguments.members, arguments.device
     if count % len(MIXED):
         parser.error(f"--members {count}: must be a multiple of {len(MIXED)}")
+    configure_process()
     mixed = [name for name in MIXED for _ in range(count // len(MIXED))]
-    plain = ["ce"] * count
-    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or "CPU"
-    print(f"{name}, torch {torch.__version__}, {torch.get_num_threads()} threads, K = {count}")
-    print(f"mixed: {', '.join(MIXED)}")
-    for what, make, repeats in (("loss and gradient", loss_step, 20), ("whole cohort", cohort, 1)):
-        pairs = arguments.pairs if make is loss_step else min(arguments.pairs, 7)
-        compare(what, make(plain, device), make(mixed, device), pairs, repeats, device)
+    table = {}
+    for what, make, repeats in (("losses and gradient", loss_step, 20), ("cohort", cohort, 1)):
+        plain, eight = make(["ce"] * count, device), make(mixed, device)
+        for step in (plain, eight):
+            seconds(step, 1, device)
+        pairs = [
+            (seconds(plain, repeats, device), seconds(eight, repeats, device))
+            for _ in range(arguments.pairs)
+        ]
+        one, other = np.array(pairs).T
+        table[what] = {"mixed_over_ce": ratio_summary(other / one), "ce_s": ratio_summary(one)}
+        print(what, table[what])
+    save("mixed-losses", vars(arguments), table)
 
 
 if __name__ == "__main__":
