@@ -41,7 +41,7 @@ def write_study(folder: Path, storage: Path | None = None) -> Path:
     study = {
         **TINY_STUDY,
         "sweep": {"points": 3, "seeds": 1, "lr_points": 2},
-        "recipe": {"epochs": 10, "batch_size": 128},
+        "recipe": {"epochs": 40, "batch_size": 128},
         # More cohorts than nodes, so that every kill hits some in flight and some to come.
         "resources": {"networks_per_cohort": 2, "checkpoint_minutes": 0},
         "storage": str(storage or folder / "out"),
@@ -110,7 +110,9 @@ def test_nodes_killed_at_random(
     draw = random.Random(round_)
     process = start(write_study(tmp_path), "--address", cluster.address)
     killed = 0
-    time.sleep(draw.uniform(6, 12))
+    while process.poll() is None and not list(tmp_path.glob("out/tiny/trials/*/*.parquet")):
+        time.sleep(0.05)
+    time.sleep(draw.uniform(0, 4))
     while process.poll() is None and killed < 4:
         victims = [node for node in cluster.worker_nodes]
         cluster.remove_node(draw.choice(victims), allow_graceful=False)
@@ -129,11 +131,14 @@ def test_driver_killed_at_random(
     """The driver alone dies: its workers on the cluster outlive it for a moment."""
     draw = random.Random(100 + round_)
     study = write_study(tmp_path)
+    killed = 0
     for _ in range(3):
         process = start(study, "--address", cluster.address)
         time.sleep(draw.uniform(4, 14))
+        killed += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.communicate()
+    assert killed
     finish(start(study, "--address", cluster.address))
     assert contents(tmp_path / "out/tiny") == undisturbed
 
