@@ -134,7 +134,7 @@ def test_driver_killed_at_random(
     killed = 0
     for _ in range(3):
         process = start(study, "--address", cluster.address)
-        time.sleep(draw.uniform(4, 14))
+        time.sleep(draw.uniform(3, 9))
         killed += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.communicate()
