@@ -149,7 +149,9 @@ class Campaign:
         state = {}
         for cell, searches in self._searches.items():
             tried = [t for s in searches for t in s.tried]
-            best = max(tried, key=lambda t: t.value, default=None)
+            # As `study.status` has it: the earliest of equals, and none that was stopped early.
+            whole = [t for t in tried if t.status != "pruned"]
+            best = max(whole, key=lambda t: (t.value, -(t.network.point or 0)), default=None)
             words = "–"
             if best is not None:
                 loss = f"{best.network.loss.label}, " if cell.loss is None else ""

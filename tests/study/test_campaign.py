@@ -203,6 +203,24 @@ def test_a_floor_value_does_not_stop_a_search() -> None:
     assert campaign.is_done
 
 
+def test_the_best_point_shown_is_the_earliest_of_equals() -> None:
+    """As `logit-bias status` shows it. Point 1 belongs to another arm than points 0 and 2."""
+    campaign = Campaign(PLANS["grid"], stages=["search"])
+    lr_of_point_1: dict[str, float] = {}
+    while cohort := campaign.next_cohort():
+        lr_of_point_1 |= {n.cell.cell_id: n.lr for n in cohort.networks if n.point == 1}
+        done = {
+            n.network_id: {
+                **row(campaign.plan, n),
+                "val_acc_noisy": 0.5 if n.point else 0.1,
+            }
+            for n in cohort.networks
+        }
+        campaign.tell(cohort.cohort_id, done)
+    for cell_id, (_, _, best) in campaign.search_state().items():
+        assert best.endswith(f"lr {lr_of_point_1[cell_id]:.3g}")
+
+
 def test_a_sweep_grows_until_the_interval_is_narrow_or_seeds_run_out() -> None:
     for most, seeds in ((20, 4), (3, 3)):
         sweep = {**GROWING, "most_seeds": most}
