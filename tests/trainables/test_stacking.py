@@ -33,6 +33,47 @@ def test_each_member_equals_its_own_module(members: int) -> None:
         torch.testing.assert_close(logits[k], network(x), rtol=1e-12, atol=1e-12)
 
 
+class Tapped(nn.Sequential):
+    """What comes before a ReLU is used once more."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        before = self[1](self[0](x))
+        return self[3](self[2](before)) + before[:, :3]
+
+
+@pytest.mark.parametrize("kind", [nn.Sequential, Tapped])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_relu_before_a_linear_layer(kind: type[nn.Sequential], inplace: bool) -> None:
+    if kind is Tapped and inplace:
+        pytest.skip("plain PyTorch does not allow it either: the tapped values would be gone")
+    layers = [nn.Flatten(), nn.Linear(6, 8), nn.ReLU(inplace), nn.Linear(8, 3)]
+    if kind is nn.Sequential:
+        layers = [nn.Flatten(), nn.ReLU(inplace), *layers[1:], nn.ReLU(inplace), nn.Linear(3, 3)]
+    network = kind(*layers).double()
+    stacked = stack(network, 2)
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter)
+    stacked.load_member(1, network)
+    x = torch.randn(5, 2, 3, dtype=torch.float64)
+    mine, theirs = (x.clone().requires_grad_() for _ in range(2))
+    logits, expected = stacked(mine * 1)[1], network(theirs * 1)
+    torch.testing.assert_close(logits, expected, rtol=1e-12, atol=1e-12)
+    logits.sin().sum().backward()
+    expected.sin().sum().backward()
+    torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-12, atol=1e-12)
+    for both, one in zip(stacked.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(both.grad[1], one.grad, rtol=1e-12, atol=1e-12)
+        assert not both.grad[0].any()
+
+
+def test_a_layer_that_comes_twice_keeps_its_places() -> None:
+    twice = nn.Hardswish()
+    network = nn.Sequential(twice, nn.Linear(6, 8), nn.ReLU(), twice, nn.Linear(8, 3)).double()
+    x = torch.randn(5, 6, dtype=torch.float64)
+    torch.testing.assert_close(stack(network, 2)(x)[1], network(x), rtol=1e-12, atol=1e-12)
+
+
 def test_a_member_can_be_taken_out() -> None:
     networks = [Residual() for _ in range(3)]
     stacked = stack(networks[0], 3)

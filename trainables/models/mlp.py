@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import nn
 
 
@@ -26,8 +25,3 @@ class MLP(nn.Sequential):
             features = width
         layers.append(nn.Linear(features, classes))
         super().__init__(*layers)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits [batch, classes] of inputs [batch, *input_shape]."""
-        logits: torch.Tensor = super().forward(x)
-        return logits
