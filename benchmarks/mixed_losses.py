@@ -18,7 +18,7 @@ import torch
 from measure import ratio_summary, save
 
 from trainables.cohort import CohortSpec, DataSpec, Member, ModelSpec, Recipe, train
-from trainables.loss_groups import group_losses, losses_of_examples
+from trainables.loss_groups import CohortLosses, loss_key
 from trainables.runtime import configure_process
 
 MIXED = ("ce", "mae", "gce", "sce", "nce_mae", "nce_agce", "focal", "anl_ce")
@@ -38,11 +38,12 @@ def loss_step(names: list[str], device: str) -> Callable[[], object]:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(len(names), BATCH, CLASSES, generator=generator).to(device)
     labels = torch.randint(CLASSES, (len(names), BATCH), generator=generator).to(device)
-    groups = group_losses(members(names), CLASSES, torch.device(device), logits.dtype)
+    together = sorted(members(names), key=loss_key)
+    cohort_losses = CohortLosses(together, CLASSES, torch.device(device), logits.dtype)
 
     def step() -> None:
         leaf = logits.clone().requires_grad_()
-        values = losses_of_examples(groups, leaf, labels, 1.0)
+        values = cohort_losses(leaf, labels, cohort_losses.bias(1.0, BATCH)).loss
         values.backward(torch.full_like(values, 1 / BATCH))
 
     return step

@@ -23,7 +23,7 @@ from trainables.batches import CohortData
 from trainables.capacity import members_that_fit
 from trainables.datasets import Dataset
 from trainables.dynamics import EpochDynamics, accuracy
-from trainables.loss_groups import group_losses, loss_key, losses_of_examples
+from trainables.loss_groups import CohortLosses, loss_key
 from trainables.losses.schedules import epsilon_factor
 from trainables.optimisation import clip, lr_factor, make_optimizer, norms
 from trainables.races import survivors
@@ -160,7 +160,7 @@ class CohortRun:
             self._per_member([m.weight_decay for m in self.members]),
             self._per_member([m.weight_l1 for m in self.members]),
         )
-        self.losses = group_losses(self.members, self.classes, device, dtype)
+        self.losses = CohortLosses(self.members, self.classes, device, dtype)
         self.initial_norm = norms(list(self.model.parameters())).detach()
         self.logit_std_init = self._logit_std()
         self.epoch = 0
@@ -234,7 +234,7 @@ class CohortRun:
         per_epoch = self.data.steps(recipe.batch_size)
         steps = per_epoch * recipe.epochs
         done = (self.epoch - 1) * per_epoch
-        dynamics = EpochDynamics(torch.cat([g.largest_delta for g in self.losses]))
+        dynamics = EpochDynamics(self.losses.largest_delta)
         mixed = recipe.precision == "bf16"
         grad_norm, factor = torch.zeros_like(self.optimizer.lr), 1.0
         self.model.train()
@@ -242,12 +242,14 @@ class CohortRun:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
                 logits = self.model(batch.inputs)
             logits = logits.to(self.dtype)
-            bias = epsilon_factor(recipe.epsilon_schedule, (done + step) / steps)
-            per_example = losses_of_examples(self.losses, logits, batch.noisy, bias)
-            dynamics.add(logits, per_example, batch.noisy, batch.clean)
+            bias = self.losses.bias(
+                epsilon_factor(recipe.epsilon_schedule, (done + step) / steps), len(batch.clean)
+            )
+            examples = self.losses(logits, batch.noisy, bias)
+            dynamics.add(logits, examples, bias, batch.noisy, batch.clean)
             # A given gradient of 1/B an example, rather than a mean over the members' losses,
             # keeps reductions over members out of the computation.
-            per_example.backward(torch.full_like(per_example, 1.0 / len(batch.clean)))
+            examples.loss.backward(torch.full_like(examples.loss, 1.0 / len(batch.clean)))
             if step == per_epoch - 1:
                 grad_norm = norms([p.grad for p in self.model.parameters() if p.grad is not None])
             if recipe.clip_norm is not None:
@@ -309,7 +311,7 @@ class CohortRun:
         self.data.select(kept)
         self.model = self.model.select(kept)
         self.optimizer.select(kept, self.model.parameters())
-        self.losses = group_losses(self.members, self.classes, self.device, self.dtype)
+        self.losses = CohortLosses(self.members, self.classes, self.device, self.dtype)
         self.initial_norm = self.initial_norm[kept]
         self.logit_std_init = [self.logit_std_init[k] for k in kept]
 

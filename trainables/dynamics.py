@@ -1,21 +1,19 @@
 """What is recorded of every member in every epoch, gathered on the device.
 
 Training figures are those of the epoch's own forward passes: each example is counted once, just
-before the update it takes part in. Nothing here asks the device for a number before the epoch ends.
+before the update it takes part in. Where other logits are as large as the label's, it counts as
+wrong. Nothing here asks the device for a number before the epoch ends.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 
-from trainables.losses import log_probability
+from trainables.loss_groups import ExampleLosses
 
-_LOGITS_AT_ONCE = 1_000_000
 _SUMMED_AT_ONCE = 32  # batches
-_SHORT_AXIS = 32  # classes up to which comparing all is faster than looking for the largest
 _VANISHING = 0.01  # an example's gradient "vanishes" below this share of its loss's largest |δ|
 
 
@@ -32,48 +30,50 @@ class EpochDynamics:
         self._sums = torch.zeros(6, *largest_delta.shape, dtype=torch.float64)
         self._sums = self._sums.to(largest_delta.device)
         self._batches: list[tuple[torch.Tensor, ...]] = []  # counted, not yet summed; each [K, B]
-        self._deltas: list[torch.Tensor] = []  # theirs, [K, B]
         self._examples = 0
 
     @torch.no_grad()
     def add(
         self,
         logits: torch.Tensor,
-        loss: torch.Tensor,
+        examples: ExampleLosses,
+        bias: torch.Tensor,
         noisy: torch.Tensor,
         clean: torch.Tensor,
     ) -> None:
         """Count one batch, after its forward and before its backward pass.
 
-        The gradient is counted as it passes: later it would have to be fetched from memory again.
+        After that, the logits would have to be fetched from memory again.
 
         Parameters
         ----------
-        logits: [K, B, C], without bias; the gradient that reaches them is to be that of the mean
-            over the batch. loss: [K, B]. noisy: labels trained on, [K, B]. clean: true labels, [B].
+        logits: [K, B, C], without bias. examples: what `CohortLosses` says of them.
+        bias: what it was given, [K, B]; its gradient is to be that of the mean over the batch.
+        noisy: labels trained on, [K, B]. clean: true labels, [B].
         """
         if len(self._batches) == _SUMMED_AT_ONCE:
             self._sum()
-        index, examples = noisy.unsqueeze(-1), len(clean)
-
-        def count(gradient: torch.Tensor) -> None:
-            self._deltas.append(gradient.gather(-1, index).squeeze(-1).mul_(examples))
-
-        logits.register_hook(count)
-        values = logits.detach()
-        predicted = predictions(values)
-        log_p = log_probability(values, noisy)
-        self._batches.append((loss.detach(), predicted == noisy, predicted == clean, log_p))
+        clean = clean.expand_as(noisy)
+        labelled, true = (
+            logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1) for labels in (noisy, clean)
+        )
+        self._batches.append((*examples, labelled, true, noisy == clean, bias))
 
     def _sum(self) -> None:
         """Add what is counted to the sums. Their order does not depend on the number of members."""
-        delta = torch.cat(self._deltas, dim=1).abs_()
-        loss, right_noisy, right_clean, log_p = (
-            torch.cat(parts, dim=1) for parts in zip(*self._batches, strict=True)
-        )
-        self._batches, self._deltas = [], []
+        *columns, biases = zip(*self._batches, strict=True)
+        self._batches = []
+        loss, log_odds, rival, labelled, true, agree = (torch.cat(c, dim=1) for c in columns)
+        right = labelled > rival
+        # Without an argmax: a class other than the label is the prediction where it is the largest
+        # of the others and above the label's.
+        right_clean = (right & agree) | ((true > labelled) & (true == rival))
+        gradients = [b.grad * b.shape[1] for b in biases if b.grad is not None]
+        delta = torch.cat(gradients, dim=1).abs_()
         vanishing = delta < self._threshold
-        values = (loss, right_noisy, right_clean, delta, log_p.exp_(), vanishing)
+        # Not `sigmoid`, which differs in the last bit at the end of a tensor, so with K.
+        activation = log_odds.neg_().exp_().add_(1.0).reciprocal_()
+        values = (loss, right, right_clean, delta, activation, vanishing)
         self._sums += torch.stack([v.sum(-1, dtype=torch.float64) for v in values])
         self._examples += loss.shape[-1]
 
@@ -96,41 +96,12 @@ class EpochDynamics:
 def predictions(logits: torch.Tensor) -> torch.Tensor:
     """The class with the largest logit, the first of equals: [..., classes] → [...].
 
-    As `argmax(-1)`, which takes two to ten times as long on a CPU. Where a logit is not a number,
-    the answer is some class or none (the number of classes).
+    As `argmax(-1)`, which takes torch up to ten times as long as NumPy on a CPU. Where a logit is
+    not a number, the answer is some class.
     """
     if logits.device.type != "cpu" or logits.dtype not in (torch.float32, torch.float64):
         return logits.argmax(-1)
-    classes = logits.shape[-1]
-    if classes > _SHORT_AXIS:
-        return torch.from_numpy(logits.detach().numpy().argmax(-1))
-    by_class = logits.transpose(-1, -2).contiguous()
-    is_largest = (by_class == by_class.amax(-2, keepdim=True)).view(torch.uint8)
-    down = torch.arange(classes, 0, -1, dtype=torch.uint8).unsqueeze(1)
-    return classes - (is_largest * down).amax(-2).long()
-
-
-def largest_delta(
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], classes: int
-) -> float:
-    """The largest |∂L/∂z_y| of a loss over Δ = z_y − log Σ_{i≠y} exp z_i in [−30, 30].
-
-    The other classes are taken as equal, which is exact for losses of the labelled class's
-    probability alone. A logit bias moves Δ and leaves the maximum as it is.
-
-    Parameters
-    ----------
-    loss: (logits [B, C], labels [B]) → [B].
-    """
-    largest = 0.0
-    for part in torch.linspace(-30, 30, 241).split(max(1, _LOGITS_AT_ONCE // classes)):
-        logits = torch.zeros(len(part), classes)
-        logits[:, 0] = part + math.log(classes - 1)
-        logits.requires_grad_()
-        labels = torch.zeros(len(part), dtype=torch.int64)
-        (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), logits)
-        largest = max(largest, float(gradient[:, 0].abs().max()))
-    return largest
+    return torch.from_numpy(logits.detach().numpy().argmax(-1))
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainables import datasets, losses, models, noise, products
+from trainables import datasets, models, noise, products
 from trainables.cohort import (
     CohortRun,
     CohortSpec,
@@ -20,6 +20,7 @@ from trainables.cohort import (
     Recipe,
     train,
 )
+from trainables.loss_groups import CohortLosses
 from trainables.seeds import derive
 
 SPEC = CohortSpec(
@@ -232,12 +233,9 @@ def test_test_labels_stay_clean_and_validation_labels_are_noisy() -> None:
 
 
 def test_largest_delta_of_mae_is_a_quarter_and_of_ce_is_one() -> None:
-    from trainables.dynamics import largest_delta
-
-    for name, expected in (("mae", 0.25), ("ce", 1.0)):
-        assert largest_delta(losses.get(name).function, classes=7) == pytest.approx(
-            expected, rel=1e-3
-        )
+    members = [Member("a", "ce", 0.1), Member("b", "mae", 0.1, loss_params={"scale": 2.0})]
+    found = CohortLosses(members, 7, torch.device("cpu"), torch.float64).largest_delta
+    assert found.tolist() == pytest.approx([1.0, 0.5], rel=1e-3)
 
 
 def test_a_rescaled_member_trains_with_the_rescaled_loss() -> None:

@@ -23,7 +23,6 @@ from trainables.cohort import (
     Rung,
     train,
 )
-from trainables.loss_groups import losses_of_examples
 from trainables.optimisation import clip, lr_factor, make_optimizer, norms
 from trainables.races import survivors
 from trainables.stacking import stack
@@ -262,7 +261,7 @@ def test_convolutional_model_equals_its_plain_module(name: str, interleaved: boo
     plain.train()
     run.model.train()
     for x, y, _ in list(run.data.epoch(1, 24))[:2]:
-        losses = losses_of_examples(run.losses, run.model(x), y, 1.0)
+        losses = run.losses(run.model(x), y, run.losses.bias(1.0, len(x))).loss
         losses.mean(1).sum().backward()
         biased = plain(x) + 0.5 * nn.functional.one_hot(y[1], 2)
         loss = (1 - biased.softmax(-1).gather(1, y[1, :, None])).mean()

@@ -32,6 +32,7 @@ def test_a_million_classes(name):
             conformance.check_symmetry,
             conformance.check_permutation,
             conformance.check_logit_bias,
+            conformance.check_log_odds,
             conformance.check_members,
             conformance.check_gradient,
         ]

@@ -308,6 +308,28 @@ def test_rescale_has_the_rescaled_weight_and_shift_is_the_logit_bias():
         losses.evaluate_rescaled(losses.get("nce"), z, y, 0.5)
 
 
+@pytest.mark.parametrize("classes", [2, 16, 17, 40])
+def test_log_odds_and_rival(classes):
+    """Values and gradient of the formula, on both sides of the change of layout."""
+    generator = torch.Generator().manual_seed(0)
+    z = 3 * torch.randn(3, 6, classes, generator=generator, dtype=torch.float64)
+    z.requires_grad_()
+    y = torch.randint(classes, (3, 6), generator=generator)
+    delta, rival = losses.log_odds_and_rival(z, y)
+    own = torch.nn.functional.one_hot(y, classes).bool()
+    others = z.masked_fill(own, -torch.inf)
+    torch.testing.assert_close(delta, z[own].view(3, 6) - others.logsumexp(-1))
+    assert torch.equal(rival, others.amax(-1))
+    assert not rival.requires_grad
+    assert torch.autograd.gradcheck(lambda x: losses.log_odds(x, y), (z,))
+    shared = losses.log_odds(z, y[0])
+    torch.testing.assert_close(shared[1], losses.log_odds(z[1], y[0]))
+    # p so near 1 that log p, 1 − p from it and a sum with the labelled term would all lose it.
+    sure = torch.tensor([[60.0, 0.0, 1.0]])
+    expected = 60.0 - math.log(1.0 + math.e)
+    assert float(losses.log_odds(sure, torch.tensor([0]))) == pytest.approx(expected, rel=1e-6)
+
+
 def test_of_probability_flag():
     """Exactly the flagged losses keep their value when the other classes are rearranged."""
     z = torch.tensor([[0.5, 1.0, -1.0, 0.2]], dtype=torch.float64)

@@ -20,9 +20,6 @@ from trainables.losses._asymmetric import ael as ael
 from trainables.losses._asymmetric import agce as agce
 from trainables.losses._asymmetric import aul as aul
 from trainables.losses._common import add_logit_bias as add_logit_bias
-from trainables.losses._common import evaluate as evaluate
-from trainables.losses._common import evaluate_rescaled as evaluate_rescaled
-from trainables.losses._common import log_odds as log_odds
 from trainables.losses._common import log_probability as log_probability
 from trainables.losses._entropy import bounded_ce as bounded_ce
 from trainables.losses._entropy import ce as ce
@@ -30,6 +27,12 @@ from trainables.losses._entropy import focal as focal
 from trainables.losses._entropy import label_smoothing as label_smoothing
 from trainables.losses._entropy import phuber_ce as phuber_ce
 from trainables.losses._entropy import taylor_ce as taylor_ce
+from trainables.losses._evaluate import evaluate as evaluate
+from trainables.losses._evaluate import evaluate_log_odds as evaluate_log_odds
+from trainables.losses._evaluate import evaluate_rescaled as evaluate_rescaled
+from trainables.losses._log_odds import log_odds as log_odds
+from trainables.losses._log_odds import log_odds_and_rival as log_odds_and_rival
+from trainables.losses._log_odds import of_probability as of_probability
 from trainables.losses._normalised import nce as nce
 from trainables.losses._normalised import nfl as nfl
 from trainables.losses._normalised import nnce as nnce

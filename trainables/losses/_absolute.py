@@ -7,79 +7,72 @@ import math
 import torch
 from torch import Tensor
 
-from trainables.losses._common import log_probability, log_softmax, per_class, per_example, pick
-from trainables.losses._registry import Loss, Parameter, Preset, Scalar, register
+from trainables.losses._common import Scalar, log_softmax, per_class, per_example, pick
+from trainables.losses._log_odds import of_probability
+from trainables.losses._registry import Loss, Parameter, Preset, register
 
 LOG_CLAMP = math.log(1e-4)  # what repositories use for A = log 0: they clamp e_y at 1e-4
 
 
-def mae(logits: Tensor, labels: Tensor, *, scale: Scalar = 1.0) -> Tensor:
-    """Mean absolute error scale · (1 − p); the full L1 distance is scale = 2 (1712.09482).
+@of_probability
+def mae(log_p: Tensor, *, scale: Scalar = 1.0) -> Tensor:
+    """Mean absolute error scale · (1 − p), in [0, scale]; the full L1 distance is scale = 2.
 
-    logits [..., batch, classes], labels [..., batch] → [..., batch], in [0, scale].
+    Ghosh, Kumar & Sastry, 1712.09482.
     """
-    return -torch.expm1(log_probability(logits, labels)) * per_example(scale)
+    return -torch.expm1(log_p) * per_example(scale)
 
 
-def rce(logits: Tensor, labels: Tensor, *, log_zero: Scalar = -4.0) -> Tensor:
+@of_probability
+def rce(log_p: Tensor, *, log_zero: Scalar = -4.0) -> Tensor:
     """Reverse cross-entropy −Σ_k a_k log e_yk = −A (1 − p) (Wang et al., 1908.06112, eq. 6).
 
     A = `log_zero` < 0 stands for log 0: the paper has −4, the repositories log 1e-4 = −9.21.
-    logits [..., batch, classes], labels [..., batch] → [..., batch], in [0, −A].
+    In [0, −A].
     """
-    return torch.expm1(log_probability(logits, labels)) * per_example(log_zero)
+    return torch.expm1(log_p) * per_example(log_zero)
 
 
+@of_probability
 def sce(
-    logits: Tensor,
-    labels: Tensor,
-    *,
-    alpha: Scalar = 0.1,
-    beta: Scalar = 1.0,
-    log_zero: Scalar = -4.0,
+    log_p: Tensor, *, alpha: Scalar = 0.1, beta: Scalar = 1.0, log_zero: Scalar = -4.0
 ) -> Tensor:
-    """Symmetric cross-entropy α CE + β RCE (Wang et al., 1908.06112, eq. 7).
-
-    logits [..., batch, classes], labels [..., batch] → [..., batch].
-    """
-    log_p = log_probability(logits, labels)
+    """Symmetric cross-entropy α CE + β RCE (Wang et al., 1908.06112, eq. 7)."""
     reverse = torch.expm1(log_p) * per_example(log_zero)
     return per_example(beta) * reverse - per_example(alpha) * log_p
 
 
-def gce(logits: Tensor, labels: Tensor, *, q: Scalar = 0.7) -> Tensor:
+@of_probability
+def gce(log_p: Tensor, *, q: Scalar = 0.7) -> Tensor:
     """Generalised cross-entropy (1 − p^q) / q (Zhang & Sabuncu, 1805.07836, eq. 6).
 
-    `q` in (0, 1]: near 0 it is CE, at 1 MAE; the paper uses 0.7. logits [..., batch, classes],
-    labels [..., batch] → [..., batch], in [0, 1/q].
+    `q` in (0, 1]: near 0 it is CE, at 1 MAE; the paper uses 0.7. In [0, 1/q].
     """
     q = per_example(q)
-    return -torch.expm1(q * log_probability(logits, labels)) / q
+    return -torch.expm1(q * log_p) / q
 
 
-def truncated_gce(logits: Tensor, labels: Tensor, *, q: Scalar = 0.7, k: Scalar = 0.5) -> Tensor:
+@of_probability
+def truncated_gce(log_p: Tensor, *, q: Scalar = 0.7, k: Scalar = 0.5) -> Tensor:
     """Truncated GCE: GCE where p > k, the constant (1 − k^q) / q elsewhere (1805.07836, eq. 9).
 
     `q` in (0, 1], `k` in (0, 1). Without a warm-up on plain GCE nothing is learnt where the
-    initial p is below k: that is what the logit bias mends. logits [..., batch, classes],
-    labels [..., batch] → [..., batch], in [0, (1 − k^q) / q].
+    initial p is below k: that is what the logit bias mends. In [0, (1 − k^q) / q].
     """
     q, k = per_example(q), per_example(k)
-    log_k = torch.log(torch.as_tensor(k, dtype=logits.dtype, device=logits.device))
-    log_p = log_probability(logits, labels)
+    log_k = torch.log(torch.as_tensor(k, dtype=log_p.dtype, device=log_p.device))
     return -torch.expm1(q * torch.where(log_p > log_k, log_p, log_k)) / q
 
 
-def js(logits: Tensor, labels: Tensor, *, weight: Scalar = 0.5) -> Tensor:
+@of_probability
+def js(log_p: Tensor, *, weight: Scalar = 0.5) -> Tensor:
     """Weighted Jensen–Shannon divergence of e_y and the softmax, scaled (2105.04522, eq. 3).
 
     JS_π(e_y, a) / (−(1 − π) log(1 − π)) with π = `weight` in (0, 1): π → 0 is CE, π → 1 MAE.
-    logits [..., batch, classes], labels [..., batch] → [..., batch].
     """
     pi = per_example(weight)
-    log_p = log_probability(logits, labels)
     p, q = log_p.exp(), -torch.expm1(log_p)
-    log_rest = torch.log1p(-torch.as_tensor(pi, dtype=logits.dtype, device=logits.device))
+    log_rest = torch.log1p(-torch.as_tensor(pi, dtype=log_p.dtype, device=log_p.device))
     log_mixture = torch.log1p(-(1.0 - pi) * q)  # log(π + (1 − π) p)
     divergence = (1.0 - pi) * (p * (log_p - log_mixture) - q * log_rest) - pi * log_mixture
     return divergence / (-(1.0 - pi) * log_rest)
@@ -131,7 +124,6 @@ register(
         bounded=True,
         symmetric=True,
         searches_epsilon=True,
-        of_probability=True,
         reference="Ghosh, Kumar & Sastry 2017, arXiv 1712.09482",
         presets=(
             Preset("alfs", {"scale": 2.0}, "hitcszx/ALFs"),
@@ -147,7 +139,6 @@ register(
         bounded=True,
         symmetric=True,
         searches_epsilon=True,
-        of_probability=True,
         reference=_SCE,
         presets=(
             Preset(
@@ -167,7 +158,6 @@ register(
             Parameter("beta", 1.0, 0.01, 10.0, log=True, minimum=0.0),
             LOG_ZERO,
         ),
-        of_probability=True,
         reference=_SCE,
         presets=(
             Preset("sce-cifar10", {"alpha": 0.1, "beta": 1.0}, _SCE),
@@ -198,7 +188,6 @@ register(
         (Q,),
         bounded=True,
         searches_epsilon=True,
-        of_probability=True,
         reference=_GCE,
         presets=(
             Preset("gce", {"q": 0.7}, _GCE),
@@ -213,7 +202,6 @@ register(
         (Q, Parameter("k", 0.5, 0.05, 0.9, minimum=1e-6, maximum=0.999)),
         bounded=True,
         searches_epsilon=True,
-        of_probability=True,
         reference=_GCE,
         presets=(Preset("gce", {"q": 0.7, "k": 0.5}, _GCE),),
     )
@@ -225,7 +213,6 @@ register(
         (Parameter("weight", 0.5, 0.05, 0.95, minimum=1e-4, maximum=0.9999),),
         bounded=True,
         searches_epsilon=True,
-        of_probability=True,
         reference=_JS,
         presets=tuple(
             Preset(f"gjs-{data}-symmetric{rate}", {"weight": weight}, _JS)

@@ -5,50 +5,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainables.losses._common import log_probability, per_example
-from trainables.losses._registry import Loss, Parameter, Preset, Scalar, register
+from trainables.losses._common import Scalar, per_example
+from trainables.losses._log_odds import of_probability
+from trainables.losses._registry import Loss, Parameter, Preset, register
 
 
-def agce(logits: Tensor, labels: Tensor, *, a: Scalar = 0.6, q: Scalar = 0.6) -> Tensor:
+@of_probability
+def agce(log_p: Tensor, *, a: Scalar = 0.6, q: Scalar = 0.6) -> Tensor:
     """Asymmetric generalised cross-entropy [(a + 1)^q − (a + p)^q] / q (2106.03110, eq. 12).
 
-    a > 0, q > 0; completely asymmetric where q ≥ 1. logits [..., batch, classes],
-    labels [..., batch] → [..., batch], in [0, ((a + 1)^q − a^q) / q].
+    a > 0, q > 0; completely asymmetric where q ≥ 1. In [0, ((a + 1)^q − a^q) / q].
     """
-    return agce_of(log_probability(logits, labels), a, q)
-
-
-def agce_of(log_p: Tensor, a: Scalar, q: Scalar) -> Tensor:
-    """AGCE as a function of log p."""
     a, q = per_example(a), per_example(q)
     return ((a + 1.0) ** q - (a + log_p.exp()) ** q) / q
 
 
-def aul(logits: Tensor, labels: Tensor, *, a: Scalar = 5.5, q: Scalar = 3.0) -> Tensor:
+@of_probability
+def aul(log_p: Tensor, *, a: Scalar = 5.5, q: Scalar = 3.0) -> Tensor:
     """Asymmetric unhinged loss [(a − p)^q − (a − 1)^q] / q (2106.03110, eq. 13).
 
-    a > 1, q > 0; completely asymmetric where q ≤ 1. logits [..., batch, classes],
-    labels [..., batch] → [..., batch], in [0, (a^q − (a − 1)^q) / q].
+    a > 1, q > 0; completely asymmetric where q ≤ 1. In [0, (a^q − (a − 1)^q) / q].
     """
-    return aul_of(log_probability(logits, labels), a, q)
-
-
-def aul_of(log_p: Tensor, a: Scalar, q: Scalar) -> Tensor:
-    """AUL as a function of log p."""
     a, q = per_example(a), per_example(q)
     return ((a - log_p.exp()) ** q - (a - 1.0) ** q) / q
 
 
-def ael(logits: Tensor, labels: Tensor, *, a: Scalar = 2.5) -> Tensor:
-    """Asymmetric exponential loss exp(−p / a) (2106.03110, eq. 14).
-
-    a > 0. logits [..., batch, classes], labels [..., batch] → [..., batch], in [e^(−1/a), 1].
-    """
-    return ael_of(log_probability(logits, labels), a)
-
-
-def ael_of(log_p: Tensor, a: Scalar) -> Tensor:
-    """AEL as a function of log p."""
+@of_probability
+def ael(log_p: Tensor, *, a: Scalar = 2.5) -> Tensor:
+    """Asymmetric exponential loss exp(−p / a) (2106.03110, eq. 14), in [e^(−1/a), 1]; a > 0."""
     return torch.exp(-log_p.exp() / per_example(a))
 
 
@@ -84,7 +68,6 @@ register(
         bounded=True,
         asymmetric=True,
         searches_epsilon=True,
-        of_probability=True,
         reference=ALFS,
         presets=(
             Preset("alfs-mnist", {"a": 4.0, "q": 0.2}, ALFS),
@@ -102,7 +85,6 @@ register(
         bounded=True,
         asymmetric=True,
         searches_epsilon=True,
-        of_probability=True,
         reference=ALFS,
         presets=(
             Preset("alfs-mnist", {"a": 3.0, "q": 0.1}, ALFS),
@@ -119,7 +101,6 @@ register(
         bounded=True,
         asymmetric=True,
         searches_epsilon=True,
-        of_probability=True,
         reference=ALFS,
         presets=(
             Preset("alfs-mnist", {"a": 3.5}, ALFS),

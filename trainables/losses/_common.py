@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainables.losses._registry import Loss, Scalar
-
+Scalar = float | Tensor
 _SHORT_AXIS = 16  # classes; measured with torch 2.15, docs/engine.md
 
 
@@ -46,16 +45,6 @@ def log_probability(logits: Tensor, labels: Tensor) -> Tensor:
     return pick(log_softmax(logits), labels)
 
 
-def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return Δ = z_y − log Σ_{i≠y} exp(z_i), so that p = sigmoid(Δ): [..., batch].
-
-    Keeps the relative precision of 1 − p that log p loses where p is near 1.
-    """
-    index = labels.expand(logits.shape[:-1]).unsqueeze(-1)
-    others = logits.scatter(-1, index, float("-inf")).logsumexp(-1)
-    return logits.gather(-1, index).squeeze(-1) - others
-
-
 def complement(log_p: Tensor) -> Tensor:
     """Return 1 − p, never exactly 0, so that a fractional power of it has a finite gradient."""
     return (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)
@@ -74,33 +63,3 @@ def add_logit_bias(logits: Tensor, labels: Tensor, epsilon: Scalar) -> Tensor:
     if not isinstance(shaped, Tensor):
         shaped = logits.new_full((), shaped)
     return logits.scatter_add(-1, index, shaped.to(logits).expand(index.shape))
-
-
-def evaluate(
-    loss: Loss, logits: Tensor, labels: Tensor, epsilon: Scalar = 0.0, **params: Scalar
-) -> Tensor:
-    """Values [..., batch] of `loss` on logits that carry the logit bias `epsilon`."""
-    return loss.function(add_logit_bias(logits, labels, epsilon), labels, **params)
-
-
-def evaluate_rescaled(
-    loss: Loss, logits: Tensor, labels: Tensor, scale: Scalar, **params: Scalar
-) -> Tensor:
-    """Values [..., batch] of `loss` with Ou & Zhang's rescaled weight function (2305.02139).
-
-    A loss l of the labelled probability p = sigmoid(Δ) has gradient −w(Δ)∇Δ. Their `rescale`
-    trains with w(scale · Δ) instead, which is the gradient of l(sigmoid(scale · Δ)) / scale.
-    `scale` > 0 is a float or a tensor of the member dimensions; `logit_bias.rescale_factor`
-    computes it from the number of classes. Their `shift` is the logit bias itself.
-
-    Raises ValueError for a loss that does not depend on p alone.
-    """
-    if not loss.of_probability:
-        raise ValueError(
-            f"loss {loss.name}: rescale needs a loss of the labelled probability alone"
-        )
-    scale = per_example(scale)
-    delta = log_odds(logits, labels) * scale
-    two_classes = torch.stack([delta, torch.zeros_like(delta)], dim=-1)
-    label = torch.zeros((), dtype=torch.int64, device=logits.device)
-    return loss.function(two_classes, label, **params) / scale

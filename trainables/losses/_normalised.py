@@ -12,9 +12,9 @@ import math
 import torch
 from torch import Tensor
 
-from trainables.losses._common import log_softmax, per_class, pick
+from trainables.losses._common import Scalar, log_softmax, per_class, pick
 from trainables.losses._entropy import EXACT, MODULATOR_GRADIENT, modulator
-from trainables.losses._registry import Loss, Parameter, Preset, Scalar, register
+from trainables.losses._registry import Loss, Parameter, Preset, register
 
 
 def nce(logits: Tensor, labels: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from trainables.losses._common import log_softmax, per_class, per_example, pick
+from trainables.losses._common import Scalar, log_softmax, per_class, per_example, pick
 from trainables.losses._entropy import ce
-from trainables.losses._registry import Loss, Parameter, Preset, Scalar, register
+from trainables.losses._log_odds import log_sigmoid
+from trainables.losses._registry import Loss, Parameter, Preset, register
 
 
 def eps_softmax(logits: Tensor, labels: Tensor, *, m: Scalar = 1e4, p_min: Scalar = 1e-8) -> Tensor:
@@ -87,7 +88,7 @@ def ldr_kl(
 
 def _log_softplus(x: Tensor) -> Tensor:
     """Return log(log(1 + e^x)), also where e^x underflows: there it is x."""
-    inner = torch.nn.functional.softplus(x.clamp_min(-20.0)).log()
+    inner = log_sigmoid(-x.clamp_min(-20.0)).neg().log()
     return torch.where(x > -20.0, inner, x)
 
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-Scalar = float | Tensor
+from trainables.losses._common import Scalar as Scalar
+from trainables.losses._log_odds import OfProbability
+
 LossFunction = Callable[..., Tensor]
 
 
@@ -80,7 +82,6 @@ class Loss:
     `symmetric`: Σ_k L(·, k) does not depend on the logits, for any parameter values
     (Ghosh et al., 1712.09482).
     `asymmetric`: asymmetric in the sense of Zhou et al. (2106.03110), for some parameter values.
-    `of_probability`: the value depends on the labelled class's softmax probability alone.
     `searches_epsilon`: a study searches a logit bias for it.
     `exact`: settings at which the gradient is the derivative of the value, where the source
     defines another (a detached weight) or both are approximations (a truncated iteration).
@@ -94,9 +95,13 @@ class Loss:
     searches_epsilon: bool = False
     reference: str = ""
     asymmetric: bool = False
-    of_probability: bool = False
     presets: tuple[Preset, ...] = ()
     exact: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def of_probability(self) -> bool:
+        """Whether the value depends on the labelled class's softmax probability alone."""
+        return isinstance(self.function, OfProbability)
 
     @property
     def defaults(self) -> dict[str, float]:

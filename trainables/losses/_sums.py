@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from trainables.losses._absolute import ALPHA, BETA, LOG_CLAMP, LOG_ZERO
+from trainables.losses._absolute import ALPHA, BETA, LOG_CLAMP, LOG_ZERO, mae, rce
 from trainables.losses._asymmetric import (
     ALFS,
-    ael_of,
+    ael,
     ael_parameter,
-    agce_of,
+    agce,
     agce_parameters,
-    aul_of,
+    aul,
     aul_parameters,
 )
-from trainables.losses._common import log_softmax, per_example, pick
+from trainables.losses._common import Scalar, log_softmax, per_example, pick
 from trainables.losses._entropy import EXACT, MODULATOR_GRADIENT
 from trainables.losses._normalised import (
     ANL,
@@ -33,7 +32,7 @@ from trainables.losses._normalised import (
     nnce_of,
     nnfl_of,
 )
-from trainables.losses._registry import Loss, Parameter, Preset, Scalar, register
+from trainables.losses._registry import Loss, Parameter, Preset, register
 
 
 def _sum(alpha: Scalar, active: Tensor, beta: Scalar, passive: Tensor) -> Tensor:
@@ -43,7 +42,7 @@ def _sum(alpha: Scalar, active: Tensor, beta: Scalar, passive: Tensor) -> Tensor
 def nce_mae(logits: Tensor, labels: Tensor, *, alpha: Scalar = 1.0, beta: Scalar = 1.0) -> Tensor:
     """Return α NCE + β MAE, MAE = 1 − p (2006.13554). α, β ≥ 0; shapes as in `nce`."""
     log_a = log_softmax(logits)
-    return _sum(alpha, nce_of(log_a, labels), beta, -torch.expm1(pick(log_a, labels)))
+    return _sum(alpha, nce_of(log_a, labels), beta, mae.of_log_p(pick(log_a, labels)))
 
 
 def nce_rce(
@@ -56,7 +55,7 @@ def nce_rce(
 ) -> Tensor:
     """Return α NCE + β RCE (2006.13554). α, β ≥ 0, `log_zero` as in `rce`; shapes as in `nce`."""
     log_a = log_softmax(logits)
-    reverse = torch.expm1(pick(log_a, labels)) * per_example(log_zero)
+    reverse = rce.of_log_p(pick(log_a, labels), log_zero=log_zero)
     return _sum(alpha, nce_of(log_a, labels), beta, reverse)
 
 
@@ -72,7 +71,7 @@ def nfl_mae(
     """Return α NFL + β MAE, the paper's NF-MAE (2006.13554, 2306.05497). Shapes as in `nfl`."""
     log_a = log_softmax(logits)
     active = nfl_of(log_a, labels, gamma, modulator_gradient)
-    return _sum(alpha, active, beta, -torch.expm1(pick(log_a, labels)))
+    return _sum(alpha, active, beta, mae.of_log_p(pick(log_a, labels)))
 
 
 def nfl_rce(
@@ -87,7 +86,7 @@ def nfl_rce(
 ) -> Tensor:
     """Return α NFL + β RCE (2006.13554). Parameters as in `nfl` and `rce`; shapes as in `nfl`."""
     log_a = log_softmax(logits)
-    reverse = torch.expm1(pick(log_a, labels)) * per_example(log_zero)
+    reverse = rce.of_log_p(pick(log_a, labels), log_zero=log_zero)
     return _sum(alpha, nfl_of(log_a, labels, gamma, modulator_gradient), beta, reverse)
 
 
@@ -102,7 +101,7 @@ def nce_agce(
 ) -> Tensor:
     """Return α NCE + β AGCE (2106.03110). Parameters as in `agce`; shapes as in `nce`."""
     log_a = log_softmax(logits)
-    return _sum(alpha, nce_of(log_a, labels), beta, agce_of(pick(log_a, labels), a, q))
+    return _sum(alpha, nce_of(log_a, labels), beta, agce.of_log_p(pick(log_a, labels), a=a, q=q))
 
 
 def nce_aul(
@@ -116,7 +115,7 @@ def nce_aul(
 ) -> Tensor:
     """Return α NCE + β AUL (2106.03110). Parameters as in `aul`; shapes as in `nce`."""
     log_a = log_softmax(logits)
-    return _sum(alpha, nce_of(log_a, labels), beta, aul_of(pick(log_a, labels), a, q))
+    return _sum(alpha, nce_of(log_a, labels), beta, aul.of_log_p(pick(log_a, labels), a=a, q=q))
 
 
 def nce_ael(
@@ -129,7 +128,7 @@ def nce_ael(
 ) -> Tensor:
     """Return α NCE + β AEL (2106.03110). Parameters as in `ael`; shapes as in `nce`."""
     log_a = log_softmax(logits)
-    return _sum(alpha, nce_of(log_a, labels), beta, ael_of(pick(log_a, labels), a))
+    return _sum(alpha, nce_of(log_a, labels), beta, ael.of_log_p(pick(log_a, labels), a=a))
 
 
 def anl_ce(

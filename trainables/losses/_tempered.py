@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainables.losses._common import log_softmax, per_class, per_example, pick
-from trainables.losses._registry import Loss, Parameter, Preset, Scalar, register
+from trainables.losses._common import Scalar, log_softmax, per_class, per_example, pick
+from trainables.losses._registry import Loss, Parameter, Preset, register
 
 
 def bi_tempered(

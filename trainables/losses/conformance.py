@@ -15,7 +15,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from trainables.losses._common import add_logit_bias, evaluate
+from trainables.losses._common import add_logit_bias
+from trainables.losses._evaluate import evaluate, evaluate_log_odds
+from trainables.losses._log_odds import log_odds
 from trainables.losses._registry import Loss
 
 Check = Callable[[Loss, int], None]
@@ -172,6 +174,29 @@ def check_logit_bias(loss: Loss, seed: int = 0) -> None:
     assert torch.equal(add_logit_bias(logits, labels, 0.0), logits)
 
 
+def check_log_odds(loss: Loss, seed: int = 0) -> None:
+    """A loss of p alone is the same from log-odds, the way a cohort takes it, as from logits."""
+    if not loss.of_probability:
+        return
+    logits, labels, params = draw(loss, seed, 16, _CLASSES)
+    leaf = logits.requires_grad_()
+    results = []
+    for values in (
+        evaluate_log_odds(loss, log_odds(leaf, labels) + 0.7, **params),
+        evaluate(loss, leaf, labels, 0.7, **params),
+    ):
+        (gradient,) = torch.autograd.grad(values.sum(), leaf)
+        results.append((values, gradient))
+    for one, other in zip(*results, strict=True):
+        _same(one, other, 1e-9)
+    for dtype in (torch.float32, torch.float64):
+        delta = torch.tensor([-2e4, -40.0, 0.0, 40.0, 2e4], dtype=dtype, requires_grad=True)
+        values = evaluate_log_odds(loss, delta, **params)
+        (gradient,) = torch.autograd.grad(values.sum(), delta)
+        assert values.isfinite().all(), f"values {values.tolist()} at log-odds {delta.tolist()}"
+        assert gradient.isfinite().all(), f"gradient is not finite at log-odds {delta.tolist()}"
+
+
 def check_members(loss: Loss, seed: int = 0) -> None:
     """A cohort [K, batch, classes] with parameters [K] equals a loop over its members."""
     members = 5
@@ -200,6 +225,7 @@ CHECKS: tuple[Check, ...] = (
     check_bounded,
     check_permutation,
     check_logit_bias,
+    check_log_odds,
     check_members,
 )
 
