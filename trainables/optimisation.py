@@ -183,7 +183,8 @@ def norms(stacked: list[torch.Tensor]) -> torch.Tensor:
     """
     total = torch.zeros(len(stacked[0]), dtype=stacked[0].dtype, device=stacked[0].device)
     for tensor in stacked:
-        flat = tensor.detach().flatten(1)
+        # A linear weight may lie transposed; a norm does not care for the order.
+        flat = (tensor if tensor.is_contiguous() else tensor.mT).detach().flatten(1)
         if flat.device.type == "cpu":
             vectors = flat.numpy()
             squares = np.matmul(vectors[:, None, :], vectors[:, :, None])
