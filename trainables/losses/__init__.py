@@ -21,6 +21,8 @@ from trainables.losses._asymmetric import agce as agce
 from trainables.losses._asymmetric import aul as aul
 from trainables.losses._common import add_logit_bias as add_logit_bias
 from trainables.losses._common import log_probability as log_probability
+from trainables.losses._common import per_class as per_class
+from trainables.losses._common import per_example as per_example
 from trainables.losses._entropy import bounded_ce as bounded_ce
 from trainables.losses._entropy import ce as ce
 from trainables.losses._entropy import focal as focal

@@ -20,7 +20,7 @@ def mae(log_p: Tensor, *, scale: Scalar = 1.0) -> Tensor:
 
     Ghosh, Kumar & Sastry, 1712.09482.
     """
-    return -torch.expm1(log_p) * per_example(scale)
+    return -torch.expm1(log_p) * scale
 
 
 @of_probability
@@ -30,7 +30,7 @@ def rce(log_p: Tensor, *, log_zero: Scalar = -4.0) -> Tensor:
     A = `log_zero` < 0 stands for log 0: the paper has −4, the repositories log 1e-4 = −9.21.
     In [0, −A].
     """
-    return torch.expm1(log_p) * per_example(log_zero)
+    return torch.expm1(log_p) * log_zero
 
 
 @of_probability
@@ -38,8 +38,8 @@ def sce(
     log_p: Tensor, *, alpha: Scalar = 0.1, beta: Scalar = 1.0, log_zero: Scalar = -4.0
 ) -> Tensor:
     """Symmetric cross-entropy α CE + β RCE (Wang et al., 1908.06112, eq. 7)."""
-    reverse = torch.expm1(log_p) * per_example(log_zero)
-    return per_example(beta) * reverse - per_example(alpha) * log_p
+    reverse = torch.expm1(log_p) * log_zero
+    return beta * reverse - alpha * log_p
 
 
 @of_probability
@@ -48,7 +48,6 @@ def gce(log_p: Tensor, *, q: Scalar = 0.7) -> Tensor:
 
     `q` in (0, 1]: near 0 it is CE, at 1 MAE; the paper uses 0.7. In [0, 1/q].
     """
-    q = per_example(q)
     return -torch.expm1(q * log_p) / q
 
 
@@ -59,7 +58,6 @@ def truncated_gce(log_p: Tensor, *, q: Scalar = 0.7, k: Scalar = 0.5) -> Tensor:
     `q` in (0, 1], `k` in (0, 1). Without a warm-up on plain GCE nothing is learnt where the
     initial p is below k: that is what the logit bias mends. In [0, (1 − k^q) / q].
     """
-    q, k = per_example(q), per_example(k)
     log_k = torch.log(torch.as_tensor(k, dtype=log_p.dtype, device=log_p.device))
     return -torch.expm1(q * torch.where(log_p > log_k, log_p, log_k)) / q
 
@@ -70,8 +68,7 @@ def js(log_p: Tensor, *, weight: Scalar = 0.5) -> Tensor:
 
     JS_π(e_y, a) / (−(1 − π) log(1 − π)) with π = `weight` in (0, 1): π → 0 is CE, π → 1 MAE.
     """
-    pi = per_example(weight)
-    p, q = log_p.exp(), -torch.expm1(log_p)
+    pi, p, q = weight, log_p.exp(), -torch.expm1(log_p)
     log_rest = torch.log1p(-torch.as_tensor(pi, dtype=log_p.dtype, device=log_p.device))
     log_mixture = torch.log1p(-(1.0 - pi) * q)  # log(π + (1 − π) p)
     divergence = (1.0 - pi) * (p * (log_p - log_mixture) - q * log_rest) - pi * log_mixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainables.losses._common import Scalar, per_example
+from trainables.losses._common import Scalar
 from trainables.losses._log_odds import of_probability
 from trainables.losses._registry import Loss, Parameter, Preset, register
 
@@ -16,7 +16,6 @@ def agce(log_p: Tensor, *, a: Scalar = 0.6, q: Scalar = 0.6) -> Tensor:
 
     a > 0, q > 0; completely asymmetric where q ≥ 1. In [0, ((a + 1)^q − a^q) / q].
     """
-    a, q = per_example(a), per_example(q)
     return ((a + 1.0) ** q - (a + log_p.exp()) ** q) / q
 
 
@@ -26,14 +25,13 @@ def aul(log_p: Tensor, *, a: Scalar = 5.5, q: Scalar = 3.0) -> Tensor:
 
     a > 1, q > 0; completely asymmetric where q ≤ 1. In [0, (a^q − (a − 1)^q) / q].
     """
-    a, q = per_example(a), per_example(q)
     return ((a - log_p.exp()) ** q - (a - 1.0) ** q) / q
 
 
 @of_probability
 def ael(log_p: Tensor, *, a: Scalar = 2.5) -> Tensor:
     """Asymmetric exponential loss exp(−p / a) (2106.03110, eq. 14), in [e^(−1/a), 1]; a > 0."""
-    return torch.exp(-log_p.exp() / per_example(a))
+    return torch.exp(-log_p.exp() / a)
 
 
 ALFS = "Zhou et al. 2021, arXiv 2106.03110; hitcszx/ALFs"

@@ -39,7 +39,7 @@ def focal(log_p: Tensor, *, gamma: Scalar = 0.5, modulator_gradient: Scalar = 1.
     own gradient; 0 treats (1 − p)^γ as a constant weight, as the field's repositories do (same
     values, other gradients).
     """
-    return -modulator(log_p, per_example(gamma), per_example(modulator_gradient)) * log_p
+    return -modulator(log_p, gamma, modulator_gradient) * log_p
 
 
 def modulator(log_p: Tensor, gamma: Scalar, gradient: Scalar) -> Tensor:
@@ -58,7 +58,6 @@ def taylor_ce(log_p: Tensor, *, order: Scalar = 2.0) -> Tensor:
     t = `order` from 1 (MAE) to 20; CE is the limit. A fractional order interpolates linearly
     between its neighbours.
     """
-    order = per_example(order)
     q = -torch.expm1(log_p)
     last = MAX_TAYLOR_ORDER if isinstance(order, Tensor) else math.ceil(order)
     total, power = torch.zeros_like(q), torch.ones_like(q)
@@ -76,7 +75,6 @@ def phuber_ce(log_p: Tensor, *, tau: Scalar = 10.0) -> Tensor:
 
     τ = `tau` > 1; CIFAR-10 uses 2, CIFAR-100 10 or 50. In [0, 1 + log τ].
     """
-    tau = per_example(tau)
     log_tau = torch.log(torch.as_tensor(tau, dtype=log_p.dtype, device=log_p.device))
     linear = 1.0 + log_tau - tau * log_p.exp()
     return torch.where(log_p > -log_tau, -log_p, linear)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.losses._common import log_probability
+from trainables.losses._common import log_probability, per_example
 
 _SHORT_AXIS = 16  # classes up to which the class axis goes before the batch; docs/engine.md
 
@@ -23,21 +23,22 @@ P = ParamSpec("P")
 
 
 class OfProbability(Generic[P]):
-    """A loss of p alone, made by `of_probability`: `loss(logits, labels, *, parameter…)`.
+    """A loss of p alone, made by `of_probability`: `loss(logits, labels, *, parameter…)`."""
 
-    Attributes:
-        of_log_p: the same loss as a function of log p, `of_log_p(log_p, *, parameter…)`,
-            elementwise.
-    """
-
-    def __init__(self, of_log_p: Callable[Concatenate[Tensor, P], Tensor]) -> None:
-        functools.update_wrapper(self, of_log_p)
-        self.of_log_p = of_log_p
-        _, *parameters = inspect.signature(of_log_p).parameters.values()
+    def __init__(self, function: Callable[Concatenate[Tensor, P], Tensor]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        _, *parameters = inspect.signature(function).parameters.values()
         self.__signature__ = inspect.Signature([*_LOGITS_AND_LABELS, *parameters])
 
-    def __call__(self, logits: Tensor, labels: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
-        return self.of_log_p(log_probability(logits, labels), *args, **kwargs)
+    def __call__(self, logits: Tensor, labels: Tensor, *args: P.args, **params: P.kwargs) -> Tensor:
+        return self.of_log_p(log_probability(logits, labels), *args, **params)
+
+    def of_log_p(self, log_p: Tensor, *args: P.args, **params: P.kwargs) -> Tensor:
+        """The same loss of log p, elementwise: [..., batch] → [..., batch]."""
+        given: Any = params
+        shaped: Any = {name: per_example(value) for name, value in given.items()}
+        return self._function(log_p, *args, **shaped)
 
 
 _LOGITS_AND_LABELS = [
@@ -46,12 +47,13 @@ _LOGITS_AND_LABELS = [
 ]
 
 
-def of_probability(of_log_p: Callable[Concatenate[Tensor, P], Tensor]) -> OfProbability[P]:
-    """Make a loss of a function of log p, the logarithm of the labelled class's probability.
+def of_probability(function: Callable[Concatenate[Tensor, P], Tensor]) -> OfProbability[P]:
+    """Make a loss of an elementwise function of log p, p being the labelled class's probability.
 
-    It is called like any loss, with logits [..., batch, classes] and labels [..., batch].
+    The loss is called like any other, with logits [..., batch, classes] and labels [..., batch].
+    Parameters that are tensors of the member dimensions reach the function shaped for log p.
     """
-    return OfProbability(of_log_p)
+    return OfProbability(function)
 
 
 def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
