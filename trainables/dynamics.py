@@ -57,7 +57,9 @@ class EpochDynamics:
         labelled, true = (
             logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1) for labels in (noisy, clean)
         )
-        self._batches.append((*examples, labelled, true, noisy == clean, bias))
+        # Detached: the loss would keep the whole graph of its step.
+        kept = (part.detach() for part in examples)
+        self._batches.append((*kept, labelled, true, noisy == clean, bias))
 
     def _sum(self) -> None:
         """Add what is counted to the sums. Their order does not depend on the number of members."""

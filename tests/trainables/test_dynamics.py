@@ -1,5 +1,7 @@
 """What is counted each epoch, against the definitions written out."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -84,6 +86,19 @@ def test_members_of_equal_logits_are_never_right() -> None:
     examples.loss.backward(torch.ones(1, 3))
     found = dynamics.means()
     assert found["train_acc_noisy"] == found["train_acc_clean"] == [0.0]
+
+
+def test_no_batch_is_held_for_the_record() -> None:
+    """A network's activations would be kept for 32 batches."""
+    cohort = CohortLosses(MEMBERS[:1], 3, torch.device("cpu"), torch.float32)
+    dynamics, logits = EpochDynamics(cohort.largest_delta), torch.randn(1, 2, 3).requires_grad_()
+    labels, bias = torch.zeros(1, 2, dtype=torch.int64), cohort.bias(1.0, 2)
+    examples, held = cohort(logits, labels, bias), weakref.ref(logits)
+    dynamics.add(logits, examples, bias, labels, labels[0])
+    examples.loss.backward(torch.ones(1, 2))
+    del examples, logits
+    assert held() is None
+    dynamics.means()
 
 
 def test_rescale_needs_a_loss_of_the_labelled_probability_alone() -> None:
