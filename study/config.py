@@ -55,6 +55,7 @@ class RecipeChoice(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     precision: Literal["float32", "bf16"] = "float32"
     deterministic: bool = False
+    compile: bool = False
     epsilon_schedule: Literal["constant", "linear", "cosine", "step"] = "constant"
     augment: dict[str, Any] = Field(default_factory=dict)
 

@@ -7,6 +7,7 @@ as the hardware likes.
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import time
@@ -25,11 +26,12 @@ from trainables.datasets import Dataset
 from trainables.dynamics import EpochDynamics, accuracy
 from trainables.loss_groups import CohortLosses, loss_key
 from trainables.losses.schedules import epsilon_factor
-from trainables.optimisation import clip, lr_factor, make_optimizer, norms
+from trainables.optimisation import lr_factor, make_optimizer, norms
 from trainables.races import survivors
 from trainables.runtime import deterministic
 from trainables.spec import CohortSpec, DataSpec, Member, MemberResult, ModelSpec, Recipe, Rung
 from trainables.stacking import StackedModel, stack
+from trainables.step import GraphedStep, Progress, TrainingStep
 
 __all__ = [
     "CohortRun",
@@ -49,7 +51,7 @@ more than this factor since initialisation. (A bounded loss has no gradient left
 far too large a learning rate: nothing overflows, but the network is lost all the same.)"""
 
 _EVALUATION = 1.1  # an epoch's evaluation costs about a tenth of its training
-_EVALUATED_AT_ONCE = 500_000  # numbers of input; larger batches cost memory and gain nothing
+_EVALUATED_AT_ONCE = 500_000  # numbers of input on a CPU; more cost memory and gain nothing
 _INIT_EXAMPLES = 256  # training examples on which the initial logits' spread is measured
 _log = logging.getLogger(__name__)
 
@@ -100,29 +102,27 @@ def _train(
     running: State | None = saved["running"] if saved else None
     seconds_before = saved["seconds"] if saved else 0.0
     started = time.perf_counter()
-    together = running["together"] if running else None
+    together: int | None = running["together"] if running else None
 
-    def state(run: CohortRun, size: int) -> State:
-        return {
-            "finished": [asdict(result) for result in finished],
-            "running": {**run.state(), "together": size},
-            "seconds": seconds_before + time.perf_counter() - started,
-        }
+    def keep(together: int, run: CohortRun) -> None:
+        if save:
+            save(
+                lambda: {
+                    "finished": [asdict(result) for result in finished],
+                    "running": {**run.state(), "together": together},
+                    "seconds": seconds_before + time.perf_counter() - started,
+                }
+            )
 
     while len(finished) < len(spec.members):
-        waiting = list(spec.members[len(finished) :])
-        fit = together or members_that_fit(spec, device, partial(_step_bytes, device, dtype))
-        size = min(fit, len(waiting))
-        part = replace(spec, members=waiting[:size])
+        _release_memory(device)  # of the networks before
+        if together is None:
+            together = members_that_fit(spec, device, partial(_step_bytes, device, dtype))
+        part = replace(spec, members=spec.members[len(finished) :][:together])
         try:
-            run = CohortRun(part, torch.device(device), dtype)
-            if running:
-                run.load_state(running)
-            while not run.is_done:
-                run.train_epoch()
-                if save:
-                    save(partial(state, run, size))
+            finished += _train_part(part, device, dtype, running, partial(keep, together))
         except torch.cuda.OutOfMemoryError as error:
+            size = len(part.members)
             if spec.rungs:
                 raise ValueError(
                     f"{size} networks together do not fit {device}, and a race is never split; "
@@ -131,17 +131,36 @@ def _train(
                 ) from error
             if size == 1:
                 raise
-            together, running = size // 2, None
+            together = size // 2
             _log.warning("%d networks together do not fit %s; trying %d", size, device, together)
-            torch.cuda.empty_cache()
-            continue
-        finished += run.results()
         running = None
     cohort = {
         "wall_s": seconds_before + time.perf_counter() - started,
         "networks_in_cohort": len(spec.members),
     }
     return [replace(result, metrics={**result.metrics, **cohort}) for result in finished]
+
+
+def _train_part(
+    spec: CohortSpec,
+    device: str,
+    dtype: torch.dtype,
+    running: State | None,
+    keep: Callable[[CohortRun], None],
+) -> list[MemberResult]:
+    run = CohortRun(spec, torch.device(device), dtype)
+    if running:
+        run.load_state(running)
+    while not run.is_done:
+        run.train_epoch()
+        keep(run)
+    return run.results()
+
+
+def _release_memory(device: str) -> None:
+    if device.startswith("cuda"):
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 class CohortRun:
@@ -153,6 +172,7 @@ class CohortRun:
         self.data = CohortData(spec, self.members, device, dtype)
         self.classes = self.data.dataset.classes
         self.model = _initial_model(spec, self.members, self.data.dataset).to(device, dtype)
+        self.model.compiles = spec.recipe.compile and device.type == "cuda"
         self.optimizer = make_optimizer(
             spec.recipe,
             self.model.parameters(),
@@ -161,6 +181,7 @@ class CohortRun:
             self._per_member([m.weight_l1 for m in self.members]),
         )
         self.losses = CohortLosses(self.members, self.classes, device, dtype)
+        self._step = self._new_step()
         self.initial_norm = norms(list(self.model.parameters())).detach()
         self.logit_std_init = self._logit_std()
         self.epoch = 0
@@ -169,6 +190,8 @@ class CohortRun:
         self._ended: dict[str, MemberResult] = {}
         numbers = math.prod(self.data.dataset.input_shape)
         self._evaluation_batch = max(spec.recipe.batch_size, _EVALUATED_AT_ONCE // numbers)
+        if device.type == "cuda":  # a few large kernels; needs less memory than a training step
+            self._evaluation_batch = 4 * spec.recipe.batch_size
 
     @property
     def is_done(self) -> bool:
@@ -235,27 +258,15 @@ class CohortRun:
         steps = per_epoch * recipe.epochs
         done = (self.epoch - 1) * per_epoch
         dynamics = EpochDynamics(self.losses.largest_delta)
-        mixed = recipe.precision == "bf16"
         grad_norm, factor = torch.zeros_like(self.optimizer.lr), 1.0
         self.model.train()
         for step, batch in enumerate(self.data.epoch(self.epoch, recipe.batch_size)):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
-                logits = self.model(batch.inputs)
-            logits = logits.to(self.dtype)
-            bias = self.losses.bias(
-                epsilon_factor(recipe.epsilon_schedule, (done + step) / steps), len(batch.clean)
-            )
-            examples = self.losses(logits, batch.noisy, bias)
-            dynamics.add(logits, examples, bias, batch.noisy, batch.clean)
-            # A given gradient of 1/B an example, rather than a mean over the members' losses,
-            # keeps reductions over members out of the computation.
-            examples.loss.backward(torch.full_like(examples.loss, 1.0 / len(batch.clean)))
-            if step == per_epoch - 1:
-                grad_norm = norms([p.grad for p in self.model.parameters() if p.grad is not None])
-            if recipe.clip_norm is not None:
-                clip(self.optimizer.parameters, recipe.clip_norm)
             factor = lr_factor(recipe, done + step, steps, per_epoch)
-            self.optimizer.step(factor)
+            epsilon = epsilon_factor(recipe.epsilon_schedule, (done + step) / steps)
+            found = self._step(batch, Progress(epsilon, factor, step == per_epoch - 1))
+            dynamics.add(found.observed)
+            if found.grad_norm is not None:
+                grad_norm = found.grad_norm
             if step == largest_step:
                 break
         return {
@@ -312,6 +323,7 @@ class CohortRun:
         self.model = self.model.select(kept)
         self.optimizer.select(kept, self.model.parameters())
         self.losses = CohortLosses(self.members, self.classes, self.device, self.dtype)
+        self._step = self._new_step()
         self.initial_norm = self.initial_norm[kept]
         self.logit_std_init = [self.logit_std_init[k] for k in kept]
 
@@ -332,6 +344,10 @@ class CohortRun:
             },
             epochs=rows,
         )
+
+    def _new_step(self) -> TrainingStep:
+        kind = GraphedStep if self.device.type == "cuda" else TrainingStep
+        return kind(self.model, self.losses, self.optimizer, self.spec.recipe, self.dtype)
 
     def _per_member(self, values: Sequence[float]) -> torch.Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)
@@ -355,7 +371,7 @@ def seconds_per_epoch(spec: CohortSpec, device: str = "cpu", steps: int = 8) -> 
     run = CohortRun(
         replace(spec, members=spec.members[:together]), torch.device(device), torch.float32
     )
-    run.try_steps(2)
+    run.try_steps(2)  # on a GPU the second is recorded
     started = time.perf_counter()
     per_epoch = run.try_steps(steps)
     taken = (time.perf_counter() - started) / min(steps, per_epoch)
@@ -367,7 +383,7 @@ def _step_bytes(device: str, dtype: torch.dtype, spec: CohortSpec) -> int:
     torch.cuda.synchronize(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
-    CohortRun(spec, torch.device(device), dtype).try_steps(1)
+    CohortRun(spec, torch.device(device), dtype).try_steps(2)  # the second is recorded
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before
 

@@ -8,6 +8,7 @@ wrong. Nothing here asks the device for a number before the epoch ends.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
@@ -15,6 +16,43 @@ from trainables.loss_groups import ExampleLosses
 
 _SUMMED_AT_ONCE = 32  # batches
 _VANISHING = 0.01  # an example's gradient "vanishes" below this share of its loss's largest |δ|
+
+
+class Observed(NamedTuple):
+    """What the record needs of one batch, each [K, B], on no graph.
+
+    loss, log_odds, rival: of `ExampleLosses`. labelled, true: logits of the label trained on and of
+    the true one. agree: whether these labels are the same. delta: gradient of the logit bias, that
+    is ∂L/∂z_y of the mean over the batch; known after the backward pass.
+    """
+
+    loss: torch.Tensor
+    log_odds: torch.Tensor
+    rival: torch.Tensor
+    labelled: torch.Tensor
+    true: torch.Tensor
+    agree: torch.Tensor
+    delta: torch.Tensor
+
+
+@torch.no_grad()
+def observe(
+    logits: torch.Tensor, examples: ExampleLosses, noisy: torch.Tensor, clean: torch.Tensor
+) -> Observed:
+    """What the record needs of a batch but for `delta`, which is empty.
+
+    Parameters
+    ----------
+    logits: [K, B, C], without bias. examples: what `CohortLosses` says of them.
+    noisy: labels trained on, [K, B]. clean: true labels, [B].
+    """
+    clean = clean.expand_as(noisy)
+    labelled, true = (
+        logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1) for labels in (noisy, clean)
+    )
+    # Detached: the loss would keep the whole graph of its step.
+    loss, log_odds, rival = (part.detach() for part in examples)
+    return Observed(loss, log_odds, rival, labelled, true, noisy == clean, loss.new_empty(0))
 
 
 class EpochDynamics:
@@ -29,49 +67,29 @@ class EpochDynamics:
         self._threshold = (_VANISHING * largest_delta).unsqueeze(1)
         self._sums = torch.zeros(6, *largest_delta.shape, dtype=torch.float64)
         self._sums = self._sums.to(largest_delta.device)
-        self._batches: list[tuple[torch.Tensor, ...]] = []  # counted, not yet summed; each [K, B]
+        self._batches: list[Observed] = []  # counted, not yet summed
         self._examples = 0
 
-    @torch.no_grad()
-    def add(
-        self,
-        logits: torch.Tensor,
-        examples: ExampleLosses,
-        bias: torch.Tensor,
-        noisy: torch.Tensor,
-        clean: torch.Tensor,
-    ) -> None:
-        """Count one batch, after its forward and before its backward pass.
-
-        After that, the logits would have to be fetched from memory again.
-
-        Parameters
-        ----------
-        logits: [K, B, C], without bias. examples: what `CohortLosses` says of them.
-        bias: what it was given, [K, B]; its gradient is to be that of the mean over the batch.
-        noisy: labels trained on, [K, B]. clean: true labels, [B].
-        """
+    def add(self, observed: Observed) -> None:
+        """Count one batch."""
         if len(self._batches) == _SUMMED_AT_ONCE:
             self._sum()
-        clean = clean.expand_as(noisy)
-        labelled, true = (
-            logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1) for labels in (noisy, clean)
-        )
-        # Detached: the loss would keep the whole graph of its step.
-        kept = (part.detach() for part in examples)
-        self._batches.append((*kept, labelled, true, noisy == clean, bias))
+        self._batches.append(observed)
 
+    @torch.no_grad()
     def _sum(self) -> None:
         """Add what is counted to the sums. Their order does not depend on the number of members."""
-        *columns, biases = zip(*self._batches, strict=True)
+        sizes = [batch.delta.shape[1] for batch in self._batches]
+        columns = zip(*self._batches, strict=True)
         self._batches = []
-        loss, log_odds, rival, labelled, true, agree = (torch.cat(c, dim=1) for c in columns)
+        loss, log_odds, rival, labelled, true, agree, delta = (torch.cat(c, 1) for c in columns)
         right = labelled > rival
         # Without an argmax: a class other than the label is the prediction where it is the largest
         # of the others and above the label's.
-        right_clean = (right & agree) | ((true > labelled) & (true == rival))
-        gradients = [b.grad * b.shape[1] for b in biases if b.grad is not None]
-        delta = torch.cat(gradients, dim=1).abs_()
+        right_clean = (right & (agree != 0)) | ((true > labelled) & (true == rival))
+        for part, size in zip(delta.split(sizes, dim=1), sizes, strict=True):
+            part.mul_(size)
+        delta.abs_()
         vanishing = delta < self._threshold
         # Not `sigmoid`, which differs in the last bit at the end of a tensor, so with K.
         activation = log_odds.neg_().exp_().add_(1.0).reciprocal_()

@@ -109,7 +109,7 @@ class CohortLosses:
             )
             (self._others if other else self._of_probability).append(group)
 
-    def bias(self, factor: float, examples: int) -> torch.Tensor:
+    def bias(self, factor: float | torch.Tensor, examples: int) -> torch.Tensor:
         """The logit bias ε · `factor` of each example, [K, B].
 
         After a backward pass its gradient is that of the labelled logit, ∂L/∂z_y.

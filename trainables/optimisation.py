@@ -5,12 +5,14 @@ from __future__ import annotations
 import bisect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 
 from trainables.spec import Recipe
+
+Number = float | torch.Tensor
 
 SCHEDULES = ("cosine", "constant", "step")
 OPTIMIZERS = ("sgd", "adamw")
@@ -56,11 +58,19 @@ class StackedOptimizer(ABC):
         self.state: list[list[torch.Tensor]] = []  # moments of each parameter, [K, …]
         self.steps = 0
 
-    @torch.no_grad()
+    def advance(self, factor: float) -> tuple[float, ...]:
+        """Count one more step; what `update` is to be given for learning rates lr · `factor`."""
+        self.steps += 1
+        return self._numbers(factor)
+
     def step(self, factor: float) -> None:
         """One update with learning rates lr · `factor`; gradients are then dropped."""
-        self.steps += 1
-        rate = self._rate(factor)
+        self.update(self.advance(factor))
+
+    @torch.no_grad()
+    def update(self, numbers: Sequence[Number]) -> None:
+        """One update, by what `advance` gave, as numbers or tensors; gradients are then dropped."""
+        rate = self.lr * -numbers[0]
         shaped: dict[int, torch.Tensor] = {}  # by number of dimensions
         for parameter, moments in zip(self.parameters, self.state, strict=True):
             gradient, dimensions = parameter.grad, parameter.dim()
@@ -71,7 +81,7 @@ class StackedOptimizer(ABC):
             if self.has_l1:
                 l1 = _per_member(self.weight_l1, parameter)
                 gradient.addcmul_(parameter.sign(), l1)
-            self._update(parameter, gradient, moments, shaped[dimensions], factor)
+            self._update(parameter, gradient, moments, shaped[dimensions], numbers)
 
     def select(self, kept: list[int], parameters: Iterable[torch.nn.Parameter]) -> None:
         """Go on with the members in `kept`, whose parameters are now `parameters`."""
@@ -80,9 +90,9 @@ class StackedOptimizer(ABC):
         self.weight_l1 = self.weight_l1[kept]
         self.state = [[moment[kept] for moment in moments] for moments in self.state]
 
-    def _rate(self, factor: float) -> torch.Tensor:
-        """What each member's direction is multiplied by, [K]."""
-        return self.lr * -factor
+    def _numbers(self, factor: float) -> tuple[float, ...]:
+        """What is the same for all members in this step; the first is multiplied by lr."""
+        return (factor,)
 
     @abstractmethod
     def _update(
@@ -91,7 +101,7 @@ class StackedOptimizer(ABC):
         gradient: torch.Tensor,
         moments: list[torch.Tensor],
         rate: torch.Tensor,
-        factor: float,
+        numbers: Sequence[Number],
     ) -> None:
         """Move `parameter` by `rate` times its direction; may write to `gradient`."""
 
@@ -118,7 +128,7 @@ class StackedSGD(StackedOptimizer):
         gradient: torch.Tensor,
         moments: list[torch.Tensor],
         rate: torch.Tensor,
-        factor: float,
+        numbers: Sequence[Number],
     ) -> None:
         (velocity,) = moments
         if self.decays:
@@ -148,18 +158,19 @@ class StackedAdamW(StackedOptimizer):
         gradient: torch.Tensor,
         moments: list[torch.Tensor],
         rate: torch.Tensor,
-        factor: float,
+        numbers: Sequence[Number],
     ) -> None:
         mean, square = moments
+        _, factor, scale = numbers
         if self.decays:
             parameter.mul_(_per_member(1.0 - self.lr * factor * self.weight_decay, parameter))
         mean.lerp_(gradient, 1.0 - _BETAS[0])
         square.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1.0 - _BETAS[1])
-        scale = math.sqrt(1.0 - _BETAS[1] ** self.steps)
         parameter.addcmul_(mean / (square.sqrt() / scale + _EPS), rate)
 
-    def _rate(self, factor: float) -> torch.Tensor:
-        return super()._rate(factor) / (1.0 - _BETAS[0] ** self.steps)
+    def _numbers(self, factor: float) -> tuple[float, ...]:
+        scale = math.sqrt(1.0 - _BETAS[1] ** self.steps)
+        return factor / (1.0 - _BETAS[0] ** self.steps), factor, scale
 
 
 def make_optimizer(

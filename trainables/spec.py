@@ -44,6 +44,7 @@ class Recipe:
     clip_norm: largest norm of a member's gradient; None does not clip.
     precision: `float32`, or `bf16` for mixed precision by autocast.
     deterministic: whether a GPU may use only algorithms that repeat to the bit; see `runtime`.
+    compile: whether a GPU trains with torch.compile: faster steps, after half a minute or so.
     epsilon_schedule: of the logit bias, a name in `losses.schedules`.
     augment: settings of `trainables.augment.Augmentation`.
     """
@@ -60,6 +61,7 @@ class Recipe:
     clip_norm: float | None = None
     precision: str = "float32"
     deterministic: bool = False
+    compile: bool = False
     epsilon_schedule: str = "constant"
     augment: Mapping[str, Any] = field(default_factory=dict)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trainables import losses
-from trainables.dynamics import EpochDynamics, predictions
+from trainables.dynamics import EpochDynamics, observe, predictions
 from trainables.loss_groups import CohortLosses, loss_key
 from trainables.optimisation import norms
 from trainables.spec import Member
@@ -54,8 +54,9 @@ def test_means_over_an_epoch_of_unequal_batches(names: str, classes: int) -> Non
         noisy = torch.where(torch.rand(shape, generator=generator) < 0.4, wrong, clean)
         bias = cohort.bias(0.5, size)
         examples = cohort(logits, noisy, bias)
-        dynamics.add(logits, examples, bias, noisy, clean)
+        observed = observe(logits, examples, noisy, clean)
         examples.loss.backward(torch.full_like(examples.loss, 1 / size))
+        dynamics.add(observed._replace(delta=bias.grad))
         for k, member in enumerate(members):
             leaf, y, loss = logits[k].detach().requires_grad_(), noisy[k], losses.get(member.loss)
             biased = losses.add_logit_bias(leaf, y, 0.5 * member.epsilon)
@@ -82,8 +83,9 @@ def test_members_of_equal_logits_are_never_right() -> None:
     dynamics, logits = EpochDynamics(cohort.largest_delta), torch.zeros(1, 3, 3).requires_grad_()
     noisy, clean, bias = torch.tensor([[0, 1, 0]]), torch.tensor([0, 1, 2]), cohort.bias(1.0, 3)
     examples = cohort(logits, noisy, bias)
-    dynamics.add(logits, examples, bias, noisy, clean)
+    observed = observe(logits, examples, noisy, clean)
     examples.loss.backward(torch.ones(1, 3))
+    dynamics.add(observed._replace(delta=bias.grad))
     found = dynamics.means()
     assert found["train_acc_noisy"] == found["train_acc_clean"] == [0.0]
 
@@ -94,8 +96,9 @@ def test_no_batch_is_held_for_the_record() -> None:
     dynamics, logits = EpochDynamics(cohort.largest_delta), torch.randn(1, 2, 3).requires_grad_()
     labels, bias = torch.zeros(1, 2, dtype=torch.int64), cohort.bias(1.0, 2)
     examples, held = cohort(logits, labels, bias), weakref.ref(logits)
-    dynamics.add(logits, examples, bias, labels, labels[0])
+    observed = observe(logits, examples, labels, labels[0])
     examples.loss.backward(torch.ones(1, 2))
+    dynamics.add(observed._replace(delta=bias.grad))
     del examples, logits
     assert held() is None
     dynamics.means()

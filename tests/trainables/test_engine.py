@@ -221,23 +221,29 @@ def test_convolutional_members_do_not_depend_on_neighbours_or_order() -> None:
 
 
 @pytest.mark.parametrize("first", [nn.Conv2d(4, 6, 3, groups=2), nn.BatchNorm2d(4)])
-def test_the_layout_of_rows_on_a_gpu_changes_nothing(first: nn.Module) -> None:
+@pytest.mark.parametrize("arrangement", ["wide", "apart"])
+def test_the_arrangements_of_a_gpu_change_nothing(first: nn.Module, arrangement: str) -> None:
     """Run here on the CPU."""
     torch.manual_seed(0)
     channels = 6 if isinstance(first, nn.Conv2d) else 4
-    layers = [first, nn.Conv2d(channels, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU(inplace=True)]
+    layers = [
+        copy.deepcopy(first),
+        nn.Conv2d(channels, 6, 3, stride=2),
+        nn.BatchNorm2d(6),
+        nn.ReLU(inplace=True),
+    ]
     layers += [nn.Conv2d(6, 6, 3, padding=1, groups=3, bias=False), nn.Flatten()]
     layers += [nn.LazyLinear(5), nn.BatchNorm1d(5), nn.ReLU(inplace=True), nn.Linear(5, 3)]
     model, x = nn.Sequential(*layers), torch.randn(7, 4, 8, 8).double()
     model(x.float())  # the lazy layer's shape
-    apart = stack(model.double(), members=3)
+    folded = stack(model.double(), members=3)
     with torch.no_grad():
-        for parameter in apart.parameters():
+        for parameter in folded.parameters():
             parameter.copy_(torch.randn_like(parameter))
-    alternating = copy.deepcopy(apart)
-    apart.interleaved, alternating.interleaved = False, True
+    other = copy.deepcopy(folded)
+    folded.arrangement, other.arrangement = "folded", arrangement
     outcomes = []
-    for stacked in (apart, alternating):
+    for stacked in (folded, other):
         logits = stacked(x)
         assert logits.shape == (3, 7, 3)
         logits.square().sum().backward()
@@ -250,11 +256,11 @@ def test_the_layout_of_rows_on_a_gpu_changes_nothing(first: nn.Module) -> None:
 @pytest.mark.parametrize(
     "name", ["cnn8", "resnet20", pytest.param("resnet18", marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("interleaved", [False, True])
-def test_convolutional_model_equals_its_plain_module(name: str, interleaved: bool) -> None:
+@pytest.mark.parametrize("arrangement", ["folded", "wide", "apart"])
+def test_convolutional_model_equals_its_plain_module(name: str, arrangement: str) -> None:
     spec = replace(CNN, model=ModelSpec(name, init="kaiming_glorot"), members=members(0.05, 0.1))
     run = CohortRun(spec, CPU, torch.float64)
-    run.model.interleaved = interleaved  # as on a GPU
+    run.model.arrangement = arrangement  # as on a GPU
     plain = models.build(name, (1, 8, 8), 2, {}).double()
     run.model.store_member(1, plain)
     optimizer = torch.optim.SGD(plain.parameters(), 0.1, 0.9)

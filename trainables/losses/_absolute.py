@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from trainables.losses._common import Scalar, log_softmax, per_class, per_example, pick
+from trainables.losses._common import Scalar, as_tensor, log_softmax, per_class, per_example, pick
 from trainables.losses._log_odds import of_probability
 from trainables.losses._registry import Loss, Parameter, Preset, register
 
@@ -58,7 +58,7 @@ def truncated_gce(log_p: Tensor, *, q: Scalar = 0.7, k: Scalar = 0.5) -> Tensor:
     `q` in (0, 1], `k` in (0, 1). Without a warm-up on plain GCE nothing is learnt where the
     initial p is below k: that is what the logit bias mends. In [0, (1 − k^q) / q].
     """
-    log_k = torch.log(torch.as_tensor(k, dtype=log_p.dtype, device=log_p.device))
+    log_k = torch.log(as_tensor(k, log_p))
     return -torch.expm1(q * torch.where(log_p > log_k, log_p, log_k)) / q
 
 
@@ -69,7 +69,7 @@ def js(log_p: Tensor, *, weight: Scalar = 0.5) -> Tensor:
     JS_π(e_y, a) / (−(1 − π) log(1 − π)) with π = `weight` in (0, 1): π → 0 is CE, π → 1 MAE.
     """
     pi, p, q = weight, log_p.exp(), -torch.expm1(log_p)
-    log_rest = torch.log1p(-torch.as_tensor(pi, dtype=log_p.dtype, device=log_p.device))
+    log_rest = torch.log1p(-as_tensor(pi, log_p))
     log_mixture = torch.log1p(-(1.0 - pi) * q)  # log(π + (1 − π) p)
     divergence = (1.0 - pi) * (p * (log_p - log_mixture) - q * log_rest) - pi * log_mixture
     return divergence / (-(1.0 - pi) * log_rest)

@@ -19,6 +19,11 @@ def per_class(value: Scalar) -> Scalar:
     return value[..., None, None] if isinstance(value, Tensor) and value.ndim else value
 
 
+def as_tensor(value: Scalar, like: Tensor) -> Tensor:
+    """Return `value` with the type and device of `like`, without a wait for the device."""
+    return value.to(like) if isinstance(value, Tensor) else like.new_full((), value)
+
+
 def log1p(value: Scalar) -> Tensor:
     """Return log(1 + value) of a float or a tensor."""
     return torch.log1p(torch.as_tensor(value))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainables.losses._common import Scalar, complement, log_softmax, per_example, pick
+from trainables.losses._common import Scalar, as_tensor, complement, log_softmax, per_example, pick
 from trainables.losses._log_odds import of_probability
 from trainables.losses._registry import Loss, Parameter, Preset, register
 
@@ -75,7 +75,7 @@ def phuber_ce(log_p: Tensor, *, tau: Scalar = 10.0) -> Tensor:
 
     τ = `tau` > 1; CIFAR-10 uses 2, CIFAR-100 10 or 50. In [0, 1 + log τ].
     """
-    log_tau = torch.log(torch.as_tensor(tau, dtype=log_p.dtype, device=log_p.device))
+    log_tau = torch.log(as_tensor(tau, log_p))
     linear = 1.0 + log_tau - tau * log_p.exp()
     return torch.where(log_p > -log_tau, -log_p, linear)
 

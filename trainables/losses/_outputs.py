@@ -7,7 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-from trainables.losses._common import Scalar, log_softmax, per_class, per_example, pick
+from trainables.losses._common import (
+    Scalar,
+    as_tensor,
+    log_softmax,
+    per_class,
+    per_example,
+    pick,
+)
 from trainables.losses._entropy import ce
 from trainables.losses._log_odds import log_sigmoid
 from trainables.losses._registry import Loss, Parameter, Preset, register
@@ -24,8 +31,8 @@ def eps_softmax(logits: Tensor, labels: Tensor, *, m: Scalar = 1e4, p_min: Scala
 
 
 def _eps_softmax_of(log_a: Tensor, labels: Tensor, m: Scalar, p_min: Scalar) -> Tensor:
-    m = torch.as_tensor(per_example(m), dtype=log_a.dtype, device=log_a.device)
-    p_min = torch.as_tensor(per_example(p_min), dtype=log_a.dtype, device=log_a.device)
+    m = as_tensor(per_example(m), log_a)
+    p_min = as_tensor(per_example(p_min), log_a)
     log_p = pick(log_a, labels)
     value = torch.where(
         log_a.argmax(-1) == labels,

@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainables.losses._common import Scalar, log_softmax, per_class, per_example, pick
+from trainables.losses._common import (
+    Scalar,
+    as_tensor,
+    log_softmax,
+    per_class,
+    per_example,
+    pick,
+)
 from trainables.losses._registry import Loss, Parameter, Preset, register
 
 
@@ -29,8 +36,9 @@ def bi_tempered(
 
 def log_tempered_softmax(logits: Tensor, t2: Scalar, iterations: int = 5) -> Tensor:
     """Logarithm of the tempered softmax exp_t2(z − λ), Σ = 1 up to the iteration's error."""
-    t = torch.as_tensor(per_class(t2), dtype=logits.dtype, device=logits.device)
-    if bool((t == 1.0).all()):
+    t = as_tensor(per_class(t2), logits)
+    everywhere, anywhere = _is_one(t2)
+    if everywhere:
         return log_softmax(logits)
     s = torch.where(t == 1.0, torch.ones_like(t), t - 1.0)
     with torch.no_grad():
@@ -46,7 +54,16 @@ def log_tempered_softmax(logits: Tensor, t2: Scalar, iterations: int = 5) -> Ten
         escort = ((1.0 + s) * _log_exp_t(logits - normaliser, s)).softmax(-1)
     moving = (escort * (logits - logits.detach())).sum(-1, keepdim=True)
     log_p = _log_exp_t(logits - (normaliser + moving), s)
-    return torch.where(t == 1.0, log_softmax(logits), log_p) if bool((t == 1.0).any()) else log_p
+    return torch.where(t == 1.0, log_softmax(logits), log_p) if anywhere else log_p
+
+
+def _is_one(t: Scalar) -> tuple[bool, bool]:
+    """Whether t is 1 everywhere, and whether it may be so anywhere."""
+    if not isinstance(t, Tensor):
+        return t == 1.0, t == 1.0
+    if t.device.type != "cpu":  # asking would make the host wait for the device
+        return False, True
+    return bool((t == 1.0).all()), bool((t == 1.0).any())
 
 
 def _log_exp_t(x: Tensor, s: Tensor) -> Tensor:

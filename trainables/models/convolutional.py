@@ -71,12 +71,27 @@ class _Block(nn.Module):
             nn.Conv2d(out, out, 3, padding=1, bias=False),
             nn.BatchNorm2d(out),
         )
-        self.stride, self.new_channels = stride, out - channels
+        self.stride = stride
+        self.shortcut = PadChannels(out - channels) if out > channels else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        shortcut = x[:, :, :: self.stride, :: self.stride]
-        shortcut = nn.functional.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
+        shortcut = self.shortcut(x[:, :, :: self.stride, :: self.stride])
         return torch.relu(self.layers(x) + shortcut)
+
+
+class PadChannels(nn.Module):
+    """So many channels of zeros after those of images [batch, C, H, W].
+
+    A layer and not a call in `forward`, because it has a stacked twin.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images [batch, C + `channels`, H, W]."""
+        return nn.functional.pad(x, (0, 0, 0, 0, 0, self.channels))
 
 
 def imagenet_resnet(input_shape: tuple[int, ...], classes: int, *, layers: int = 34) -> nn.Module:

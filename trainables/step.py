@@ -1,0 +1,166 @@
+"""One training step of a cohort; on a GPU as a CUDA graph.
+
+A step of small networks is some hundred kernels of a few microseconds, and launching each from
+Python takes longer than running it. A CUDA graph records the launches of one step and repeats them
+in one call. What differs between steps reaches it through tensors that stay where they are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from trainables.batches import Batch
+from trainables.dynamics import Observed, observe
+from trainables.loss_groups import CohortLosses
+from trainables.optimisation import StackedOptimizer, clip, norms
+from trainables.spec import Recipe
+from trainables.stacking import StackedModel
+
+Number = float | torch.Tensor
+_log = logging.getLogger(__name__)
+
+
+class Progress(NamedTuple):
+    """How far training is: factors on ε and the learning rate; whether the epoch ends here."""
+
+    epsilon: float
+    lr: float
+    is_last: bool
+
+
+class StepResult(NamedTuple):
+    """What is recorded of a step; `grad_norm` [K] of an epoch's last step only."""
+
+    observed: Observed
+    grad_norm: torch.Tensor | None
+
+
+class TrainingStep:
+    """Forward and backward pass and update of K members.
+
+    Parameters
+    ----------
+    dtype: in which losses are computed, whatever the precision of the forward pass.
+    """
+
+    def __init__(
+        self,
+        model: StackedModel,
+        losses: CohortLosses,
+        optimizer: StackedOptimizer,
+        recipe: Recipe,
+        dtype: torch.dtype,
+    ) -> None:
+        self._model, self._losses, self._optimizer = model, losses, optimizer
+        self._mixed, self._clip_norm = recipe.precision == "bf16", recipe.clip_norm
+        self._dtype = dtype
+
+    def __call__(self, batch: Batch, progress: Progress) -> StepResult:
+        """Train on one batch."""
+        rates = self._optimizer.advance(progress.lr)
+        return self._update(batch, progress.epsilon, rates, progress.is_last)
+
+    def _update(
+        self, batch: Batch, epsilon: Number, rates: Sequence[Number], wants_norm: bool
+    ) -> StepResult:
+        kind = batch.inputs.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=self._mixed, cache_enabled=False):
+            logits = self._model(batch.inputs)
+        logits = logits.to(self._dtype)
+        bias = self._losses.bias(epsilon, len(batch.clean))
+        examples = self._losses(logits, batch.noisy, bias)
+        # Before the backward pass: after it, the logits would have to be fetched from memory again.
+        observed = observe(logits, examples, batch.noisy, batch.clean)
+        # A given gradient of 1/B an example, rather than a mean over the members' losses,
+        # keeps reductions over members out of the computation.
+        examples.loss.backward(torch.full_like(examples.loss, 1.0 / len(batch.clean)))
+        assert bias.grad is not None
+        parameters = self._optimizer.parameters
+        norm = norms([p.grad for p in parameters if p.grad is not None]) if wants_norm else None
+        if self._clip_norm is not None:
+            clip(parameters, self._clip_norm)
+        self._optimizer.update(rates)
+        return StepResult(observed._replace(delta=bias.grad), norm)
+
+
+@dataclass
+class _Recorded:
+    """A step as a CUDA graph, with the tensors through which it is told and tells."""
+
+    graph: torch.cuda.CUDAGraph
+    batch: Batch
+    numbers: torch.Tensor
+    observed: torch.Tensor
+    norm: torch.Tensor | None
+
+
+class GraphedStep(TrainingStep):
+    """The same on a GPU. The first step of each size runs as it is; the next is recorded.
+
+    Where a step cannot be recorded (a loss that asks the GPU for a number, for example), it goes
+    on running as it is, and says so.
+    """
+
+    def __init__(
+        self,
+        model: StackedModel,
+        losses: CohortLosses,
+        optimizer: StackedOptimizer,
+        recipe: Recipe,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__(model, losses, optimizer, recipe, dtype)
+        self._recorded: dict[tuple[int, bool], _Recorded | None] = {}
+        self._pool: Any = None  # memory that the graphs share
+        self._can_record = True
+
+    def __call__(self, batch: Batch, progress: Progress) -> StepResult:
+        """Train on one batch."""
+        rates = self._optimizer.advance(progress.lr)
+        size = len(batch.clean), progress.is_last
+        if size not in self._recorded:
+            self._recorded[size] = None
+        elif self._recorded[size] is None and self._can_record:
+            self._recorded[size] = self._record(batch, rates, progress)
+        recorded = self._recorded[size]
+        if recorded is None:
+            return self._update(batch, progress.epsilon, rates, progress.is_last)
+        for here, there in zip(batch, recorded.batch, strict=True):
+            there.copy_(here)
+        recorded.numbers.copy_(torch.tensor([progress.epsilon, *rates], dtype=self._dtype))
+        recorded.graph.replay()
+        observed = Observed(*recorded.observed.clone().unbind())
+        return StepResult(observed, None if recorded.norm is None else recorded.norm.clone())
+
+    def _record(self, batch: Batch, rates: Sequence[float], progress: Progress) -> _Recorded | None:
+        device = batch.inputs.device
+        still = Batch(*(part.clone() for part in batch))
+        numbers = torch.zeros(1 + len(rates), dtype=self._dtype, device=device)
+        epsilon, *others = numbers.unbind()
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()  # a graph has memory of its own
+        try:
+            # Thread-local, so that what other threads of the process do cannot end the recording.
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                found = self._update(still, epsilon, others, progress.is_last)
+                observed = torch.stack([part.to(self._dtype) for part in found.observed])
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            self._can_record = False
+            for parameter in self._optimizer.parameters:
+                parameter.grad = None
+            _log.warning(
+                "a training step cannot be recorded as a CUDA graph and runs without, which is "
+                "slower: %s",
+                str(error).splitlines()[0],
+            )
+            return None
+        self._pool = self._pool or graph.pool()
+        return _Recorded(graph, still, numbers, observed, found.grad_norm)
