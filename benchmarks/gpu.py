@@ -1,13 +1,16 @@
-"""Networks·epochs per second of convolutional cohorts on a GPU against one network at a time.
+"""Networks·epochs per second of cohorts on a GPU against one network at a time.
 
-    python benchmarks/gpu.py [--model resnet32] [--members 1 4 8 16] [--pairs 5] [--device cuda]
+    python benchmarks/gpu.py [--model resnet32] [--members 1 4 8 16] [--compile] [--pairs 5]
 
 CIFAR-shaped random images, batch 128, bf16. The baseline is an eager loop over one network with
-autocast, channels-last and data on the device. `packed` is --packed such loops at a time, a process
-each, as fractional GPUs in Ray have it (their start and imports are not counted). Needs torch,
-torchvision and NumPy alone. Ways take turns; ratios are of neighbouring runs. The achieved share of
-the device's peak counts multiplications and additions of forward and backward pass, and needs
---peak-tflops. A try without a GPU: --device cpu --precision float32 --images 500 --pairs 1.
+autocast, channels-last and data on the device, training alone. `packed` is --packed such loops at a
+time, a process each, as fractional GPUs in Ray have it. The engine also evaluates and records its
+learning dynamics. Starting is not counted: processes and imports there; initialisation, trial
+steps, recording and compiling here (`start_s`, a cohort's first epoch less the mean of the later).
+Needs torch, torchvision and NumPy alone. Ways take turns; ratios are of neighbouring runs. The
+achieved share of the device's peak counts multiplications and additions of forward and backward
+pass, and needs --peak-tflops. A try without a GPU: --device cpu --precision float32 --images 500
+--pairs 1 --packed 0.
 Writes benchmarks/results/gpu-<model>-<date>.json.
 """
 
@@ -18,8 +21,9 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,18 +46,33 @@ def write_images(folder: str, images: int) -> DataSpec:
     return DataSpec(str(path))
 
 
-def one_network(data: DataSpec, model: str, device: str, precision: str) -> Callable[[], int]:
+class Rate(NamedTuple):
+    """Networks·epochs per second, and seconds before that rate was reached."""
+
+    per_s: float
+    start_s: float = 0.0
+
+
+def synchronised(device: str) -> float:
+    """Seconds on a clock, once the device is done."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def one_network(data: DataSpec, model: str, device: str, precision: str) -> Callable[[], Rate]:
     """One network, eager, everything on the device."""
     loaded = data.load()
     x = torch.from_numpy(loaded.normalise(loaded.train_x)).to(device)
     x = x.to(memory_format=torch.channels_last)
     y = torch.tensor(loaded.train_y).to(device)
 
-    def run() -> int:
+    def run() -> Rate:
         network = models.build(model, loaded.input_shape, CLASSES, {}).to(device)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9)
         network.train()
+        started = synchronised(device)
         for batch in torch.randperm(len(x), device=device).split(BATCH):
             with torch.autocast(
                 torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"
@@ -62,7 +81,7 @@ def one_network(data: DataSpec, model: str, device: str, precision: str) -> Call
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        return 1
+        return Rate(1 / (synchronised(device) - started))
 
     return run
 
@@ -82,11 +101,12 @@ class Packed:
         for process in self._processes:
             process.start()
 
-    def __call__(self) -> int:
+    def __call__(self) -> Rate:
         """One epoch of one network in every process."""
         self._begin.wait()
+        started = time.perf_counter()
         self._end.wait()
-        return len(self._processes)
+        return Rate(len(self._processes) / (time.perf_counter() - started))
 
 
 def _packed(begin: Any, end: Any, data: DataSpec, model: str, device: str, precision: str) -> None:
@@ -94,25 +114,29 @@ def _packed(begin: Any, end: Any, data: DataSpec, model: str, device: str, preci
     while True:
         begin.wait()
         run()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
         end.wait()
 
 
 def cohort(
-    data: DataSpec, model: str, device: str, precision: str, members: int
-) -> Callable[[], int]:
+    data: DataSpec, model: str, device: str, recipe: Recipe, members: int
+) -> Callable[[], Rate]:
     """K networks of the engine."""
     spec = CohortSpec(
         data=data,
         model=ModelSpec(model),
-        recipe=Recipe(1, BATCH, precision=precision),
+        recipe=recipe,
         members=[Member(str(i), "ce", 0.1, init_seed=i, noise_seed=i) for i in range(members)],
     )
 
-    def run() -> int:
-        train(spec, device=device)
-        return members
+    def run() -> Rate:
+        ended: list[float] = []
+        started = time.perf_counter()
+        train(spec, device=device, save=lambda state: ended.append(synchronised(device)))
+        # Parts that do not fit together come one after the other; each has a first epoch.
+        later = np.diff(ended)[np.arange(1, len(ended)) % recipe.epochs != 0]
+        together = members * recipe.epochs / len(ended)
+        epoch = float(np.mean(later))
+        return Rate(together / epoch, ended[0] - started - epoch)
 
     return run
 
@@ -131,6 +155,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="resnet32")
     parser.add_argument("--members", type=int, nargs="+", default=[1, 4, 8, 16])
+    parser.add_argument("--compile", action="store_true", help="the largest K compiled, too")
+    parser.add_argument("--epochs", type=int, default=4, help="of the engine, 2 or more")
     parser.add_argument("--packed", type=int, default=4, help="processes; 0 for none")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--images", type=int, default=20_000)
@@ -142,38 +168,39 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = write_images(folder, arguments.images)
         flops = flops_of_an_epoch(data, arguments.model)
-        ways = {
-            "one network": one_network(data, arguments.model, device, precision),
-            **{
-                f"K = {k}": cohort(data, arguments.model, device, precision, k)
-                for k in arguments.members
-            },
+        ways: dict[str, Callable[[], Rate]] = {
+            "one network": one_network(data, arguments.model, device, precision)
         }
+        recipe = Recipe(arguments.epochs, BATCH, precision=precision)
+        for k in arguments.members:
+            ways[f"K = {k}"] = cohort(data, arguments.model, device, recipe, k)
+        if arguments.compile:
+            k, compiled = max(arguments.members), replace(recipe, compile=True)
+            ways[f"K = {k}, compiled"] = cohort(data, arguments.model, device, compiled, k)
         if arguments.packed:
             ways["packed"] = Packed(arguments.packed, data, arguments.model, device, precision)
-        rates: dict[str, list[float]] = {way: [] for way in ways}
+        found: dict[str, list[Rate]] = {way: [] for way in ways}
         for turn in range(arguments.pairs + 1):  # the first warms up
             for way, run in ways.items():
-                started = time.perf_counter()
-                done = run()
-                if device.startswith("cuda"):
-                    torch.cuda.synchronize()
+                rate = run()
                 if turn:
-                    rates[way].append(done / (time.perf_counter() - started))
-    baseline = np.array(rates["one network"])
-    packed = np.array(rates["packed"]) if arguments.packed else None
+                    found[way].append(rate)
+    rates = {way: np.array([rate.per_s for rate in each]) for way, each in found.items()}
     table = {}
-    for way, found in rates.items():
-        rate = np.array(found)
+    for way, per_s in rates.items():
         table[way] = {
-            "networks_epochs_per_s": ratio_summary(rate),
-            "over_one_network": ratio_summary(rate / baseline),
-            "tflops": ratio_summary(rate * flops / 1e12),
+            "networks_epochs_per_s": ratio_summary(per_s),
+            "over_one_network": ratio_summary(per_s / rates["one network"]),
+            "tflops": ratio_summary(per_s * flops / 1e12),
         }
-        if packed is not None:
-            table[way]["over_packed"] = ratio_summary(rate / packed)
+        if way.startswith("K"):
+            table[way]["start_s"] = ratio_summary(np.array([rate.start_s for rate in found[way]]))
+        if arguments.packed:
+            table[way]["over_packed"] = ratio_summary(per_s / rates["packed"])
         if arguments.peak_tflops:
-            table[way]["share_of_peak"] = ratio_summary(rate * flops / 1e12 / arguments.peak_tflops)
+            table[way]["share_of_peak"] = ratio_summary(
+                per_s * flops / 1e12 / arguments.peak_tflops
+            )
         print(way, "  ".join(f"{k} {v['median']:.3g}" for k, v in table[way].items()))
     save(f"gpu-{arguments.model}", vars(arguments), table)
 

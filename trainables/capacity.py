@@ -32,7 +32,10 @@ def members_that_fit(spec: CohortSpec, device: str, step_bytes: Callable[[Cohort
         return members
     if not device.startswith("cuda"):
         return 1 if _convolves(spec) else min(members, _ON_A_CPU)
-    used = [step_bytes(replace(spec, members=spec.members[:k])) for k in (1, 2)]
+    try:
+        used = [step_bytes(replace(spec, members=spec.members[:k])) for k in (1, 2)]
+    except torch.cuda.OutOfMemoryError:
+        return 1
     each = max(1, used[1] - used[0])
     free, _ = torch.cuda.mem_get_info(device)
     fixed = max(0, used[0] - each)

@@ -8,6 +8,7 @@ in one call. What differs between steps reaches it through tensors that stay whe
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from trainables.spec import Recipe
 from trainables.stacking import StackedModel
 
 Number = float | torch.Tensor
+_WAITS = "called a synchronizing CUDA operation"  # in the warning of torch
 _log = logging.getLogger(__name__)
 
 
@@ -100,10 +102,10 @@ class _Recorded:
 
 
 class GraphedStep(TrainingStep):
-    """The same on a GPU. The first step of each size runs as it is; the next is recorded.
+    """The same on a GPU. The first step of each size runs as it is, a later one is recorded.
 
-    Where a step cannot be recorded (a loss that asks the GPU for a number, for example), it goes
-    on running as it is, and says so.
+    Before the first recording a step is watched: one that makes the host wait for the GPU (a loss
+    that asks for a number, for example) cannot be recorded. It goes on as it is, which is said.
     """
 
     def __init__(
@@ -117,30 +119,56 @@ class GraphedStep(TrainingStep):
         super().__init__(model, losses, optimizer, recipe, dtype)
         self._recorded: dict[tuple[int, bool], _Recorded | None] = {}
         self._pool: Any = None  # memory that the graphs share
-        self._can_record = True
+        self._can_record: bool | None = None  # unknown
 
     def __call__(self, batch: Batch, progress: Progress) -> StepResult:
         """Train on one batch."""
         rates = self._optimizer.advance(progress.lr)
         size = len(batch.clean), progress.is_last
-        if size not in self._recorded:
-            self._recorded[size] = None
-        elif self._recorded[size] is None and self._can_record:
-            self._recorded[size] = self._record(batch, rates, progress)
-        recorded = self._recorded[size]
+        is_first = size not in self._recorded
+        if not is_first and self._recorded[size] is None and self._can_record:
+            self._recorded[size] = self._record(batch, len(rates), progress.is_last)
+        recorded = self._recorded.setdefault(size, None)
+        numbers = torch.tensor([progress.epsilon, *rates], dtype=self._dtype)
         if recorded is None:
-            return self._update(batch, progress.epsilon, rates, progress.is_last)
+            epsilon, *others = numbers.to(batch.inputs.device).unbind()
+            watched = not is_first and self._can_record is None  # a first step waits for much
+            update = self._watched if watched else self._update
+            return update(batch, epsilon, others, progress.is_last)
         for here, there in zip(batch, recorded.batch, strict=True):
             there.copy_(here)
-        recorded.numbers.copy_(torch.tensor([progress.epsilon, *rates], dtype=self._dtype))
+        recorded.numbers.copy_(numbers)
         recorded.graph.replay()
         observed = Observed(*recorded.observed.clone().unbind())
         return StepResult(observed, None if recorded.norm is None else recorded.norm.clone())
 
-    def _record(self, batch: Batch, rates: Sequence[float], progress: Progress) -> _Recorded | None:
+    def _watched(
+        self, batch: Batch, epsilon: Number, rates: Sequence[Number], wants_norm: bool
+    ) -> StepResult:
+        """A step as it is, by which is found whether such steps can be recorded."""
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                result = self._update(batch, epsilon, rates, wants_norm)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        self._can_record = not any(_WAITS in str(one.message) for one in said)
+        if not self._can_record:
+            self._say_why_not("it makes the host wait for the GPU")
+        return result
+
+    def _say_why_not(self, reason: str) -> None:
+        _log.warning(
+            "a training step cannot be recorded as a CUDA graph and runs without, which is "
+            "slower: %s",
+            reason,
+        )
+
+    def _record(self, batch: Batch, rates: int, is_last: bool) -> _Recorded | None:
         device = batch.inputs.device
         still = Batch(*(part.clone() for part in batch))
-        numbers = torch.zeros(1 + len(rates), dtype=self._dtype, device=device)
+        numbers = torch.zeros(1 + rates, dtype=self._dtype, device=device)
         epsilon, *others = numbers.unbind()
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(device)
@@ -148,7 +176,7 @@ class GraphedStep(TrainingStep):
         try:
             # Thread-local, so that what other threads of the process do cannot end the recording.
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                found = self._update(still, epsilon, others, progress.is_last)
+                found = self._update(still, epsilon, others, is_last)
                 observed = torch.stack([part.to(self._dtype) for part in found.observed])
         except torch.cuda.OutOfMemoryError:
             raise
@@ -156,11 +184,7 @@ class GraphedStep(TrainingStep):
             self._can_record = False
             for parameter in self._optimizer.parameters:
                 parameter.grad = None
-            _log.warning(
-                "a training step cannot be recorded as a CUDA graph and runs without, which is "
-                "slower: %s",
-                str(error).splitlines()[0],
-            )
+            self._say_why_not(str(error).splitlines()[0])
             return None
         self._pool = self._pool or graph.pool()
         return _Recorded(graph, still, numbers, observed, found.grad_norm)

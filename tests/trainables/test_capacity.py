@@ -54,6 +54,15 @@ def test_on_a_gpu_two_trial_steps_decide(
     assert found == fit
 
 
+def test_where_two_do_not_fit_one_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def needs(spec: CohortSpec) -> int:
+        if len(spec.members) == 2:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return GIB
+
+    assert members_that_fit(MLP, "cuda", needs) == 1
+
+
 def numbers(spec: CohortSpec) -> list[list[dict]]:
     return [
         [{k: v for k, v in row.items() if k != "wall_s"} for row in result.epochs]
