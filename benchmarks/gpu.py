@@ -183,6 +183,7 @@ def main() -> None:
         for turn in range(arguments.pairs + 1):  # the first warms up
             for way, run in ways.items():
                 rate = run()
+                print(f"turn {turn}, {way}: {rate.per_s:.3g} networks·epochs/s", flush=True)
                 if turn:
                     found[way].append(rate)
     rates = {way: np.array([rate.per_s for rate in each]) for way, each in found.items()}
