@@ -20,25 +20,28 @@ def members_that_fit(spec: CohortSpec, device: str, step_bytes: Callable[[Cohort
 
     On a CPU, up to 16, but one by one where the model convolves: convolutions gain nothing from
     company there (measured; see docs/engine.md), and one at a time needs the least memory.
-    On a GPU, as many as its free memory holds, by one training step of one and of two members.
+    On a GPU, as many as its free memory holds, by what a few and twice as many members take.
     A race is never split: with rungs the answer is all members, whether they fit or not.
 
     Parameters
     ----------
-    step_bytes: peak memory of one training step of a cohort on the device.
+    step_bytes: peak memory that training a cohort takes on the device; raises OutOfMemoryError.
     """
     members = len(spec.members)
     if members == 1 or spec.rungs:
         return members
     if not device.startswith("cuda"):
         return 1 if _convolves(spec) else min(members, _ON_A_CPU)
-    try:
-        used = [step_bytes(replace(spec, members=spec.members[:k])) for k in (1, 2)]
-    except torch.cuda.OutOfMemoryError:
-        return 1
-    each = max(1, used[1] - used[0])
+    few = 2 if members >= 4 else 1
+    used = []
+    for tried in (few, few, 2 * few):  # the first also loads data and libraries
+        try:
+            used.append(step_bytes(replace(spec, members=spec.members[:tried])))
+        except torch.cuda.OutOfMemoryError:
+            return max(1, tried // 2)
+    each = max(1, (used[2] - used[1]) // few)
     free, _ = torch.cuda.mem_get_info(device)
-    fixed = max(0, used[0] - each)
+    fixed = max(0, used[1] - few * each)
     return max(1, min(members, int((_MARGIN * free - fixed) / each)))
 
 

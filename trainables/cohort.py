@@ -243,16 +243,24 @@ class CohortRun:
         self.rows = [list(rows) for rows in state["rows"]]
         self.diverged = list(state["diverged"])
 
-    def try_steps(self, steps: int) -> int:
+    def try_steps(self, steps: int, to_the_end: bool = False) -> int:
         """A few training steps, to see what they take; the run cannot be used afterwards.
 
-        Returns how many steps an epoch has.
+        Parameters
+        ----------
+        to_the_end: whether the last is to be treated as the last of an epoch.
+
+        Returns
+        -------
+        How many steps an epoch has.
         """
         self.epoch = 1
-        self._train(largest_step=steps - 1)
+        self._train(largest_step=steps - 1, to_the_end=to_the_end)
         return self.data.steps(self.spec.recipe.batch_size)
 
-    def _train(self, largest_step: int | None = None) -> dict[str, list[float]]:
+    def _train(
+        self, largest_step: int | None = None, to_the_end: bool = False
+    ) -> dict[str, list[float]]:
         recipe = self.spec.recipe
         per_epoch = self.data.steps(recipe.batch_size)
         steps = per_epoch * recipe.epochs
@@ -263,7 +271,8 @@ class CohortRun:
         for step, batch in enumerate(self.data.epoch(self.epoch, recipe.batch_size)):
             factor = lr_factor(recipe, done + step, steps, per_epoch)
             epsilon = epsilon_factor(recipe.epsilon_schedule, (done + step) / steps)
-            found = self._step(batch, Progress(epsilon, factor, step == per_epoch - 1))
+            is_last = step == per_epoch - 1 or (to_the_end and step == largest_step)
+            found = self._step(batch, Progress(epsilon, factor, is_last))
             dynamics.add(found.observed)
             if found.grad_norm is not None:
                 grad_norm = found.grad_norm
@@ -379,13 +388,19 @@ def seconds_per_epoch(spec: CohortSpec, device: str = "cpu", steps: int = 8) -> 
 
 
 def _step_bytes(device: str, dtype: torch.dtype, spec: CohortSpec) -> int:
-    """Peak memory of one training step on a GPU, beyond what was in use before."""
-    torch.cuda.synchronize(device)
-    before = torch.cuda.memory_allocated(device)
+    """Peak memory that training takes on a GPU, beyond what was in use before.
+
+    Three steps, the last of them recorded, then one of an epoch's end: it runs as it is first, and
+    the recorded one keeps its memory meanwhile.
+    """
+    _release_memory(device)
+    before = torch.cuda.memory_reserved(device)
     torch.cuda.reset_peak_memory_stats(device)
-    CohortRun(spec, torch.device(device), dtype).try_steps(3)  # the third is recorded
+    CohortRun(spec, torch.device(device), dtype).try_steps(4, to_the_end=True)
     torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) - before
+    used = torch.cuda.max_memory_reserved(device) - before
+    _release_memory(device)
+    return used
 
 
 def _initial_model(spec: CohortSpec, members: Sequence[Member], dataset: Dataset) -> StackedModel:

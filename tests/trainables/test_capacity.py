@@ -38,29 +38,40 @@ def test_on_a_cpu_caches_and_convolutions_decide() -> None:
 
 
 @pytest.mark.parametrize(
-    ("free_gib", "one_gib", "two_gib", "fit"),
+    ("free_gib", "two_gib", "four_gib", "fit"),
     [
-        (10.0, 1.0, 1.5, 15),  # 0.5 fixed, 0.5 each, 80 % of what is free
-        (100.0, 1.0, 1.5, 20),  # never more than there are
-        (1.0, 2.0, 4.0, 1),  # and never none
+        (10.0, 1.5, 2.5, 15),  # 0.5 fixed, 0.5 each, 80 % of what is free
+        (100.0, 1.5, 2.5, 20),  # never more than there are
+        (1.0, 4.0, 8.0, 1),  # and never none
+        (100.0, 1.5, None, 2),  # four do not fit
+        (100.0, None, None, 1),
     ],
 )
-def test_on_a_gpu_two_trial_steps_decide(
-    free_gib: float, one_gib: float, two_gib: float, fit: int, monkeypatch: pytest.MonkeyPatch
+def test_on_a_gpu_trial_steps_decide(
+    free_gib: float,
+    two_gib: float | None,
+    four_gib: float | None,
+    fit: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free_gib * GIB), 0))
-    needs = {1: one_gib, 2: two_gib}
-    found = members_that_fit(MLP, "cuda", lambda spec: int(needs[len(spec.members)] * GIB))
-    assert found == fit
+    needs, tried = {2: two_gib, 4: four_gib}, []
 
-
-def test_where_two_do_not_fit_one_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    def needs(spec: CohortSpec) -> int:
-        if len(spec.members) == 2:
+    def step_bytes(spec: CohortSpec) -> int:
+        needed = needs[len(spec.members)]
+        if needed is None:
             raise torch.cuda.OutOfMemoryError("out of memory")
-        return GIB
+        tried.append(len(spec.members))
+        extra = 1.0 if len(tried) == 1 else 0.0  # the data set, loaded once
+        return int((needed + extra) * GIB)
 
-    assert members_that_fit(MLP, "cuda", needs) == 1
+    assert members_that_fit(MLP, "cuda", step_bytes) == fit
+
+
+def test_few_members_are_tried_one_and_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * GIB, 0))
+    three = replace(MLP, members=MLP.members[:3])
+    assert members_that_fit(three, "cuda", lambda spec: len(spec.members) * 4 * GIB) == 2
 
 
 def numbers(spec: CohortSpec) -> list[list[dict]]:

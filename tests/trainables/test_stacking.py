@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from trainables import models
 from trainables.stacking import UnsupportedLayerError, stack
+from trainables.stacking.compiling import Compiled
+from trainables.stacking.trial import computes_the_same_wide
 
 
 class Residual(nn.Module):
@@ -93,3 +96,65 @@ def test_the_template_is_left_alone() -> None:
 def test_a_layer_without_a_twin_is_named() -> None:
     with pytest.raises(UnsupportedLayerError, match=r"layer 1 \(LSTM\)"):
         stack(nn.Sequential(nn.Flatten(), nn.LSTM(4, 4)), 2)
+
+
+@pytest.mark.parametrize("name", ["cnn8", "resnet20", "resnet18"])
+def test_our_convolutional_models_can_lie_wide(name: str) -> None:
+    model = stack(models.build(name, (3, 8, 8), 5, {}), 3)
+    assert computes_the_same_wide(model, torch.Size((7, 3, 8, 8)))
+
+
+class Channels(nn.Module):
+    """Does something with channels by itself; `how` has channels second in, features out."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 4, 3), nn.Linear({"joins": 8}.get(how, 4), 3)
+        self.how = how
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.first(x)
+        if self.how == "joins":
+            h = torch.cat([h, h.tanh()], dim=1)
+        elif self.how == "averages":
+            h = h - h.mean(1, keepdim=True)
+        elif self.how == "counts":
+            h = h.reshape(len(h), 4, -1, 1)
+        return self.last(h.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("how", "can"), [("joins", False), ("averages", False), ("counts", False), ("nothing", True)]
+)
+def test_a_model_that_would_mix_its_members_up_is_found(
+    how: str, can: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert computes_the_same_wide(stack(Channels(how), 3), torch.Size((7, 1, 6, 6))) is can
+    assert ["channels by itself" in message for message in caplog.messages] == [True] * (not can)
+
+
+def test_where_compiling_fails_training_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(function: object, **options: object) -> object:
+        def compiled(x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no C compiler\nmore")
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", fails)
+    double = Compiled(lambda x: 2 * x)
+    assert double(torch.ones(3)).tolist() == double(torch.ones(3)).tolist() == [2.0] * 3
+    assert caplog.messages == ["torch.compile failed; training goes on without it: no C compiler"]
+
+
+def test_only_the_first_batch_size_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each other size would take as long to compile again."""
+    sizes = []
+    monkeypatch.setattr(
+        torch, "compile", lambda function, **_: lambda x: (sizes.append(len(x)), function(x))[1]
+    )
+    double = Compiled(lambda x: 2 * x)
+    for size in (4, 3, 4):
+        assert double(torch.ones(size)).tolist() == [2.0] * size
+    assert sizes == [4, 4]
