@@ -19,7 +19,7 @@ from pydantic import (
 
 from study.errors import did_you_mean
 from trainables import datasets, losses, models, noise
-from trainables.stacking import UnsupportedLayerError, stack
+from trainables.stacking import UnsupportedLayerError, check_stacking, stack
 
 _LARGEST = 1e9  # no setting is meant to be larger; keeps typing errors from filling a machine
 
@@ -176,7 +176,7 @@ class LossChoice(_WithOptions):
 
 
 def _try_model(model: ModelChoice, input_shape: tuple[int, ...], classes: int) -> None:
-    """Build two networks and run them on shapes alone: nothing is allocated or drawn."""
+    """Build two networks and run them on shapes alone; a user's own also on a few numbers."""
     with torch.device("meta"):
         network = models.build(model.name, input_shape, classes, model.options)
         try:
@@ -191,6 +191,13 @@ def _try_model(model: ModelChoice, input_shape: tuple[int, ...], classes: int) -
             f"model {model.name}: logits of shape {tuple(logits.shape[1:])} for 3 examples of "
             f"{classes} classes; (3, {classes}) is wanted"
         )
+    if ":" in model.name:
+        network = models.build(model.name, input_shape, classes, model.options)
+        try:
+            check_stacking(stack(network, 1), input_shape)
+        except Exception as error:  # whatever a user's module does
+            problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"model {model.name}: {problem}") from error
 
 
 def _try_loss(name: str, params: dict[str, float]) -> None:

@@ -32,8 +32,10 @@ _OF_THE_ROW = (
 def retrain(uri: str, network_id: str, device: str = "cpu") -> dict[str, Any]:
     """Train the network of a row alone and compare every number with the row's.
 
-    On the machine and device that wrote the row, and with the same versions, nothing differs. A
-    pruned network is compared up to the epoch in which it was pruned.
+    On the machine whose CPU wrote the row, and with the same versions, nothing differs for an MLP
+    or a convolutional network. On a GPU other algorithms serve other cohort sizes, so that numbers
+    drift apart with training; docs/engine.md says how far. A pruned network is compared up to the
+    epoch in which it was pruned.
 
     Returns
     -------

@@ -1,5 +1,6 @@
 """Small study files and stand-in results that several tests share."""
 
+import math
 from typing import Any
 
 import torch
@@ -77,3 +78,18 @@ ROUNDS_STUDY: dict[str, Any] = {
         "rungs": [{"epoch": 1, "keep": 0.5}],
     },
 }
+
+
+class Partly(nn.Sequential):
+    """The first layer is frozen; with `spare` there is another that nothing uses."""
+
+    def __init__(self, input_shape: tuple[int, ...], classes: int, *, spare: bool = False) -> None:
+        first, last = nn.Linear(math.prod(input_shape), 8), nn.Linear(8, classes)
+        super().__init__(nn.Flatten(), first.requires_grad_(False), nn.ReLU(), last)
+        self._spare = nn.Linear(2, 5) if spare else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits [batch, classes]."""
+        for layer in list(self)[:4]:
+            x = layer(x)
+        return x

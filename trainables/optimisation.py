@@ -74,7 +74,11 @@ class StackedOptimizer(ABC):
         shaped: dict[int, torch.Tensor] = {}  # by number of dimensions
         for parameter, moments in zip(self.parameters, self.state, strict=True):
             gradient, dimensions = parameter.grad, parameter.dim()
-            assert gradient is not None
+            if gradient is None:
+                raise ValueError(
+                    f"a parameter of shape {tuple(parameter.shape[1:])} takes no part in the "
+                    "model's output; remove it or freeze it (requires_grad = False)"
+                )
             parameter.grad = None  # the gradient's memory is the optimiser's now
             if dimensions not in shaped:
                 shaped[dimensions] = _per_member(rate, parameter)

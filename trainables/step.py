@@ -70,6 +70,28 @@ class TrainingStep:
     def _update(
         self, batch: Batch, epsilon: Number, rates: Sequence[Number], wants_norm: bool
     ) -> StepResult:
+        try:
+            observed = self._gradients(batch, epsilon)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:  # the compiler has many of its own
+            if not self._model.compiles:
+                raise
+            self._model.compiles = False
+            self._drop_gradients()
+            _log.warning(
+                "torch.compile failed; training goes on without it: %s",
+                (str(error).strip() or type(error).__name__).splitlines()[0],
+            )
+            observed = self._gradients(batch, epsilon)
+        parameters = self._optimizer.parameters
+        norm = norms([p.grad for p in parameters if p.grad is not None]) if wants_norm else None
+        if self._clip_norm is not None:
+            clip(parameters, self._clip_norm)
+        self._optimizer.update(rates)
+        return StepResult(observed, norm)
+
+    def _gradients(self, batch: Batch, epsilon: Number) -> Observed:
         kind = batch.inputs.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self._mixed, cache_enabled=False):
             logits = self._model(batch.inputs)
@@ -82,12 +104,11 @@ class TrainingStep:
         # keeps reductions over members out of the computation.
         examples.loss.backward(torch.full_like(examples.loss, 1.0 / len(batch.clean)))
         assert bias.grad is not None
-        parameters = self._optimizer.parameters
-        norm = norms([p.grad for p in parameters if p.grad is not None]) if wants_norm else None
-        if self._clip_norm is not None:
-            clip(parameters, self._clip_norm)
-        self._optimizer.update(rates)
-        return StepResult(observed._replace(delta=bias.grad), norm)
+        return observed._replace(delta=bias.grad)
+
+    def _drop_gradients(self) -> None:
+        for parameter in self._optimizer.parameters:
+            parameter.grad = None
 
 
 @dataclass
@@ -175,15 +196,21 @@ class GraphedStep(TrainingStep):
         torch.cuda.empty_cache()  # a graph has memory of its own
         try:
             # Thread-local, so that what other threads of the process do cannot end the recording.
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            with torch.cuda.graph(
+                graph,
+                pool=self._pool,
+                stream=torch.cuda.Stream(device),
+                capture_error_mode="thread_local",
+            ):
                 found = self._update(still, epsilon, others, is_last)
                 observed = torch.stack([part.to(self._dtype) for part in found.observed])
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
+            if isinstance(error.__context__, torch.cuda.OutOfMemoryError):
+                raise error.__context__ from None  # ending the recording failed because of it
             self._can_record = False
-            for parameter in self._optimizer.parameters:
-                parameter.grad = None
+            self._drop_gradients()
             self._say_why_not(str(error).splitlines()[0])
             return None
         self._pool = self._pool or graph.pool()

@@ -107,6 +107,11 @@ def changed(path: str, value: Any) -> bytes:
         ("grid/model", ["os:sep"], ["os:sep", "not a class"]),
         ("grid/model", ["torch.nn:LSTM"], ["torch.nn:LSTM"]),
         ("grid/model", ["tests_support:WithLayerNorm"], ["LayerNorm", "Linear"]),
+        (
+            "grid/model",
+            [{"name": "tests_support:Partly", "spare": True}],
+            ["_spare.weight", "freeze"],
+        ),
         ("grid/loss", ["math:sqrt"], ["math:sqrt", "no loss"]),
         ("grid/loss", ["tests_support:reducing_loss"], ["one value an example"]),
         ("grid/loss", [{"name": "gce", "q": 10**400}], ["at most"]),

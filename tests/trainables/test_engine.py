@@ -310,3 +310,63 @@ def test_augmentation_is_seeded_and_spares_validation() -> None:
     assert numbers(train(spec)) == numbers(train(spec))
     assert numbers(train(spec)) != numbers(train(replace(spec, recipe=MLP.recipe)))
     assert numbers(train(spec)) != numbers(train(replace(spec, order_seed=1)))
+
+
+class _FailsBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise RuntimeError("cannot compile the backward pass\nmore")
+
+
+@pytest.mark.parametrize("when", ["never", "forward", "backward"])
+def test_where_compiling_fails_training_goes_on(
+    when: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def compiling(function, **options):
+        def compiled(*arguments):
+            if when == "forward":
+                raise RuntimeError("no C compiler\nmore")
+            found = function(*arguments)
+            return _FailsBackward.apply(found) if when == "backward" else found
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compiling)
+    spec = replace(CNN, members=members(0.1, 0.2))
+    runs = [CohortRun(spec, CPU, torch.float64) for _ in range(2)]
+    for run in runs:
+        run.model.arrangement = "apart"
+    runs[0].model.compiles = True
+    for run in runs:
+        run.train_epoch()
+    assert runs[0].rows[0][0]["train_loss"] == runs[1].rows[0][0]["train_loss"]
+    said = {"never": [], "forward": ["no C compiler"]}
+    failed = said.get(when, ["cannot compile the backward pass"])
+    start = "torch.compile failed; training goes on without it: "
+    assert caplog.messages == [start + reason for reason in failed]
+    assert runs[0].model.compiles is (when == "never")
+
+
+def test_a_frozen_parameter_is_not_trained_and_an_unused_one_is_named() -> None:
+    model = ModelSpec("tests_support:Partly")
+    run = CohortRun(replace(MLP, model=model, members=members(0.1, 0.2)), CPU, torch.float32)
+    before = {name: p.clone() for name, p in run.model.network.named_parameters()}
+    run.train_epoch()
+    changed = {
+        name: not torch.equal(p, before[name]) for name, p in run.model.network.named_parameters()
+    }
+    assert changed == {"1.weight": False, "1.bias": False, "3.weight": True, "3.bias": True}
+    spare = replace(model, options={"spare": True})
+    with pytest.raises(ValueError, match=r"parameter of shape \(5, 2\) takes no part"):
+        train(replace(MLP, model=spare, members=members(0.1)))
+
+
+def test_a_running_statistic_that_is_not_finite_ends_a_network() -> None:
+    run = CohortRun(replace(CNN, members=members(0.1, 0.2)), CPU, torch.float32)
+    run.model.network.stem[1].running_var[1, 3] = torch.inf
+    run.train_epoch()
+    assert [r.metrics["status"] for r in run.results()] == ["complete", "diverged"]

@@ -72,7 +72,10 @@ def close(one: list[dict], other: list[dict], rel: float) -> bool:
     return one == wanted
 
 
-@pytest.mark.parametrize("recipe", [{}, {"optimizer": "adamw"}, {"clip_norm": 0.1}])
+@pytest.mark.parametrize(
+    "recipe",
+    [{"nesterov": True}, {"optimizer": "adamw"}, {"clip_norm": 0.1}, {"precision": "bf16"}],
+)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_recorded_step_is_the_step(
     name: str, recipe: dict, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -80,9 +83,15 @@ def test_a_recorded_step_is_the_step(
     some = members(0.01, 0.02, 0.03, weight_decay=0.01, weight_l1=1e-4)
     same = replace(MODELS[name].recipe, deterministic=True, epsilon_schedule="linear", **recipe)
     spec = replace(MODELS[name], members=some, recipe=same)
+    graphs, record = [], GraphedStep._record
+    monkeypatch.setattr(
+        GraphedStep, "_record", lambda *given: graphs.append(record(*given)) or graphs[-1]
+    )
     recorded = numbers(train(spec, device=GPU))
+    assert graphs
+    assert None not in graphs
     assert not caplog.records
-    monkeypatch.setattr("trainables.cohort.GraphedStep", Eager)
+    monkeypatch.setattr("trainables.cohort_run.GraphedStep", Eager)
     assert recorded == numbers(train(spec, device=GPU))
 
 

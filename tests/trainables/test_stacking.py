@@ -7,7 +7,7 @@ from torch import nn
 from trainables import models
 from trainables.stacking import UnsupportedLayerError, stack
 from trainables.stacking.compiling import Compiled
-from trainables.stacking.trial import computes_the_same_wide
+from trainables.stacking.trial import check_stacking, why_not_wide
 
 
 class Residual(nn.Module):
@@ -101,7 +101,7 @@ def test_a_layer_without_a_twin_is_named() -> None:
 @pytest.mark.parametrize("name", ["cnn8", "resnet20", "resnet18"])
 def test_our_convolutional_models_can_lie_wide(name: str) -> None:
     model = stack(models.build(name, (3, 8, 8), 5, {}), 3)
-    assert computes_the_same_wide(model, torch.Size((7, 3, 8, 8)))
+    assert why_not_wide(model, torch.Size((7, 3, 8, 8))) is None
 
 
 class Channels(nn.Module):
@@ -129,23 +129,111 @@ class Channels(nn.Module):
 def test_a_model_that_would_mix_its_members_up_is_found(
     how: str, can: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert computes_the_same_wide(stack(Channels(how), 3), torch.Size((7, 1, 6, 6))) is can
+    reason = why_not_wide(stack(Channels(how), 3), torch.Size((7, 1, 6, 6)))
+    assert (reason is None) is can
     assert ["channels by itself" in message for message in caplog.messages] == [True] * (not can)
 
 
-def test_where_compiling_fails_training_goes_on(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+class Own(nn.Module):
+    """A user's model; `how` it goes about its batch."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.first, self.last, self.how = nn.Linear(4, 8), nn.Linear(8, 3), how
+        self.spare = nn.Linear(2, 2)
+        self.spare.requires_grad_(how != "frozen")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.first(x.flatten(1)) if "tokens" not in self.how else None
+        if self.how == "random":
+            h = h + torch.rand_like(h)
+        elif self.how == "over the batch":
+            h = h / h.norm()
+        elif h is None:  # each of so many tokens is an example to the layer
+            tokens = int(self.how.split()[0])
+            return self.last(
+                self.first(x.reshape(len(x) * tokens, 4)).view(len(x), tokens, 8).mean(1)
+            )
+        if self.how != "unused":
+            h = h + 0 * self.spare(h[:, :2]).sum(-1, keepdim=True)
+        return self.last(h)
+
+
+@pytest.mark.parametrize(
+    ("how", "shape", "why"),
+    [
+        ("plain", (4,), None),
+        ("frozen", (4,), None),
+        ("unused", (4,), r"parameter spare.weight takes no part in its output; .* freeze it"),
+        ("random", (4,), "draws random numbers"),
+        ("over the batch", (4,), "must treat examples one by one"),
+        ("2 tokens", (2, 4), "must treat examples one by one"),  # as many as members in the trial
+        ("3 tokens", (3, 4), "invalid for input of size"),  # as many as examples
+    ],
+)
+def test_a_users_model_is_tried_before_anything_runs(
+    how: str, shape: tuple[int, ...], why: str | None
 ) -> None:
-    def fails(function: object, **options: object) -> object:
-        def compiled(x: torch.Tensor) -> torch.Tensor:
-            raise RuntimeError("no C compiler\nmore")
+    model = stack(Own(how), 1)
+    if "tokens" in how:
+        model.network.spare.requires_grad_(False)
+        model._one[0].spare.requires_grad_(False)
+    if why is None:
+        check_stacking(model, shape)
+    else:
+        with pytest.raises((UnsupportedLayerError, RuntimeError), match=why):
+            check_stacking(model, shape)
 
-        return compiled
 
-    monkeypatch.setattr(torch, "compile", fails)
-    double = Compiled(lambda x: 2 * x)
-    assert double(torch.ones(3)).tolist() == double(torch.ones(3)).tolist() == [2.0] * 3
-    assert caplog.messages == ["torch.compile failed; training goes on without it: no C compiler"]
+class LeNet(nn.Module):
+    """As tutorials write it: `view` counts on channels where plain PyTorch has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(1, 3, 3), nn.Conv2d(3, 4, 3)
+        self.last = nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.relu(self.two(nn.functional.relu_(self.one(x))))
+        return self.last(h.view(h.size(0), -1))
+
+
+@pytest.mark.parametrize("arrangement", ["folded", "wide", "apart"])
+@pytest.mark.parametrize("members", [1, 2])
+def test_view_and_in_place_after_a_convolution(arrangement: str, members: int) -> None:
+    networks = [LeNet().double() for _ in range(members)]
+    model, x = stack(networks[0], members), torch.randn(5, 1, 6, 6).double()
+    for k, network in enumerate(networks):
+        model.load_member(k, network)
+    model.arrangement = arrangement
+    logits = model(x)
+    logits.square().sum().backward()
+    for k, network in enumerate(networks):
+        torch.testing.assert_close(logits[k], network(x), rtol=1e-12, atol=1e-12)
+        network(x).square().sum().backward()
+        for p, q in zip(model.parameters(), network.parameters(), strict=True):
+            torch.testing.assert_close(p.grad[k], q.grad, rtol=1e-10, atol=1e-10)
+    assert why_not_wide(model, x.shape) is None
+
+
+@pytest.mark.parametrize("arrangement", ["wide", "apart"])
+def test_what_is_not_finite_stays_in_its_network(arrangement: str) -> None:
+    """A library may compute several groups as one, with zeros between them: here all of them."""
+    model = stack(LeNet(), 3)
+    model.arrangement = arrangement
+    with torch.no_grad():
+        model.network.one.weight[1] = torch.nan
+    model(torch.randn(5, 1, 6, 6)).sum().backward()
+    for parameter in model.parameters():
+        assert parameter.grad[[0, 2]].isfinite().all()
+
+
+def test_frozen_parameters_stay_frozen() -> None:
+    network = Own("plain")
+    network.first.requires_grad_(False)
+    model = stack(network, 2).select([1])
+    assert [p.requires_grad for p in model.network.first.parameters()] == [False] * 2
+    assert model.network.last.weight.requires_grad
 
 
 def test_only_the_first_batch_size_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

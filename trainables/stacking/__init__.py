@@ -4,7 +4,7 @@
 owns parameters replaced by its stacked twin, whose parameters have a leading member axis. What lies
 between the layers (the module's own `forward`, activations, residual sums, pooling) runs as it is:
 members are folded into the batch axis, so the module sees an ordinary batch of K·B examples
-and need not know that it holds K networks.
+and need not know that it holds K networks, as long as it leaves the batch axis to its layers.
 
     input [B, …]  ──first layer──▶  [K·B, …]  ──…──▶  logits [K, B, classes]
 
@@ -34,9 +34,9 @@ from trainables.stacking.compiling import Compiled
 from trainables.stacking.convolutional import StackedBatchNorm, StackedConv2d, StackedPadChannels
 from trainables.stacking.layout import Layout, UnsupportedLayerError
 from trainables.stacking.linear import StackedLinear
-from trainables.stacking.trial import computes_the_same_wide
+from trainables.stacking.trial import check_stacking, why_not_wide
 
-__all__ = ["StackedModel", "UnsupportedLayerError", "stack"]
+__all__ = ["StackedModel", "UnsupportedLayerError", "check_stacking", "stack"]
 
 _TWINS: dict[type[nn.Module], Callable[..., nn.Module]] = {
     nn.Linear: StackedLinear,
@@ -86,13 +86,24 @@ class StackedModel(nn.Module):
         """Logits [K, B, classes] of inputs [B, …] that all members share."""
         if self.arrangement is None:
             self.arrangement = self._best(x)
+        try:
+            return self._logits(x)
+        except RuntimeError as error:
+            # `view` after a convolution counts on channels where plain PyTorch has them.
+            if not (self._layout.channels_last and "view size is not compatible" in str(error)):
+                raise
+            self._layout.channels_last = False
+            return self._logits(x)
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
+        layout = self._layout
         if self.arrangement == "apart":
             self._one[0].train(self.training)
             own = dict(self.network.named_parameters()), dict(self.network.named_buffers())
-            return evaluate_apart(self._evaluate, *own, x)
-        self._layout.batch = x.shape[0]
-        self._layout.wide = self.arrangement == "wide" and self.members > 1
-        return self._layout.unfold(self._evaluate(x)).contiguous()
+            return evaluate_apart(self._evaluate, *own, x, layout.channels_last)
+        layout.batch = x.shape[0]
+        layout.wide = self.arrangement == "wide" and self.members > 1
+        return layout.unfold(self._evaluate(x)).contiguous()
 
     @property
     def _evaluate(self) -> Callable[..., torch.Tensor]:
@@ -113,12 +124,13 @@ class StackedModel(nn.Module):
             return "folded"
         if self.members == 1 or max(weight.shape[1] for weight in filters) > _NARROW:
             return "apart"
-        return "wide" if computes_the_same_wide(self, x.shape) else "apart"
+        return "wide" if why_not_wide(self, x.shape) is None else "apart"
 
     def select(self, kept: list[int]) -> StackedModel:
         """The same networks without those that are not in `kept`."""
         smaller = StackedModel(self._one[0], len(kept)).train(self.training)
         smaller.arrangement, smaller.compiles = self.arrangement, self.compiles
+        smaller._layout.channels_last = self._layout.channels_last
         parameter = next(self.parameters())
         smaller.to(parameter.device, parameter.dtype)
         own = self.network.state_dict()

@@ -20,6 +20,7 @@ def evaluate_apart(
     parameters: Mapping[str, torch.Tensor],
     buffers: Mapping[str, torch.Tensor],
     x: torch.Tensor,
+    channels_last: bool,
 ) -> torch.Tensor:
     """Logits [K, B, classes] of K members at inputs [B, …].
 
@@ -30,9 +31,10 @@ def evaluate_apart(
     ----------
     parameters, buffers: each [K, …], by name.
     """
+    layout = torch.channels_last if channels_last else torch.contiguous_format
     if x.dim() == 4:
-        x = x.contiguous(memory_format=torch.channels_last)
-    together = {name: _ready(p) for name, p in parameters.items()} | dict(buffers)
+        x = x.contiguous(memory_format=layout)
+    together = {name: _ready(p, layout) for name, p in parameters.items()} | dict(buffers)
     members = [
         dict(zip(together, values, strict=True))
         for values in zip(*(tensor.unbind() for tensor in together.values()), strict=True)
@@ -46,11 +48,13 @@ def evaluate_apart(
             # They are let go of while another stream may still read them.
             tensor.record_stream(stream)
     logits = []
-    for k, member in enumerate(members):
-        with torch.cuda.stream(streams[k % len(streams)]):
-            logits.append(evaluate(member, x))
-    for stream in streams:
-        here.wait_stream(stream)
+    try:
+        for k, member in enumerate(members):
+            with torch.cuda.stream(streams[k % len(streams)]):
+                logits.append(evaluate(member, x))
+    finally:  # or a recording that fails could not be ended
+        for stream in streams:
+            here.wait_stream(stream)
     return torch.stack(logits)
 
 
@@ -64,18 +68,18 @@ def ordinary(network: nn.Module) -> Evaluate:
     return evaluate
 
 
-def _ready(parameter: torch.Tensor) -> torch.Tensor:
+def _ready(parameter: torch.Tensor, layout: torch.memory_format) -> torch.Tensor:
     """All members' parameter [K, …] as layers want it, made at once instead of member by member.
 
-    Under autocast, weights of layers (not of norms, [K, C]) in the lower precision; filters with
-    channels last.
+    Filters of images [K, out, in, h, w] in that memory format and, under autocast, in the lower
+    precision; everything else as it is.
     """
-    kind = parameter.device.type
-    lower = torch.is_autocast_enabled(kind) and parameter.dim() > 2
-    dtype = torch.get_autocast_dtype(kind) if lower else parameter.dtype
     if parameter.dim() != 5:
-        return parameter.to(dtype)
-    filters = parameter.flatten(0, 1).to(dtype=dtype, memory_format=torch.channels_last)
+        return parameter
+    kind, dtype = parameter.device.type, parameter.dtype
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
+    filters = parameter.flatten(0, 1).to(dtype=dtype, memory_format=layout)
     return filters.unflatten(0, parameter.shape[:2])
 
 

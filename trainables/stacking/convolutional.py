@@ -41,14 +41,7 @@ class StackedConv2d(nn.Module):
             images = list(self._layout.unfold_input(x, self._channels).unbind())
         biases = [None] * len(images) if self.bias is None else self.bias.unbind()
         each = [
-            # Channels last: twice as fast on a CPU, and what follows a convolution keeps it.
-            nn.functional.conv2d(
-                xk.contiguous(memory_format=torch.channels_last),
-                wk,
-                bk,
-                *self._options,
-                self._groups,
-            )
+            nn.functional.conv2d(self._as_laid(xk), wk, bk, *self._options, self._groups)
             for xk, wk, bk in zip(images, self.weight.unbind(), biases, strict=True)
         ]
         return each[0] if len(each) == 1 else torch.cat(each)
@@ -60,40 +53,67 @@ class StackedConv2d(nn.Module):
             groups *= members
         elif groups > 1:
             x, groups = x.repeat(1, members, 1, 1), groups * members
-        # Channels last, which tensor cores want: three times as fast on an H200 at 16 channels.
-        x = _FiniteForward.apply(x.contiguous(memory_format=torch.channels_last))
-        weight = self.weight.flatten(0, 1)
         bias = None if self.bias is None else self.bias.flatten()
-        found: torch.Tensor = _FiniteBackward.apply(
-            nn.functional.conv2d(x, weight, bias, *self._options, groups)
+        found: torch.Tensor = _GroupedConvolution.apply(
+            self._as_laid(x), self.weight.flatten(0, 1), bias, *self._options, groups
         )
         return found
 
-
-# cuDNN may take several narrow groups as one, with zeros between them, and 0 · NaN = NaN: a lost
-# network would reach its neighbours, forward by its activations and backward by its gradients (seen
-# on an H200 with 3 channels a group, not with 16 or more). What is not finite becomes 0 there; that
-# costs 7 % of a ResNet-32's step. The lost network's own weights stay as they are.
-
-
-class _FiniteForward(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        return x.nan_to_num(0.0, 0.0, 0.0)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
-        return gradients[0]
+    def _as_laid(self, x: torch.Tensor) -> torch.Tensor:
+        if not self._layout.channels_last:
+            return x
+        return x.contiguous(memory_format=torch.channels_last)
 
 
-class _FiniteBackward(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        return x.view_as(x)
+class _GroupedConvolution(torch.autograd.Function):
+    """A convolution whose groups stay apart whatever is in them.
+
+    cuDNN may take several narrow groups as one, with zeros between them, and 0 · NaN = NaN: a lost
+    network would reach its neighbours, forward by its activations and backward by its gradients
+    (seen on an H200 with 3 channels a group, not with 16 or more). What is not finite becomes 0
+    there; that costs 7 % of a ResNet-32's step. The lost network's own weights stay as they are.
+    """
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
-        return gradients[0].nan_to_num(0.0, 0.0, 0.0)
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        dilation: tuple[int, ...],
+        groups: int,
+    ) -> torch.Tensor:
+        kind = x.device.type
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            lower = torch.get_autocast_dtype(kind)
+            x, weight = x.to(lower), weight.to(lower)
+            bias = None if bias is None else bias.to(lower)
+        x = x.nan_to_num(0.0, 0.0, 0.0)
+        ctx.save_for_backward(x, weight)
+        ctx.bias_shape = None if bias is None else list(bias.shape)
+        ctx.options = stride, padding, dilation, groups
+        return nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        stride, padding, dilation, groups = ctx.options
+        for_x, for_weight, for_bias = torch.ops.aten.convolution_backward(
+            gradients[0].nan_to_num(0.0, 0.0, 0.0),
+            x,
+            weight,
+            ctx.bias_shape,
+            stride,
+            padding,
+            dilation,
+            False,
+            [0] * len(stride),
+            groups,
+            list(ctx.needs_input_grad[:3]),
+        )
+        return for_x, for_weight, for_bias, None, None, None, None
 
 
 class StackedBatchNorm(nn.Module):

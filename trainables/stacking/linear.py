@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from trainables.products import matrix_product
-from trainables.stacking.layout import Layout, stacked_parameter
+from trainables.stacking.layout import Layout, UnsupportedLayerError, stacked_parameter
 
 
 class StackedLinear(nn.Module):
@@ -28,7 +28,17 @@ class StackedLinear(nn.Module):
         self.bias = None if layer.bias is None else stacked_parameter(layer.bias, layout.members)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """All members' inputs, or shared ones, → all members' outputs, as the layout has them."""
+        """All members' inputs, or shared ones, → all members' outputs, as the layout has them.
+
+        Raises
+        ------
+        UnsupportedLayerError: inputs are not [examples, features].
+        """
+        if x.dim() != 2:
+            raise UnsupportedLayerError(
+                f"a linear layer is given {x.dim()} dimensions; stacked it takes two, "
+                "examples and features"
+            )
         layout, relu = replace(self._layout), self._relu
         found: torch.Tensor = _Linear.apply(x, self.weight, self.bias, layout, relu)
         return found
@@ -39,7 +49,8 @@ class StackedLinear(nn.Module):
         The forward product then has no transposed matrix, which makes it a fifth faster, but the
         gradient of the inputs has one. A model's first layer needs none.
         """
-        self.weight = nn.Parameter(self.weight.detach().mT.contiguous().mT)
+        transposed = self.weight.detach().mT.contiguous().mT
+        self.weight = nn.Parameter(transposed, requires_grad=self.weight.requires_grad)
 
 
 class _Linear(torch.autograd.Function):
