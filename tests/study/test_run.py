@@ -238,7 +238,7 @@ def test_a_stop_signal_ends_cleanly_and_keeps_what_is_trained(
 
 
 LONG = {
-    "recipe": {"epochs": 900, "batch_size": 128},
+    "recipe": {"epochs": 400, "batch_size": 128},
     "search": {**TINY_STUDY["search"], "networks_per_cell": 2},
     "sweep": None,
     "confirm": None,
@@ -261,7 +261,7 @@ def test_a_stopped_cohort_goes_on_where_it_was(tmp_path: Path) -> None:
     assert process.returncode == 130, shown
     assert "1 cohorts kept in the middle" in shown
     (kept,) = folder.glob("checkpoints/*.pt")
-    assert 0 < torch.load(kept, weights_only=True)["running"]["epoch"] < 900
+    assert 0 < torch.load(kept, weights_only=True)["running"]["epoch"] < 400
     found = logit_bias("run", str(study), cwd=tmp_path)
     assert found.returncode == 0, found.stderr
     assert not list(folder.glob("checkpoints/*"))

@@ -25,7 +25,7 @@ def test_the_gpu_benchmark_runs_without_them(tmp_path: Path) -> None:
         "import pathlib, measure, gpu\n"
         f"measure.RESULTS = pathlib.Path({str(tmp_path)!r})\n"
         "sys.argv = 'gpu.py --device cpu --precision float32 --model resnet20 --images 300 "
-        "--members 1 2 --pairs 1 --packed 0'.split()\n"
+        "--members 1 2 --pairs 1 --epochs 2 --packed 0'.split()\n"
         "gpu.main()"
     )
     (written,) = tmp_path.glob("gpu-resnet20-*.json")
