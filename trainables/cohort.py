@@ -142,7 +142,7 @@ def _train_part(
 def _release_memory(device: str) -> None:
     if device.startswith("cuda"):
         gc.collect()
-        with suppress(RuntimeError):  # torch below 2.13 refuses for ever after a failed recording
+        with suppress(RuntimeError):  # some versions of torch refuse after a failed recording
             torch.cuda.empty_cache()
 
 
