@@ -235,9 +235,9 @@ class CohortRun:
             epochs=rows,
         )
 
-    def _new_step(self) -> TrainingStep:
-        kind = GraphedStep if self.device.type == "cuda" else TrainingStep
-        return kind(self.model, self.losses, self.optimizer, self.spec.recipe, self.dtype)
+    def _new_step(self) -> TrainingStep | GraphedStep:
+        step = TrainingStep(self.model, self.losses, self.optimizer, self.spec.recipe, self.dtype)
+        return GraphedStep(step) if self.device.type == "cuda" else step
 
     def _per_member(self, values: Sequence[float]) -> torch.Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)

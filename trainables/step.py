@@ -58,18 +58,19 @@ class TrainingStep:
         recipe: Recipe,
         dtype: torch.dtype,
     ) -> None:
-        self._model, self._losses, self._optimizer = model, losses, optimizer
+        self.optimizer, self.dtype = optimizer, dtype
+        self._model, self._losses = model, losses
         self._mixed, self._clip_norm = recipe.precision == "bf16", recipe.clip_norm
-        self._dtype = dtype
 
     def __call__(self, batch: Batch, progress: Progress) -> StepResult:
         """Train on one batch."""
-        rates = self._optimizer.advance(progress.lr)
-        return self._update(batch, progress.epsilon, rates, progress.is_last)
+        rates = self.optimizer.advance(progress.lr)
+        return self.update(batch, progress.epsilon, rates, progress.is_last)
 
-    def _update(
+    def update(
         self, batch: Batch, epsilon: Number, rates: Sequence[Number], wants_norm: bool
     ) -> StepResult:
+        """Train on one batch, by a factor on ε and what the optimiser's `advance` gave."""
         try:
             observed = self._gradients(batch, epsilon)
         except torch.cuda.OutOfMemoryError:
@@ -78,24 +79,24 @@ class TrainingStep:
             if not self._model.compiles:
                 raise
             self._model.compiles = False
-            self._drop_gradients()
+            self.drop_gradients()
             _log.warning(
                 "torch.compile failed; training goes on without it: %s",
                 (str(error).strip() or type(error).__name__).splitlines()[0],
             )
             observed = self._gradients(batch, epsilon)
-        parameters = self._optimizer.parameters
+        parameters = self.optimizer.parameters
         norm = norms([p.grad for p in parameters if p.grad is not None]) if wants_norm else None
         if self._clip_norm is not None:
             clip(parameters, self._clip_norm)
-        self._optimizer.update(rates)
+        self.optimizer.update(rates)
         return StepResult(observed, norm)
 
     def _gradients(self, batch: Batch, epsilon: Number) -> Observed:
         kind = batch.inputs.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self._mixed, cache_enabled=False):
             logits = self._model(batch.inputs)
-        logits = logits.to(self._dtype)
+        logits = logits.to(self.dtype)
         bias = self._losses.bias(epsilon, len(batch.clean))
         examples = self._losses(logits, batch.noisy, bias)
         # Before the backward pass: after it, the logits would have to be fetched from memory again.
@@ -106,8 +107,9 @@ class TrainingStep:
         assert bias.grad is not None
         return observed._replace(delta=bias.grad)
 
-    def _drop_gradients(self) -> None:
-        for parameter in self._optimizer.parameters:
+    def drop_gradients(self) -> None:
+        """Forget the gradients of a step that was broken off."""
+        for parameter in self.optimizer.parameters:
             parameter.grad = None
 
 
@@ -122,39 +124,32 @@ class _Recorded:
     norm: torch.Tensor | None
 
 
-class GraphedStep(TrainingStep):
-    """The same on a GPU. The first step of each size runs as it is, a later one is recorded.
+class GraphedStep:
+    """A step on a GPU. The first step of each size runs as it is, a later one is recorded.
 
     Before the first recording a step is watched: one that makes the host wait for the GPU (a loss
     that asks for a number, for example) cannot be recorded. It goes on as it is, which is said.
     """
 
-    def __init__(
-        self,
-        model: StackedModel,
-        losses: CohortLosses,
-        optimizer: StackedOptimizer,
-        recipe: Recipe,
-        dtype: torch.dtype,
-    ) -> None:
-        super().__init__(model, losses, optimizer, recipe, dtype)
+    def __init__(self, step: TrainingStep) -> None:
+        self._step = step
         self._recorded: dict[tuple[int, bool], _Recorded | None] = {}
         self._pool: Any = None  # memory that the graphs share
         self._can_record: bool | None = None  # unknown
 
     def __call__(self, batch: Batch, progress: Progress) -> StepResult:
         """Train on one batch."""
-        rates = self._optimizer.advance(progress.lr)
+        rates = self._step.optimizer.advance(progress.lr)
         size = len(batch.clean), progress.is_last
         is_first = size not in self._recorded
         if not is_first and self._recorded[size] is None and self._can_record:
             self._recorded[size] = self._record(batch, len(rates), progress.is_last)
         recorded = self._recorded.setdefault(size, None)
-        numbers = torch.tensor([progress.epsilon, *rates], dtype=self._dtype)
+        numbers = torch.tensor([progress.epsilon, *rates], dtype=self._step.dtype)
         if recorded is None:
             epsilon, *others = numbers.to(batch.inputs.device).unbind()
             watched = not is_first and self._can_record is None  # a first step waits for much
-            update = self._watched if watched else self._update
+            update = self._watched if watched else self._step.update
             return update(batch, epsilon, others, progress.is_last)
         for here, there in zip(batch, recorded.batch, strict=True):
             there.copy_(here)
@@ -171,7 +166,7 @@ class GraphedStep(TrainingStep):
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
             try:
-                result = self._update(batch, epsilon, rates, wants_norm)
+                result = self._step.update(batch, epsilon, rates, wants_norm)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
         self._can_record = not any(_WAITS in str(one.message) for one in said)
@@ -189,7 +184,7 @@ class GraphedStep(TrainingStep):
     def _record(self, batch: Batch, rates: int, is_last: bool) -> _Recorded | None:
         device = batch.inputs.device
         still = Batch(*(part.clone() for part in batch))
-        numbers = torch.zeros(1 + rates, dtype=self._dtype, device=device)
+        numbers = torch.zeros(1 + rates, dtype=self._step.dtype, device=device)
         epsilon, *others = numbers.unbind()
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(device)
@@ -202,15 +197,15 @@ class GraphedStep(TrainingStep):
                 stream=torch.cuda.Stream(device),
                 capture_error_mode="thread_local",
             ):
-                found = self._update(still, epsilon, others, is_last)
-                observed = torch.stack([part.to(self._dtype) for part in found.observed])
+                found = self._step.update(still, epsilon, others, is_last)
+                observed = torch.stack([part.to(self._step.dtype) for part in found.observed])
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
             if isinstance(error.__context__, torch.cuda.OutOfMemoryError):
                 raise error.__context__ from None  # ending the recording failed because of it
             self._can_record = False
-            self._drop_gradients()
+            self._step.drop_gradients()
             self._say_why_not(str(error).splitlines()[0])
             return None
         self._pool = self._pool or graph.pool()

@@ -3,6 +3,7 @@
 import copy
 import io
 import math
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -26,6 +27,7 @@ from trainables.cohort import (
 from trainables.optimisation import clip, lr_factor, make_optimizer, norms
 from trainables.races import survivors
 from trainables.stacking import stack
+from trainables.step import GraphedStep
 
 CPU = torch.device("cpu")
 MLP = CohortSpec(
@@ -370,3 +372,36 @@ def test_a_running_statistic_that_is_not_finite_ends_a_network() -> None:
     run.model.network.stem[1].running_var[1, 3] = torch.inf
     run.train_epoch()
     assert [r.metrics["status"] for r in run.results()] == ["complete", "diverged"]
+
+
+@pytest.mark.filterwarnings("ignore:called a synchronizing")
+def test_a_step_that_cannot_be_recorded_is_the_plain_step(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a GPU does without a CUDA graph, here on the CPU; with graphs: test_gpu.py."""
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
+    waits = losses.Loss("waits", _waits)
+    recipe = replace(MLP.recipe, optimizer="adamw", epsilon_schedule="linear")
+    some = [replace(m, loss="waits") for m in members(0.01, 0.02)]
+    with losses.registered(waits):
+        runs = [
+            CohortRun(replace(MLP, recipe=recipe, members=some), CPU, torch.float64)
+            for _ in range(2)
+        ]
+        runs[0]._step = GraphedStep(runs[0]._step)
+        for run in runs:
+            while not run.is_done:
+                run.train_epoch()
+    found, wanted = (numbers(run.results()) for run in runs)
+    for name, rows in wanted.items():
+        for row, expected in zip(found[name], rows, strict=True):
+            assert row == {
+                k: pytest.approx(v, rel=1e-9) if isinstance(v, float) else v
+                for k, v in expected.items()
+            }
+    assert ["it makes the host wait" in message for message in caplog.messages] == [True]
+
+
+def _waits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    warnings.warn("called a synchronizing CUDA operation", stacklevel=1)  # as torch says it
+    return losses.get("ce").function(logits, labels)

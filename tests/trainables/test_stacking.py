@@ -216,14 +216,41 @@ def test_view_and_in_place_after_a_convolution(arrangement: str, members: int) -
     assert why_not_wide(model, x.shape) is None
 
 
+def _dense(weight: torch.Tensor, groups: int) -> torch.Tensor:
+    """Filters of a grouped convolution as those of one group, with zeros between."""
+    out, inner = len(weight) // groups, weight.shape[1]
+    dense = weight.new_zeros(len(weight), inner * groups, *weight.shape[2:])
+    for g in range(groups):
+        dense[g * out : (g + 1) * out, g * inner : (g + 1) * inner] = weight[
+            g * out : (g + 1) * out
+        ]
+    return dense
+
+
 @pytest.mark.parametrize("arrangement", ["wide", "apart"])
-def test_what_is_not_finite_stays_in_its_network(arrangement: str) -> None:
+@pytest.mark.parametrize("layer", ["one", "last"])  # found going forward, and going backward
+def test_what_is_not_finite_stays_in_its_network(
+    arrangement: str, layer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A library may compute several groups as one, with zeros between them: here all of them."""
+    forward, backward = nn.functional.conv2d, torch.ops.aten.convolution_backward
+
+    def as_one(x, weight, bias, stride=1, padding=0, dilation=1, groups=1):
+        return forward(x, _dense(weight, groups), bias, stride, padding, dilation)
+
+    def backward_as_one(gradient, x, weight, sizes, *options):
+        *same, groups, mask = options
+        for_x, _, _ = backward(gradient, x, _dense(weight, groups), sizes, *same, 1, mask)
+        _, for_weight, for_bias = backward(gradient, x, weight, sizes, *same, groups, mask)
+        return for_x, for_weight, for_bias
+
+    monkeypatch.setattr(nn.functional, "conv2d", as_one)
+    monkeypatch.setattr(torch.ops.aten, "convolution_backward", backward_as_one)
     model = stack(LeNet(), 3)
     model.arrangement = arrangement
     with torch.no_grad():
-        model.network.one.weight[1] = torch.nan
-    model(torch.randn(5, 1, 6, 6)).sum().backward()
+        getattr(model.network, layer).weight[1] = torch.nan
+    model(torch.randn(5, 1, 6, 6)).square().sum().backward()
     for parameter in model.parameters():
         assert parameter.grad[[0, 2]].isfinite().all()
 

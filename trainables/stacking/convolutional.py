@@ -14,7 +14,12 @@ import torch
 from torch import nn
 
 from trainables.models.convolutional import PadChannels
-from trainables.stacking.layout import Layout, UnsupportedLayerError, stacked_parameter
+from trainables.stacking.layout import (
+    Layout,
+    UnsupportedLayerError,
+    autocast_dtype,
+    stacked_parameter,
+)
 
 
 class StackedConv2d(nn.Module):
@@ -85,9 +90,8 @@ class _GroupedConvolution(torch.autograd.Function):
         dilation: tuple[int, ...],
         groups: int,
     ) -> torch.Tensor:
-        kind = x.device.type
-        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-            lower = torch.get_autocast_dtype(kind)
+        lower = autocast_dtype(x)
+        if lower is not None:
             x, weight = x.to(lower), weight.to(lower)
             bias = None if bias is None else bias.to(lower)
         x = x.nan_to_num(0.0, 0.0, 0.0)

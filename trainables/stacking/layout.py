@@ -52,6 +52,14 @@ class Layout:
         return self.unfold(x)
 
 
+def autocast_dtype(x: torch.Tensor) -> torch.dtype | None:
+    """The lower precision in which autocast wants layers to compute; None where it is off."""
+    kind = x.device.type  # `meta`, on which shapes are tried, has no autocast
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return None
+
+
 def stacked_parameter(parameter: torch.Tensor, members: int) -> nn.Parameter:
     """A parameter with a leading member axis, each member starting with a copy."""
     stacked = parameter.detach().expand(members, *parameter.shape).clone()

@@ -9,7 +9,12 @@ import torch
 from torch import nn
 
 from trainables.products import matrix_product
-from trainables.stacking.layout import Layout, UnsupportedLayerError, stacked_parameter
+from trainables.stacking.layout import (
+    Layout,
+    UnsupportedLayerError,
+    autocast_dtype,
+    stacked_parameter,
+)
 
 
 class StackedLinear(nn.Module):
@@ -72,9 +77,8 @@ class _Linear(torch.autograd.Function):
     ) -> torch.Tensor:
         if relu is not None:
             x = relu(x)
-        kind = x.device.type  # `meta`, on which shapes are tried, has no autocast
-        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-            lower = torch.get_autocast_dtype(kind)
+        lower = autocast_dtype(x)
+        if lower is not None:
             x, weight = x.to(lower), weight.to(lower)
             bias = None if bias is None else bias.to(lower)
         ctx.save_for_backward(x, weight)
