@@ -12,17 +12,17 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.agreement import judge_cell
-from analysis.dynamics import epoch_frame, learning_curves, network_dynamics, summarise
-from analysis.importance import grid_importance, importance_table
-from analysis.load import FACTORS, LoadError, Study, cells, provenance, reference_rows
-from analysis.load import response_metric as metric_of
-from analysis.pooling import margin_curve, noise_slopes, pool, value_agreement
-from analysis.response import Response, fit_response
-from analysis.spread import logit_spread
-from analysis.together import load_together
-from analysis.transitions import Transition, transition_matrices
-from study.results import StudyFolder
+from analysis.data.load import FACTORS, LoadError, Study, cells, provenance, reference_rows
+from analysis.data.load import response_metric as metric_of
+from analysis.data.pool import load_pooled
+from analysis.exploratory.dynamics import epoch_frame, learning_curves, network_dynamics, summarise
+from analysis.exploratory.importance import grid_importance, importance_table
+from analysis.exploratory.logit_spread import logit_spread
+from analysis.exploratory.transitions import Transition, transition_matrices
+from analysis.inference.agreement import judge_cell
+from analysis.inference.pooling import margin_curve, noise_slopes, pool, value_agreement
+from analysis.response.fit import Response, fit_response
+from study.results.folder import StudyFolder
 
 _CELL_COLUMNS = ["stage", "cell_id", "arm", "epsilon", "lr", "seed", "status", "loss_params"]
 _CELL_COLUMNS += ["val_acc_noisy", "val_acc_clean", "test_acc"]
@@ -33,7 +33,7 @@ Folders = str | Sequence[str]
 
 
 @dataclass(frozen=True)
-class Analysis:
+class StudyAnalysis:
     """All that the report shows: the study, its verdict, the fitted responses, tidy tables."""
 
     study: Study
@@ -76,7 +76,7 @@ def analyse(
     return found.verdict
 
 
-def write(found: Analysis, into: str | None = None) -> None:
+def write(found: StudyAnalysis, into: str | None = None) -> None:
     """Write an analysis' verdict and tables: CSV, and LaTeX where a paper could hold it."""
     folder = found.folder(into)
     text = json.dumps(found.verdict, indent=2, ensure_ascii=False, allow_nan=False)
@@ -95,13 +95,13 @@ def latex(table: pd.DataFrame) -> str:
     return str(shown.to_latex(index=False, escape=True, float_format="%.3g", na_rep="--"))
 
 
-def compute(folders: Folders, margin: float | None = None) -> Analysis:
+def compute(folders: Folders, margin: float | None = None) -> StudyAnalysis:
     """As `analyse`, but writes nothing.
 
     Raises:
         LoadError: as `analyse`.
     """
-    study = load_together([folders] if isinstance(folders, str) else folders, margin)
+    study = load_pooled([folders] if isinstance(folders, str) else folders, margin)
     margin, trials = study.margin, study.trials
     columns = [*_CELL_COLUMNS, *[c for c in FACTORS if c not in _CELL_COLUMNS]]
     narrow = trials[columns].astype({c: object for c in ("stage", "cell_id", "arm")})
@@ -159,7 +159,7 @@ def compute(folders: Folders, margin: float | None = None) -> Analysis:
         "response_points": _concat(points, ["cell_id", "epsilon", "mean", "n", "lr"]),
         "response_curve": _concat(curves, ["cell_id", "epsilon", "middle", "low", "high"]),
     }
-    return Analysis(study, verdict, responses, tables, transition_matrices(study))
+    return StudyAnalysis(study, verdict, responses, tables, transition_matrices(study))
 
 
 def cell_table(judged: list[dict[str, Any]]) -> pd.DataFrame:

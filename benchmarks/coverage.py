@@ -20,8 +20,8 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.stats import skewnorm
 
-from analysis.curves import draw_curves
-from analysis.response import best_epsilon, is_flat, remove_seed_effect
+from analysis.response.curves import draw_curves
+from analysis.response.fit import best_epsilon, is_flat, remove_seed_effect
 
 Curve = Callable[[np.ndarray], np.ndarray]
 EPSILON = np.array(sorted({*np.linspace(0, 8, 9), 3.03}))

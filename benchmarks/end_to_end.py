@@ -49,8 +49,8 @@ def study(networks: int, folder: str) -> dict[str, Any]:
 
 def run_study(networks: int) -> None:
     """The engine's way, in this process."""
-    from study.run import run_study as run
-    from study.study_file import parse_study
+    from study.config.loader import parse_study
+    from study.execution.run import run_study as run
 
     with tempfile.TemporaryDirectory() as folder:
         content = yaml.safe_dump(study(networks, folder)).encode()

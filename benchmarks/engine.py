@@ -32,10 +32,19 @@ from measure import ratio_summary, save
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from trainables import models, products
-from trainables.cohort import CohortRun, CohortSpec, DataSpec, Member, ModelSpec, Recipe, train
-from trainables.dynamics import EpochDynamics
-from trainables.runtime import configure_process
+from trainables import models
+from trainables.engine.metrics import EpochDynamics
+from trainables.engine.runtime import configure_process
+from trainables.engine.trainer import (
+    CohortRun,
+    CohortSpec,
+    DataSpec,
+    Member,
+    ModelSpec,
+    Recipe,
+    train,
+)
+from trainables.stacking import matmul as products
 
 MODELS = {
     "digits": ("mlp", {"width": 128, "depth": 2}),

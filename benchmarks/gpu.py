@@ -32,7 +32,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainables import models
-from trainables.cohort import CohortSpec, DataSpec, Member, ModelSpec, Recipe, train
+from trainables.engine.trainer import CohortSpec, DataSpec, Member, ModelSpec, Recipe, train
 
 BATCH, CLASSES = 128, 100
 

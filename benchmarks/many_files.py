@@ -19,13 +19,13 @@ from pathlib import Path
 
 import yaml
 
-from study.campaign import Campaign
-from study.opening import open_study, plan_summary, replay_rows
-from study.plan import identity_columns
-from study.results import StudyFolder
-from study.schema import EPOCHS, SCHEMA_VERSION, TRIALS
-from study.status import PLAN_FILE
-from study.study_file import parse_study
+from study.config.loader import parse_study
+from study.planning.open_study import open_study, plan_summary, replay_rows
+from study.planning.plan import identity_columns
+from study.planning.scheduler import Scheduler
+from study.results.folder import StudyFolder
+from study.results.schema import EPOCHS, SCHEMA_VERSION, TRIALS
+from study.results.status import PLAN_FILE
 
 LIMITS_S = {"status": 2.0, "resume": 20.0}
 
@@ -57,8 +57,8 @@ def study_of(cohorts: int, storage: str) -> bytes:
 def fill(folder: StudyFolder, cohorts: int) -> None:
     config = parse_study(folder.read_bytes("study.yaml") or b"", "study.yaml")
     _, plan = open_study(folder.uri)
-    campaign = Campaign(plan, largest_cohort=1, stages=["search"])
-    while (cohort := campaign.next_cohort()) and campaign.cohorts_done < cohorts:
+    scheduler = Scheduler(plan, largest_cohort=1, stages=["search"])
+    while (cohort := scheduler.next_cohort()) and scheduler.cohorts_done < cohorts:
         network = cohort.networks[0]
         identity = identity_columns(config, network)
         row = {
@@ -78,7 +78,7 @@ def fill(folder: StudyFolder, cohorts: int) -> None:
             for e in (1, 2)
         ]
         folder.write_part(cohort.stage, cohort.cohort_id, [row], epochs)
-        campaign.tell(cohort.cohort_id, {network.network_id: row})
+        scheduler.tell(cohort.cohort_id, {network.network_id: row})
 
 
 def main() -> None:
@@ -107,7 +107,7 @@ def main() -> None:
         started = time.perf_counter()
         folder.discard_uncommitted()
         _, plan = open_study(folder.uri)
-        Campaign(plan, replay_rows(folder, plan.config))
+        Scheduler(plan, replay_rows(folder, plan.config))
         took["resume"] = time.perf_counter() - started
         for name, seconds in took.items():
             verdict = "within" if seconds <= LIMITS_S[name] else "ABOVE"

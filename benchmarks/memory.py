@@ -53,8 +53,8 @@ def train_cnn() -> object:
 
 
 def _train(model: str, options: dict[str, int], members: int) -> object:
-    from trainables.cohort import CohortSpec, DataSpec, Member, ModelSpec, Recipe, train
-    from trainables.runtime import configure_process
+    from trainables.engine.runtime import configure_process
+    from trainables.engine.trainer import CohortSpec, DataSpec, Member, ModelSpec, Recipe, train
 
     configure_process()
     spec = CohortSpec(

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from measure import ratio_summary, save
 
-from trainables.cohort import CohortSpec, DataSpec, Member, ModelSpec, Recipe, train
-from trainables.loss_groups import CohortLosses, loss_key
-from trainables.runtime import configure_process
+from trainables.engine.cohort_losses import CohortLosses, loss_key
+from trainables.engine.runtime import configure_process
+from trainables.engine.trainer import CohortSpec, DataSpec, Member, ModelSpec, Recipe, train
 
 MIXED = ("ce", "mae", "gce", "sce", "nce_mae", "nce_agce", "focal", "anl_ce")
 BATCH, CLASSES = 128, 100

@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 from measure import ratio_summary, save
 
-from study.results import StudyFolder
+from study.results.folder import StudyFolder
 
 RATES = (0.0, 0.2, 0.4, 0.6)
 

@@ -12,8 +12,8 @@ import ray
 import torch
 from ray import tune
 
-from trainables.cohort import CohortSpec, MemberResult, State, train
-from trainables.runtime import device_name, in_training_thread
+from trainables.engine.runtime import device_name, in_training_thread
+from trainables.engine.trainer import CohortSpec, MemberResult, State, train
 
 _LOOK_EVERY_S = 1.0  # how often a worker looks whether it is to stop
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from study.results import StudyFolder
-from study.schema import EPOCHS, SCHEMA_VERSION, TRIALS
+from study.results.folder import StudyFolder
+from study.results.schema import EPOCHS, SCHEMA_VERSION, TRIALS
 
 Dome = Callable[[np.ndarray], np.ndarray]
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

@@ -7,8 +7,8 @@ import pytest
 from planted import Cell, default_cells, flat, gaussian, steep_left, write_study
 from scipy import stats
 
-from analysis.agreement import equivalence, judge, mean_interval, verdict_paragraph
-from analysis.load import LoadError, load
+from analysis.data.load import LoadError, load
+from analysis.inference.agreement import equivalence, judge, mean_interval, verdict_paragraph
 from analysis.verdict import analyse
 
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.agreement import verdict_paragraph
-from analysis.report import analyse_and_report
+from analysis.inference.agreement import verdict_paragraph
+from analysis.report.html import analyse_and_report
 
 NEEDED = [
     *("schema_version", "study", "stage", "cell_id", "cohort_id", "network_id", "point", "arm"),

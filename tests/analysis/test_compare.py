@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from planted import Cell, gaussian, write_study
 
-from analysis.compare import compare, published_accuracies, verdicts
-from analysis.dynamics import epoch_frame, network_dynamics, summarise
-from analysis.importance import grid_importance, importance_table
-from analysis.load import LoadError, load
+from analysis.data.load import LoadError, load
+from analysis.exploratory.compare import compare, published_accuracies, verdicts
+from analysis.exploratory.dynamics import epoch_frame, network_dynamics, summarise
+from analysis.exploratory.importance import grid_importance, importance_table
 
 
 def test_two_studies_side_by_side(tmp_path):

@@ -5,8 +5,8 @@ import pytest
 from scipy import integrate, stats
 from sklearn.gaussian_process.kernels import Matern
 
-from analysis import curves
-from analysis.curves import Model, draw_curves
+from analysis.response import curves
+from analysis.response.curves import Model, draw_curves
 
 X = np.linspace(0, 1, 9)
 Y = np.array([-2.0, -0.9, 0.1, 0.7, 0.9, 0.8, 0.5, 0.1, -0.2])

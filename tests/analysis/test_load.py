@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from planted import Cell, default_cells, gaussian, write_study
 
-from analysis.load import LoadError, load
-from analysis.report import analyse_and_report
+from analysis.data.load import LoadError, load
+from analysis.report.html import analyse_and_report
 from analysis.verdict import analyse
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from planted import Cell, default_cells, gaussian, write_study
 from statsmodels.stats.meta_analysis import combine_effects
 
-from analysis.agreement import verdict_paragraph
-from analysis.pooling import noise_slopes, random_effects, seed_mean
-from analysis.power import (
+from analysis.inference.agreement import verdict_paragraph
+from analysis.inference.pooling import noise_slopes, random_effects, seed_mean
+from analysis.inference.power import (
     equivalence_power,
     non_inferiority_power,
     pilot_sd,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from planted import Cell, default_cells, write_study
 
-from analysis.load import LoadError
-from analysis.report import report
+from analysis.data.load import LoadError
+from analysis.report.html import report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from planted import Cell, edge, flat, gaussian, symmetric, two_sided, write_study
 
-from analysis.load import load
-from analysis.response import fit_response, indifference, remove_seed_effect, sweep_points
+from analysis.data.load import load
+from analysis.response.fit import fit_response, indifference, remove_seed_effect, sweep_points
 
 
 def fitted(folder, dome, margin=0.005, **options):

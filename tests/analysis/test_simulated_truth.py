@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from planted import Cell, edge, flat, gaussian, steep_left, symmetric, two_sided, write_study
 
-from analysis.curves import draw_curves
-from analysis.power import non_inferiority_power
-from analysis.response import best_epsilon, is_flat, remove_seed_effect
+from analysis.inference.power import non_inferiority_power
+from analysis.response.curves import draw_curves
+from analysis.response.fit import best_epsilon, is_flat, remove_seed_effect
 from analysis.verdict import compute
 
 pytestmark = pytest.mark.slow

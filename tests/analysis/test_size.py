@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 from planted import Cell, write_study
 
-from study.results import StudyFolder
-from study.schema import EPOCHS as EPOCH_SCHEMA
-from study.schema import TRIALS
+from study.results.folder import StudyFolder
+from study.results.schema import EPOCHS as EPOCH_SCHEMA
+from study.results.schema import TRIALS
 
 CELLS, EPOCHS = 500, 100
 
 CHILD = """
 import json, resource, sys, time
-from analysis.report import analyse_and_report
+from analysis.report.html import analyse_and_report
 analyse_and_report(sys.argv[1])
 used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"seconds": time.process_time(), "gigabytes": used / 2**20}))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from analysis.theory_figure import draw
-from trainables.logit_bias import solve_epsilon
+from analysis.report.theory_figure import draw
+from trainables.theory.logit_bias import solve_epsilon
 
 
 def test_draws_before_and_after_and_is_reproducible(tmp_path):

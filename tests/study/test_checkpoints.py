@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from study import lease, stopping
-from study.checkpoints import CheckpointStore
-from study.results import StudyFolder
+from study.execution import lease
+from study.execution import signals as stopping
+from study.execution.checkpoints import CheckpointStore
+from study.results.folder import StudyFolder
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def test_epsilon_of_100_classes() -> None:
 def test_epsilon_imports_neither_ray_nor_torch() -> None:
     code = (
         "import sys; sys.argv = ['logit-bias', 'epsilon', '--classes', '100']\n"
-        "from study.cli import app\n"
+        "from study.cli.main import app\n"
         "try: app()\n"
         "except SystemExit: pass\n"
         "assert not {'torch', 'ray', 'optuna', 'pandas'} & set(sys.modules), sys.modules.keys()"

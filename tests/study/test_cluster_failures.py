@@ -19,7 +19,7 @@ import yaml
 from ray.cluster_utils import Cluster
 from tests_support import TINY_STUDY
 
-from study.results import StudyFolder
+from study.results.folder import StudyFolder
 
 pytestmark = pytest.mark.slow
 ROUNDS = int(os.environ.get("LOGIT_BIAS_ROUNDS", "3"))

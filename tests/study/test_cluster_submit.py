@@ -11,7 +11,7 @@ import yaml
 from ray.cluster_utils import Cluster
 from tests_support import TINY_STUDY
 
-from study.results import StudyFolder
+from study.results.folder import StudyFolder
 
 
 def logit_bias(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from study.study_file import StudyFileError, parse_study, presets, read_study
+from study.config.loader import StudyFileError, parse_study, presets, read_study
 
 GOOD: dict[str, Any] = {
     "name": "tiny",

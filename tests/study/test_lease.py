@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from study import lease
-from study.results import StudyFolder
+from study.execution import lease
+from study.results.folder import StudyFolder
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_a_second_driver_is_refused_and_told_who_holds_it(folder: StudyFolder) -
 
 def test_a_dead_drivers_hold_ends_with_it(folder: StudyFolder) -> None:
     hold_and_die = (
-        "import os; from study.lease import Lease; from study.results import StudyFolder\n"
+        "import os; from study.execution.lease import Lease; from study.results.folder import StudyFolder\n"
         f"held = Lease(StudyFolder({folder.uri!r})); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", hold_and_die]).returncode == -9

@@ -13,10 +13,10 @@ import yaml
 from moto.server import ThreadedMotoServer
 from tests_support import TINY_STUDY
 
-from study import lease
-from study.checkpoints import CheckpointStore
-from study.results import StudyFolder
-from study.schema import EPOCHS, SCHEMA_VERSION, TRIALS
+from study.execution import lease
+from study.execution.checkpoints import CheckpointStore
+from study.results.folder import StudyFolder
+from study.results.schema import EPOCHS, SCHEMA_VERSION, TRIALS
 
 FAST = {"renewed_every_s": 0.2, "dead_after_s": 1.5}
 
@@ -103,7 +103,7 @@ def test_a_second_driver_refuses_while_the_first_renews(bucket: str) -> None:
 def test_a_dead_driver_is_replaced_and_its_workers_may_not_write(bucket: str) -> None:
     folder = folder_in(bucket, "dead")
     hold_and_die = (
-        "import os; from study.lease import Lease; from study.results import StudyFolder\n"
+        "import os; from study.execution.lease import Lease; from study.results.folder import StudyFolder\n"
         f"held = Lease(StudyFolder({folder.uri!r}), 0.2, 1.0); print(held.token, flush=True)\n"
         "os.kill(os.getpid(), 9)"
     )

@@ -6,7 +6,8 @@ import pytest
 import yaml
 from tests_support import GRID_STUDY, JOINT_STUDY
 
-from study.plan import (
+from study.config.loader import parse_study
+from study.planning.plan import (
     CONFIRM_SEEDS_FROM,
     SEARCH_SEED,
     SWEEP_SEEDS_FROM,
@@ -16,8 +17,7 @@ from study.plan import (
     make_plan,
     replicate_seed,
 )
-from study.study_file import parse_study
-from trainables import logit_bias
+from trainables.theory import logit_bias
 
 CONFIG = parse_study(yaml.safe_dump(GRID_STUDY).encode(), "grid")
 PLAN = make_plan(CONFIG)

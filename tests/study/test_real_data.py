@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from study.results import StudyFolder
+from study.results.folder import StudyFolder
 
 pytestmark = [
     pytest.mark.slow,

@@ -9,8 +9,8 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from study.results import ResultsError, StudyFolder
-from study.schema import EPOCHS, SCHEMA_VERSION, TRIALS
+from study.results.folder import ResultsError, StudyFolder
+from study.results.schema import EPOCHS, SCHEMA_VERSION, TRIALS
 
 
 def fake_row(schema: pa.Schema, **values: Any) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from tests_support import GRID_STUDY, JOINT_STUDY, ROUNDS_STUDY
 
-from study.plan import Network, make_plan
-from study.search import ArmSearch, ReplayError
-from study.study_file import parse_study
+from study.config.loader import parse_study
+from study.planning.plan import Network, make_plan
+from study.planning.search import ArmSearch, ReplayError
 
 LIARS_STUDY = {**GRID_STUDY, "search": {**GRID_STUDY["search"], "rounds_in_flight": 3}}
 SAMPLERS = ["tpe", "random", "qmc", "grid"]

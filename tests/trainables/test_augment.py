@@ -5,8 +5,8 @@ from torch.nn import functional
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
-from trainables import augment
-from trainables.augment import Augmentation, AugmentationError
+from trainables.engine import augment
+from trainables.engine.augment import Augmentation, AugmentationError
 
 ALL = Augmentation(crop=4, flip=True, rotation=15, cutout=8)
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from trainables.capacity import members_that_fit
-from trainables.cohort import (
+from trainables.engine.capacity import members_that_fit
+from trainables.engine.trainer import (
     CohortRun,
     CohortSpec,
     DataSpec,
@@ -22,7 +22,7 @@ MLP = CohortSpec(
     data=DataSpec("digits"),
     model=ModelSpec("mlp", {"width": 8, "depth": 1}),
     recipe=Recipe(epochs=2, batch_size=128),
-    members=[Member(f"n{i}", "mae", 0.1, epsilon=1.0, init_seed=i, race="r") for i in range(20)],
+    members=[Member(f"n{i}", "mae", 0.1, epsilon=1.0, init_seed=i, bracket="r") for i in range(20)],
 )
 GIB = 2**30
 
@@ -94,7 +94,7 @@ def test_out_of_memory_halves_and_goes_on_with_the_same_results(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = numbers(MLP)
-    monkeypatch.setattr("trainables.cohort.CohortRun", SmallDevice)
+    monkeypatch.setattr("trainables.engine.trainer.CohortRun", SmallDevice)
     with caplog.at_level(logging.WARNING):
         assert numbers(MLP) == whole
     assert [r.message for r in caplog.records] == [
@@ -104,6 +104,6 @@ def test_out_of_memory_halves_and_goes_on_with_the_same_results(
 
 
 def test_a_race_that_does_not_fit_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainables.cohort.CohortRun", SmallDevice)
+    monkeypatch.setattr("trainables.engine.trainer.CohortRun", SmallDevice)
     with pytest.raises(ValueError, match="never split; let fewer points race"):
         train(replace(MLP, rungs=[Rung(1, 0.5)]))

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from trainables import datasets, models, noise, products
-from trainables.cohort import (
+from trainables import datasets, models, noise
+from trainables.engine.cohort_losses import CohortLosses
+from trainables.engine.trainer import (
     CohortRun,
     CohortSpec,
     DataSpec,
@@ -20,8 +21,8 @@ from trainables.cohort import (
     Recipe,
     train,
 )
-from trainables.loss_groups import CohortLosses
 from trainables.seeds import derive
+from trainables.stacking import matmul as products
 
 SPEC = CohortSpec(
     data=DataSpec("digits"),

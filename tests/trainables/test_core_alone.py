@@ -40,7 +40,7 @@ import numpy as np
 rng = np.random.default_rng(0)
 np.savez({str(tmp_path / "own.npz")!r}, x=rng.random((200, 5), dtype=np.float32),
          y=np.arange(200) % 4)
-from trainables.cohort import CohortSpec, DataSpec, Member, ModelSpec, Recipe, train
+from trainables.engine.trainer import CohortSpec, DataSpec, Member, ModelSpec, Recipe, train
 spec = CohortSpec(DataSpec({str(tmp_path / "own.npz")!r}), ModelSpec("mlp", {{"width": 8}}),
                   Recipe(1, 50), [Member("a", "mae", 0.1, epsilon=1.0), Member("b", "ce", 0.1)])
 assert [r.metrics["status"] for r in train(spec)] == ["complete"] * 2
@@ -53,7 +53,14 @@ def test_rooms_import_downwards_only() -> None:
     root = Path(__file__).parents[2]
     forbidden = {
         "trainables": ["study", "analysis", "optuna", "pydantic"],
-        "analysis": ["torch", "ray", "optuna", "pydantic", "trainables.cohort", "study.run"],
+        "analysis": [
+            "torch",
+            "ray",
+            "optuna",
+            "pydantic",
+            "trainables.engine.trainer",
+            "study.execution.run",
+        ],
     }
     for room, names in forbidden.items():
         for file in (root / room).rglob("*.py"):

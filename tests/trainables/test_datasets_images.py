@@ -204,7 +204,7 @@ def test_an_interrupted_write_leaves_nothing(own_cache, monkeypatch):
 
     monkeypatch.setattr(cache, "_save", fail)
     with pytest.raises(KeyboardInterrupt):
-        cache.through("digits", {}, [], lambda: data)
+        cache.load_or_build("digits", {}, [], lambda: data)
     assert not [path for path in own_cache.iterdir() if path.is_dir()]
 
 

@@ -1,4 +1,4 @@
-"""Optimisers, schedules, races, restarts and convolutional members, each against a plain oracle."""
+"""Optimisers, schedules, brackets, restarts and convolutional members, each against a plain oracle."""
 
 import copy
 import io
@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from trainables import losses, models
-from trainables.cohort import (
+from trainables.engine.optimizers import clip, lr_factor, make_optimizer, norms
+from trainables.engine.step import GraphedStep
+from trainables.engine.successive_halving import survivors
+from trainables.engine.trainer import (
     CohortRun,
     CohortSpec,
     DataSpec,
@@ -24,10 +27,7 @@ from trainables.cohort import (
     Rung,
     train,
 )
-from trainables.optimisation import clip, lr_factor, make_optimizer, norms
-from trainables.races import survivors
 from trainables.stacking import stack
-from trainables.step import GraphedStep
 
 CPU = torch.device("cpu")
 MLP = CohortSpec(
@@ -142,23 +142,23 @@ def test_schedules(recipe: dict, expected: list[float]) -> None:
     st.lists(st.tuples(st.sampled_from(["a", "b", None]), st.floats(0, 1)), min_size=1),
     st.floats(0.01, 1),
 )
-def test_survivors_are_the_best_of_their_race(runners: list, keep: float) -> None:
-    races, scores = zip(*runners, strict=True)
-    kept = survivors(races, scores, keep)
+def test_survivors_are_the_best_of_their_race(candidates: list, keep: float) -> None:
+    brackets, scores = zip(*candidates, strict=True)
+    kept = survivors(brackets, scores, keep)
     assert kept == sorted(set(kept))
-    for race in {r for r in races if r}:
-        inside = [scores[k] for k in kept if races[k] == race]
-        outside = [scores[k] for k in range(len(races)) if races[k] == race and k not in kept]
+    for race in {r for r in brackets if r}:
+        inside = [scores[k] for k in kept if brackets[k] == race]
+        outside = [scores[k] for k in range(len(brackets)) if brackets[k] == race and k not in kept]
         assert len(inside) >= 1
         assert len(inside) >= keep * (len(inside) + len(outside)) - 1e-6
         assert not outside or min(inside) >= max(outside)
-    assert {k for k, r in enumerate(races) if r is None} <= set(kept)
+    assert {k for k, r in enumerate(brackets) if r is None} <= set(kept)
 
 
 def test_pruned_members_say_so_and_the_others_do_not_notice() -> None:
-    runners = members(0.001, 0.3, 0.1, 0.002, race="r")
-    free = train(replace(MLP, members=[replace(m, race=None) for m in runners]))
-    raced = train(replace(MLP, members=runners, rungs=[Rung(1, 0.5), Rung(2, 0.5)]))
+    candidates = members(0.001, 0.3, 0.1, 0.002, bracket="r")
+    free = train(replace(MLP, members=[replace(m, bracket=None) for m in candidates]))
+    raced = train(replace(MLP, members=candidates, rungs=[Rung(1, 0.5), Rung(2, 0.5)]))
     status = [(r.metrics["status"], r.metrics["epochs"]) for r in raced]
     assert sorted(status) == [("complete", 4), ("pruned", 1), ("pruned", 1), ("pruned", 2)]
     at_first_rung = [r.epochs[0]["val_acc_noisy"] for r in free]
@@ -174,10 +174,10 @@ def test_pruned_members_say_so_and_the_others_do_not_notice() -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
 def test_restart_from_a_saved_state_ends_the_same(stop_after: int, optimizer: str) -> None:
-    runners = members(0.01, 0.02, 0.03, 0.04, race="r", weight_decay=0.01)
+    candidates = members(0.01, 0.02, 0.03, 0.04, bracket="r", weight_decay=0.01)
     spec = replace(
         MLP,
-        members=runners,
+        members=candidates,
         rungs=[Rung(2, 0.5)],
         recipe=replace(MLP.recipe, optimizer=optimizer, epsilon_schedule="linear"),
     )

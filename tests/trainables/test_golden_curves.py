@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainables.cohort import CohortSpec, DataSpec, Member, ModelSpec, Recipe, train
+from trainables.engine.trainer import CohortSpec, DataSpec, Member, ModelSpec, Recipe, train
 
 FILE = Path(__file__).parent / "golden" / "curves.json"
 COLUMNS = ("train_loss", "grad_norm", "mean_delta", "val_acc_noisy")

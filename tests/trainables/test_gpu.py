@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from trainables import losses
-from trainables.cohort import (
+from trainables.engine.step import GraphedStep
+from trainables.engine.trainer import (
     CohortRun,
     CohortSpec,
     DataSpec,
@@ -22,7 +23,6 @@ from trainables.cohort import (
     train,
 )
 from trainables.stacking import stack
-from trainables.step import GraphedStep
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -91,7 +91,7 @@ def test_a_recorded_step_is_the_step(
     assert graphs
     assert None not in graphs
     assert not caplog.records
-    monkeypatch.setattr("trainables.cohort_run.GraphedStep", Eager)
+    monkeypatch.setattr("trainables.engine.cohort.GraphedStep", Eager)
     assert recorded == numbers(train(spec, device=GPU))
 
 
@@ -154,7 +154,7 @@ def test_a_lost_neighbour_changes_nothing(name: str, precision: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_pruning_and_restart(name: str) -> None:
-    racing = members(0.05, 0.1, 0.2, 0.4, race="r")
+    racing = members(0.05, 0.1, 0.2, 0.4, bracket="r")
     recipe = replace(MODELS[name].recipe, epochs=4, deterministic=True)
     spec = replace(MODELS[name], members=racing, rungs=[Rung(2, 0.5)], recipe=recipe)
     states = []
@@ -167,7 +167,9 @@ def test_pruning_and_restart(name: str) -> None:
 def test_out_of_memory_halves(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("trainables.cohort.members_that_fit", lambda spec, *_: len(spec.members))
+    monkeypatch.setattr(
+        "trainables.engine.trainer.members_that_fit", lambda spec, *_: len(spec.members)
+    )
     _, total = torch.cuda.mem_get_info()
     spec = replace(CNN, recipe=replace(CNN.recipe, epochs=1), members=members(*[0.01] * 12))
     torch.cuda.empty_cache()

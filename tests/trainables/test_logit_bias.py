@@ -10,7 +10,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.special import expit
 
-from trainables.logit_bias import anchor_target, expected_activation, solve_epsilon
+from trainables.theory.logit_bias import anchor_target, expected_activation, solve_epsilon
 
 CLASSES = (2, 3, 10, 100, 10_000, 1_000_000)
 SIGMAS = (0.01, 0.3, 0.49, 0.51, 1.0, 2.0, 5.0)
@@ -89,7 +89,7 @@ def test_bad_input_is_one_clear_line(arguments, words):
 
 def test_importing_the_theory_does_not_import_torch():
     code = (
-        "import sys, trainables.logit_bias as t; t.solve_epsilon(100);"
+        "import sys, trainables.theory.logit_bias as t; t.solve_epsilon(100);"
         "sys.exit(bool({'torch', 'ray', 'optuna', 'matplotlib'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from trainables.logit_bias import solve_epsilon
-from trainables.theory.measure import measure_logits
+from trainables.engine.initial_logits import measure_logits
+from trainables.theory.logit_bias import solve_epsilon
 from trainables.theory.rules import analytic_rules
 
 

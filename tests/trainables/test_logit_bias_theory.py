@@ -11,16 +11,16 @@ import torch
 from scipy.special import expit
 
 from trainables import losses
-from trainables.logit_bias import (
+from trainables.losses import conformance
+from trainables.theory import sampled
+from trainables.theory.errors import ERRORS, ParameterRange, error_curve, initial_error, mean_error
+from trainables.theory.logit_bias import (
     expected_activation,
     mean_log_odds,
     rescale_factor,
     shift_epsilon,
     solve_epsilon,
 )
-from trainables.losses import conformance
-from trainables.theory import sampled
-from trainables.theory.errors import ERRORS, Range, error_curve, initial_error, mean_error
 from trainables.theory.logits import GaussianLogits, MeasuredLogits
 from trainables.theory.rules import RULES, NoSolutionError, analytic_rules
 
@@ -44,7 +44,7 @@ def test_closed_errors_have_the_defaults_and_ranges_of_the_losses():
     assert closed <= set(ERRORS)
     for name, formula in ERRORS.items():
         registered = {
-            p.name: Range(p.default, p.low, p.high, p.minimum, p.maximum)
+            p.name: ParameterRange(p.default, p.low, p.high, p.minimum, p.maximum)
             for p in losses.get(name).parameters
         }
         ranges = dict(formula.parameters)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from trainables.runtime import in_training_thread
+from trainables.engine.runtime import in_training_thread
 
 
 def test_all_training_of_a_process_happens_in_one_thread() -> None:

@@ -7,7 +7,7 @@ from torch import nn
 from trainables import models
 from trainables.stacking import UnsupportedLayerError, stack
 from trainables.stacking.compiling import Compiled
-from trainables.stacking.trial import check_stacking, why_not_wide
+from trainables.stacking.verification import check_stacking, why_not_wide
 
 
 class Residual(nn.Module):

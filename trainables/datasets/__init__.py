@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from trainables.datasets import digits, folders, images, named, own
+from trainables.datasets import digits, folders, images, tabular, user_file
 from trainables.datasets.base import Dataset, DatasetError, DatasetInfo, UnknownDatasetError
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _MODULES: dict[str, ModuleType] = {
-    name: module for module in (digits, images, named) for name in module.NAMES
+    name: module for module in (digits, images, tabular) for name in module.NAMES
 }
 
 
@@ -88,7 +88,7 @@ def load(
     Parameters
     ----------
     name
-        one of `names()`; the path of a file of one's own, see `trainables.datasets.own`; or that
+        one of `names()`; the path of a file of one's own, see `trainables.datasets.user_file`; or that
         of a folder of images, with a slash at its end, see `trainables.datasets.folders`.
     classes
         keep the classes 0 … classes − 1 only; all where None.
@@ -111,7 +111,10 @@ def load(
         if not isinstance(value, str | int | float):
             raise DatasetError(f"data set {name!r}: {option} = {value!r} is no word and no number")
     module = _module(name)
-    if module in (own, folders):  # may change while a process lives; mapping it again is cheap
+    if module in (
+        user_file,
+        folders,
+    ):  # may change while a process lives; mapping it again is cheap
         own_data: Dataset = module.load(name, classes, _folder(root), **options)
         return own_data
     kept = info(name, classes=classes, root=root, **options).classes
@@ -127,11 +130,11 @@ def _load(name: str, classes: int, root: Path | None, **options: Any) -> Dataset
 def _module(name: str) -> ModuleType:
     if name in _MODULES:
         return _MODULES[name]
-    if own.is_own(name):
-        return own
+    if user_file.is_own(name):
+        return user_file
     if folders.is_folder(name):
         return folders
-    others = f"the path of a file ({', '.join(own.SUFFIXES)}) or of a folder of images (…/)"
+    others = f"the path of a file ({', '.join(user_file.SUFFIXES)}) or of a folder of images (…/)"
     raise UnknownDatasetError(name, (*names(), others))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from trainables.datasets import text
 from trainables.datasets.base import Array, Dataset, DatasetError, Labels, channel_statistics
-from trainables.datasets.splits import Selection, split, thin_out
+from trainables.datasets.splits import Selection, split, subsample
 
 SPLIT_OPTIONS = ("val_fraction", "imbalance", "imbalance_factor")
 TEXT_OPTIONS = ("vectoriser", "features")
@@ -77,8 +77,8 @@ def assemble(
         train_rows, val_rows = split(train.y, chosen)
         held = train.take(val_rows)
     else:
-        train_rows, val_rows = thin_out(train.y, chosen), None
-        held = val.take(thin_out(val.y, chosen))
+        train_rows, val_rows = subsample(train.y, chosen), None
+        held = val.take(subsample(val.y, chosen))
     used = train.take(train_rows)
     test = test.take(np.flatnonzero(test.y < chosen.classes))
     inputs = [used.x, held.x, test.x]

@@ -44,7 +44,7 @@ def lock(name: str) -> AbstractContextManager[Any]:
     return FileLock(folder() / f"{name}.lock")
 
 
-def through(
+def load_or_build(
     name: str, settings: Mapping[str, Any], files: Sequence[Path], build: Callable[[], Dataset]
 ) -> Dataset:
     """The data set that `build` makes of `files`, built once a machine and mapped from then on.

@@ -20,7 +20,7 @@ from trainables.datasets.base import (
     channel_statistics,
     shuffled,
 )
-from trainables.datasets.splits import Selection, check_options, selection, thin_out
+from trainables.datasets.splits import Selection, check_options, selection, subsample
 
 LICENCE = "CC BY 4.0 (UCI Optical Recognition of Handwritten Digits)"
 _HELD_OUT = 30  # source images of each digit for validation, and as many for test
@@ -71,7 +71,7 @@ def load(name: str, classes: int | None, root: Path | None, **options: Any) -> D
         order = shuffled(np.random.default_rng([_SEED, number, 1]), len(y))
         order = order[y[order] < chosen.classes]
         if chosen.imbalance and part != "test":
-            order = order[np.isin(order, thin_out(y, chosen))]
+            order = order[np.isin(order, subsample(y, chosen))]
         splits[f"{part}_x"] = np.ascontiguousarray(x[order, None])
         splits[f"{part}_y"] = y[order]
     mean, std = channel_statistics(splits["train_x"])

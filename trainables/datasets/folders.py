@@ -28,7 +28,7 @@ from trainables.datasets.base import (
     channel_statistics,
     shuffled,
 )
-from trainables.datasets.splits import Selection, check_options, selection, split, thin_out
+from trainables.datasets.splits import Selection, check_options, selection, split, subsample
 from trainables.datasets.streaming import ImageFiles
 
 SIZE = 224  # pixels of an image's edge
@@ -62,7 +62,7 @@ def load(name: str, classes: int | None, root: Path | None, **options: Any) -> D
     # Adding or taking away a file changes its folder's time, so folders stand for their content.
     watched = lists or [d for top in _tops(folder).values() for d in _folders(top)]
     settings = {"classes": classes, "size": size, **options}
-    listed = cache.through(
+    listed = cache.load_or_build(
         name, settings, watched, lambda: _list(name, folder, classes, size, dict(options))
     )
     return replace(
@@ -113,8 +113,8 @@ def _list(
         train_rows, val_rows = split(train.y, chosen)
         train, val = train.take(train_rows), train.take(val_rows)
     else:
-        train = train.take(thin_out(train.y, chosen))
-        val = val.take(thin_out(val.y, chosen))
+        train = train.take(subsample(train.y, chosen))
+        val = val.take(subsample(val.y, chosen))
     test = test.take(np.flatnonzero(test.y < chosen.classes))
     sample = shuffled(np.random.default_rng(0), len(train.y))[:_SAMPLE]
     mean, std = channel_statistics(ImageFiles(folder, train.x, size)[sample])

@@ -178,7 +178,9 @@ def load(name: str, classes: int | None, root: Path | None, **options: Any) -> D
     """Load a data set, downloading it where it is missing; see `trainables.datasets.load`."""
     chosen = _selection(name, classes, options)
     root = _fetched(name, root)
-    return cache.through(name, vars(chosen), files(name, root), lambda: _read(name, root, chosen))
+    return cache.load_or_build(
+        name, vars(chosen), files(name, root), lambda: _read(name, root, chosen)
+    )
 
 
 def _selection(name: str, classes: int | None, options: dict[str, Any]) -> Selection:

@@ -116,7 +116,7 @@ def split(y: Array, chosen: Selection) -> tuple[Labels, Labels]:
     return np.sort(np.concatenate(used)), np.sort(np.concatenate(held))
 
 
-def thin_out(y: Array, chosen: Selection) -> Labels:
+def subsample(y: Array, chosen: Selection) -> Labels:
     """Rows of a set with its own split that are left by the choice of classes and imbalance."""
     counts = np.bincount(y[y < chosen.classes], minlength=chosen.classes)
     order = _random_order(y, chosen.classes)

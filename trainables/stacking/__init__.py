@@ -29,12 +29,16 @@ import torch
 from torch import nn
 
 from trainables.models.convolutional import PadChannels
-from trainables.stacking.apart import evaluate_apart, ordinary
 from trainables.stacking.compiling import Compiled
-from trainables.stacking.convolutional import StackedBatchNorm, StackedConv2d, StackedPadChannels
+from trainables.stacking.layers.convolutional import (
+    StackedBatchNorm,
+    StackedConv2d,
+    StackedPadChannels,
+)
+from trainables.stacking.layers.linear import StackedLinear
 from trainables.stacking.layout import Layout, UnsupportedLayerError
-from trainables.stacking.linear import StackedLinear
-from trainables.stacking.trial import check_stacking, why_not_wide
+from trainables.stacking.streams import evaluate_apart, ordinary
+from trainables.stacking.verification import check_stacking, why_not_wide
 
 __all__ = ["StackedModel", "UnsupportedLayerError", "check_stacking", "stack"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainables.stacking.linear import StackedLinear
+from trainables.stacking.layers.linear import StackedLinear
 
 _VERSIONS = 256  # of a function in a process: one for each model, K and batch size
 

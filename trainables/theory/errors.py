@@ -26,7 +26,7 @@ ErrorFunction = Callable[..., _Array]
 
 
 @dataclass(frozen=True)
-class Range:
+class ParameterRange:
     """A loss's parameter: default, what a search explores, and what the formula allows."""
 
     default: float
@@ -52,7 +52,7 @@ class ErrorFormula:
     """
 
     function: ErrorFunction
-    parameters: Mapping[str, Range] = field(default_factory=dict)
+    parameters: Mapping[str, ParameterRange] = field(default_factory=dict)
     kinks: Callable[..., Sequence[float]] = lambda **_: ()
 
     @property
@@ -141,52 +141,58 @@ def _log_odds(p: float) -> float:
     return math.log(p) - math.log1p(-p)
 
 
-_FIXED_MODULATOR = Range(1.0, 1.0, 1.0, 0.0, 1.0)
-_LOG_ZERO = Range(-4.0, -4.0, -4.0, maximum=0.0)
-_Q = Range(0.7, 0.05, 1.0, 1e-6, 1.0)
+_FIXED_MODULATOR = ParameterRange(1.0, 1.0, 1.0, 0.0, 1.0)
+_LOG_ZERO = ParameterRange(-4.0, -4.0, -4.0, maximum=0.0)
+_Q = ParameterRange(0.7, 0.05, 1.0, 1e-6, 1.0)
 
 # Defaults and ranges are those of `trainables.losses`, which needs torch; a test compares them.
 ERRORS: dict[str, ErrorFormula] = {
     "ce": ErrorFormula(_ce),
     "label_smoothing": ErrorFormula(
-        _label_smoothing, {"smoothing": Range(0.1, 0.0, 0.9, 0.0, 0.999)}
+        _label_smoothing, {"smoothing": ParameterRange(0.1, 0.0, 0.9, 0.0, 0.999)}
     ),
     "focal": ErrorFormula(
-        _focal, {"gamma": Range(0.5, 0.0, 5.0, 0.0), "modulator_gradient": _FIXED_MODULATOR}
+        _focal,
+        {"gamma": ParameterRange(0.5, 0.0, 5.0, 0.0), "modulator_gradient": _FIXED_MODULATOR},
     ),
-    "mae": ErrorFormula(_mae, {"scale": Range(1.0, 1.0, 1.0, 0.0)}),
+    "mae": ErrorFormula(_mae, {"scale": ParameterRange(1.0, 1.0, 1.0, 0.0)}),
     "rce": ErrorFormula(_rce, {"log_zero": _LOG_ZERO}),
     "sce": ErrorFormula(
         _sce,
         {
-            "alpha": Range(0.1, 0.01, 10.0, 0.0),
-            "beta": Range(1.0, 0.01, 10.0, 0.0),
+            "alpha": ParameterRange(0.1, 0.01, 10.0, 0.0),
+            "beta": ParameterRange(1.0, 0.01, 10.0, 0.0),
             "log_zero": _LOG_ZERO,
         },
     ),
     "gce": ErrorFormula(_gce, {"q": _Q}),
     "truncated_gce": ErrorFormula(
         _truncated_gce,
-        {"q": _Q, "k": Range(0.5, 0.05, 0.9, 1e-6, 0.999)},
+        {"q": _Q, "k": ParameterRange(0.5, 0.05, 0.9, 1e-6, 0.999)},
         lambda q, k: (_log_odds(k),),
     ),
-    "js": ErrorFormula(_js, {"weight": Range(0.5, 0.05, 0.95, 1e-4, 0.9999)}),
+    "js": ErrorFormula(_js, {"weight": ParameterRange(0.5, 0.05, 0.95, 1e-4, 0.9999)}),
     "unhinged": ErrorFormula(_unhinged),
-    "alpha_mae": ErrorFormula(_alpha_mae, {"alpha": Range(0.5, 0.0, 1.0, 0.0, 1.0)}),
-    "taylor_ce": ErrorFormula(_taylor_ce, {"order": Range(2.0, 1.0, 8.0, 1.0, 20.0)}),
+    "alpha_mae": ErrorFormula(_alpha_mae, {"alpha": ParameterRange(0.5, 0.0, 1.0, 0.0, 1.0)}),
+    "taylor_ce": ErrorFormula(_taylor_ce, {"order": ParameterRange(2.0, 1.0, 8.0, 1.0, 20.0)}),
     "phuber_ce": ErrorFormula(
-        _phuber_ce, {"tau": Range(10.0, 1.5, 100.0, 1.001)}, lambda tau: (_log_odds(1.0 / tau),)
+        _phuber_ce,
+        {"tau": ParameterRange(10.0, 1.5, 100.0, 1.001)},
+        lambda tau: (_log_odds(1.0 / tau),),
     ),
     "bounded_ce": ErrorFormula(_bounded_ce),
     "agce": ErrorFormula(
-        _agce, {"a": Range(0.6, 1e-5, 10.0, 1e-8), "q": Range(0.6, 0.1, 4.0, 1e-3)}
+        _agce,
+        {"a": ParameterRange(0.6, 1e-5, 10.0, 1e-8), "q": ParameterRange(0.6, 0.1, 4.0, 1e-3)},
     ),
-    "aul": ErrorFormula(_aul, {"a": Range(5.5, 1.1, 10.0, 1.001), "q": Range(3.0, 0.1, 4.0, 1e-3)}),
-    "ael": ErrorFormula(_ael, {"a": Range(2.5, 0.5, 10.0, 1e-2)}),
+    "aul": ErrorFormula(
+        _aul, {"a": ParameterRange(5.5, 1.1, 10.0, 1.001), "q": ParameterRange(3.0, 0.1, 4.0, 1e-3)}
+    ),
+    "ael": ErrorFormula(_ael, {"a": ParameterRange(2.5, 0.5, 10.0, 1e-2)}),
 }
 
 
-def parameters_of(loss: str) -> Mapping[str, Range]:
+def parameters_of(loss: str) -> Mapping[str, ParameterRange]:
     """Parameters of any loss. Imports torch for one without a closed δ_k.
 
     Raises ValueError for an unknown loss.
@@ -196,7 +202,7 @@ def parameters_of(loss: str) -> Mapping[str, Range]:
     from trainables import losses  # imports torch
 
     return {
-        p.name: Range(p.default, p.low, p.high, p.minimum, p.maximum)
+        p.name: ParameterRange(p.default, p.low, p.high, p.minimum, p.maximum)
         for p in losses.get(loss).parameters
     }
 

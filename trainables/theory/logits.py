@@ -19,7 +19,7 @@ from numpy.polynomial.legendre import leggauss
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from trainables.logit_bias import check_classes, check_sigma
+from trainables.theory.logit_bias import check_classes, check_sigma
 
 _Array = NDArray[np.floating]
 

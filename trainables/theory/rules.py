@@ -19,7 +19,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from trainables.logit_bias import (
+from trainables.theory.errors import ERRORS, ParameterRange, mean_error, parameters_of
+from trainables.theory.logit_bias import (
     ANCHOR_CLASSES,
     ANCHOR_EPSILON,
     anchor_target,
@@ -27,7 +28,6 @@ from trainables.logit_bias import (
     shift_epsilon,
     solve_epsilon,
 )
-from trainables.theory.errors import ERRORS, Range, mean_error, parameters_of
 from trainables.theory.logits import GaussianLogits, InitialLogits, MeasuredLogits
 
 RULES: dict[str, tuple[str, str]] = {
@@ -183,11 +183,11 @@ class _Problem:
         return self.loss in ERRORS
 
     @cached_property
-    def _parameters(self) -> Mapping[str, Range]:
+    def _parameters(self) -> Mapping[str, ParameterRange]:
         return parameters_of(self.loss)
 
     @property
-    def range(self) -> Range:
+    def range(self) -> ParameterRange:
         """Default and range of the free parameter; of ε they depend on the class count."""
         return self._parameters[self.parameter]
 

@@ -1,0 +1,1 @@
+"""Reading study folders into data frames."""

@@ -1,0 +1,96 @@
+"""How networks learn: speed, memorised wrong labels, last against best epoch, what matters.
+
+Exploratory: these tables describe, and no verdict rests on them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis.data.load import Study
+
+STAGES = ("sweep", "confirm")  # the search is adaptive: its networks are no fair sample
+REACHED = 0.9  # of the final accuracy
+
+
+def epoch_frame(study: Study) -> pd.DataFrame:
+    """Validation accuracy by epoch of every network of sweep and confirm.
+
+    Returns:
+        columns trial (index into `study.trials`), epoch, accuracy (clean labels where every row has
+        them, else noisy), sorted by trial and epoch.
+    """
+    rows = study.epochs(["epoch", "val_acc_clean", "val_acc_noisy"], STAGES)
+    clean, noisy = rows.pop("val_acc_clean"), rows.pop("val_acc_noisy")
+    rows["accuracy"] = clean if clean.notna().all() else noisy
+    order = np.lexsort((rows["epoch"].to_numpy(), rows["trial"].to_numpy()))
+    return rows.iloc[order].reset_index(drop=True)
+
+
+def network_dynamics(study: Study, epochs: pd.DataFrame) -> pd.DataFrame:
+    """One row a network of sweep and confirm.
+
+    Args:
+        study: as loaded.
+        epochs: from `epoch_frame`.
+
+    Returns:
+        cell_id, stage, arm, epsilon, and
+        epochs_to_90: first epoch at 90 % of the last epoch's accuracy;
+        best_minus_last: accuracy lost after the best epoch, a fraction;
+        memorised: share of wrong training labels that the network reproduces minus the share that
+        it corrects, in [−1, 1]; null without label noise.
+    """
+    trials = study.trials[study.trials["stage"].isin(STAGES)]
+    out = trials[["cell_id", "stage", "arm", "epsilon"]].copy()
+    trial = epochs["trial"].to_numpy()
+    accuracy = epochs["accuracy"].to_numpy(dtype=float)
+    first = (
+        np.flatnonzero(np.r_[True, trial[1:] != trial[:-1]]) if len(trial) else np.array([], int)
+    )
+    if len(first):
+        last = np.r_[first[1:], len(trial)] - 1
+        length = last - first + 1
+        final = accuracy[last]
+        reached = accuracy >= np.repeat(REACHED * final, length)
+        epoch = epochs["epoch"].to_numpy(dtype=float)
+        soonest = np.minimum.reduceat(np.where(reached, epoch, np.inf), first)
+        out.loc[trial[first], "epochs_to_90"] = np.where(np.isfinite(soonest), soonest, np.nan)
+        best = np.maximum.reduceat(np.nan_to_num(accuracy, nan=-1.0), first)
+        out.loc[trial[first], "best_minus_last"] = best - final
+    else:
+        out["epochs_to_90"], out["best_minus_last"] = np.nan, np.nan
+    # noisy − clean accuracy counts only the wrong labels: +1 for one reproduced, −1 for one
+    # corrected, 0 for a third class.
+    rate = trials["noise_rate_real"].fillna(trials["noise_rate"])
+    difference = trials["train_acc_noisy"] - trials["train_acc_clean"]
+    out["memorised"] = np.where(rate > 0, difference / rate.where(rate > 0, 1.0), np.nan)
+    return out
+
+
+def summarise(networks: pd.DataFrame) -> pd.DataFrame:
+    """Means of `network_dynamics` by cell, stage, arm and ε, with the number of networks."""
+    keys = ["cell_id", "stage", "arm", "epsilon"]
+    grouped = networks.groupby(keys, dropna=False)
+    means = grouped[["epochs_to_90", "best_minus_last", "memorised"]].mean()
+    return means.assign(n=grouped.size()).reset_index()
+
+
+def learning_curves(study: Study, epochs: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy by epoch in the confirm stage: mean, lowest and highest over seeds.
+
+    Returns:
+        columns cell_id, arm, epoch, mean, low, high (fractions).
+    """
+    confirm = study.stage("confirm").dropna(subset=["arm"])
+    rows = epochs[epochs["trial"].isin(confirm.index)]
+    if rows.empty:
+        return pd.DataFrame(columns=["cell_id", "arm", "epoch", "mean", "low", "high"])
+    group = confirm.groupby(["cell_id", "arm"]).ngroup()
+    names = confirm[["cell_id", "arm"]].assign(group=group).drop_duplicates("group")
+    key = group.reindex(rows["trial"]).to_numpy()
+    curve = rows.groupby([key, rows["epoch"].to_numpy()])["accuracy"].agg(["mean", "min", "max"])
+    curve = curve.rename_axis(["group", "epoch"]).reset_index().merge(names, on="group")
+    curve = curve.rename(columns={"min": "low", "max": "high"})
+    return curve[["cell_id", "arm", "epoch", "mean", "low", "high"]]

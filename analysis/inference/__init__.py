@@ -1,0 +1,1 @@
+"""Regret, its intervals, verdicts, and what they need in seeds."""

@@ -1,0 +1,1 @@
+"""Accuracy as a function of ε, and the best ε with an interval."""

@@ -1,0 +1,321 @@
+"""The command `logit-bias`. Commands import what they need, so that the light ones start fast."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from typer.exceptions import TyperException
+
+from analysis.console import Json, bad_input, in_words, out, print_json
+from study.cli.catalogue import tools
+from trainables.errors import INTERRUPTED, BadInputError, InterruptedByUserError, UserError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Does the analytic logit bias ε agree with the tuned one? Studies of noise-robust losses.",
+)
+
+Study = Annotated[str, typer.Argument(help="A study file, or a preset's name (quickstart).")]
+Folder = Annotated[str, typer.Argument(help="A study folder, such as results/quickstart.")]
+
+
+@app.command()
+def plan(study: Study, as_json: Json = False) -> None:
+    """Say what a study will train: cells, arms, analytic ε and networks. Writes nothing."""
+    from study.config.loader import read_study
+    from study.execution.progress import duration
+    from study.planning.estimate import estimated_hours
+    from study.planning.open_study import check_folder, folder_of, plan_of, replay_rows
+
+    config, content = read_study(study)
+    folder, planned = folder_of(config), plan_of(config)
+    check_folder(folder, config, content)
+    rows = replay_rows(folder, config)
+    networks = planned.networks()
+    try:
+        hours = estimated_hours(planned)
+    except ValueError:  # a data set that is not on this machine
+        hours = None
+    if as_json:
+        cells = [
+            {
+                "cell_id": cell.cell_id,
+                "classes": cell.classes,
+                "arms": [arm.name for arm in arms],
+                "epsilon_analytic": planned.analytic[cell],
+                "epsilon_grid": planned.epsilon_grid(cell),
+            }
+            for cell, arms in planned.arms.items()
+        ]
+        print_json(
+            {
+                "study": config.name,
+                "folder": folder.uri,
+                "networks": networks,
+                "networks_trained": len(rows),
+                "hours": hours,
+                "cells": cells,
+            }
+        )
+        return
+    table = Table("cell", "classes", "arms", "analytic ε", box=None)
+    for cell, arms in planned.arms.items():
+        analytic = ", ".join(f"{r} {e:.2f}" for r, e in planned.analytic[cell].items()) or "–"
+        table.add_row(
+            cell.cell_id, str(cell.classes), ", ".join(arm.name for arm in arms), analytic
+        )
+    out.print(table)
+    stages = " + ".join(f"{count} {stage}" for stage, count in networks.items())
+    print(f"{sum(networks.values())} networks ({stages}), {len(rows)} already in {folder.uri}")
+    if hours is not None:
+        print(f"about {duration(3600 * hours)} of training on this machine's processors")
+
+
+@app.command()
+def run(
+    study: Study,
+    stage: Annotated[
+        list[str] | None, typer.Option(help="Only this stage (search, sweep, confirm); repeatable.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="A running Ray cluster.", envvar="RAY_ADDRESS", show_envvar=True),
+    ] = None,
+    tensorboard: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Write learning curves for TensorBoard.")
+    ] = None,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Start Ray's dashboard (http://127.0.0.1:8265).")
+    ] = False,
+) -> None:
+    """Run a study, or go on with it: whatever has a row in parquet is not trained again."""
+    from study.config.loader import StudyFileError, read_study
+    from study.execution.run import Options, run_study
+    from study.results.schema import STAGES
+
+    for name in stage or []:
+        if name not in STAGES:
+            raise StudyFileError(f"--stage {name}: allowed: {', '.join(STAGES)}")
+    config, content = read_study(study)
+    after_cohort = None
+    if tensorboard:
+        from study.export.tensorboard import scalar_log
+
+        after_cohort = scalar_log(tensorboard)
+    options = Options(
+        tuple(stage or STAGES), address=address, dashboard=dashboard, after_cohort=after_cohort
+    )
+    for number in _stop_signals():
+        signal.signal(number, signal.default_int_handler)
+    try:
+        folder = run_study(config, content, options, interval_width=_interval_width)
+    except (KeyboardInterrupt, SystemExit):  # while Ray starts, SIGTERM is SystemExit
+        raise InterruptedByUserError(INTERRUPTED) from None
+    print(f"{folder.uri}: done; next: logit-bias report {folder.uri}")
+
+
+def _interval_width(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Width of the 95 % interval of the best ε of a cell's sweep; None where there is no curve."""
+    import pandas as pd
+
+    from analysis.data.load import DEFAULT_MARGIN
+    from analysis.response.fit import fit_response
+
+    found = fit_response(pd.DataFrame(rows), DEFAULT_MARGIN)
+    return None if found is None else found.best.high - found.best.low
+
+
+@app.command()
+def submit(
+    study: Study,
+    address: Annotated[
+        str,
+        typer.Option(
+            help="The cluster's dashboard, http://HEAD:8265.",
+            envvar="RAY_API_SERVER_ADDRESS",
+            show_envvar=True,
+        ),
+    ],
+    stage: Annotated[
+        list[str] | None, typer.Option(help="Only this stage (search, sweep, confirm); repeatable.")
+    ] = None,
+    follow: Annotated[bool, typer.Option(help="Follow the log until the study is done.")] = True,
+) -> None:
+    """Run a study on a Ray cluster, as a job there, and follow its log."""
+    from study.execution.submit import submit as submit_study
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    submit_study(study, address, stage, follow)
+
+
+@app.command()
+def trial(
+    folder: Folder,
+    network_id: Annotated[str, typer.Argument(help="The network's id, as in its row.")],
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Train one row's network again, outside Ray, and compare. Exit 1 where a number differs."""
+    from study.execution.reproduce import retrain
+
+    found = retrain(folder, network_id, device)
+    if as_json:
+        print_json(found)
+    differences = found["differences"]
+    if differences and not as_json:
+        table = Table("number", "row", "retrained", box=None)
+        for one in differences:
+            table.add_row(one["where"], repr(one["row"]), repr(one["retrained"]))
+        out.print(table)
+    if differences:
+        raise UserError(
+            f"{network_id}: {len(differences)} of {found['compared']} numbers differ "
+            f"(row: {found['device_of_row']}, now: {device})"
+        )
+    if not as_json:
+        print(f"{network_id}: all {found['compared']} numbers are the row's, bit for bit")
+
+
+@app.command()
+def export_optuna(
+    folder: Folder,
+    journal: Annotated[str, typer.Argument(help="File to write, such as journal.log.")],
+) -> None:
+    """Write a study's searches as an Optuna journal, for optuna-dashboard."""
+    from study.export.optuna_journal import export
+
+    written = export(folder, journal)
+    print(f"{journal}: {len(written)} Optuna studies, {sum(written.values())} trials")
+
+
+@app.command()
+def status(folder: Folder, as_json: Json = False) -> None:
+    """How far a study is, running or not: networks done by stage, best point of each cell."""
+    from study.results.status import study_status
+
+    state = study_status(folder)
+    if as_json:
+        print_json(state)
+        return
+    table = Table("cell", "searched", "best so far", box=None)
+    for cell in state["cells"]:
+        table.add_row(cell["cell_id"], f"{cell['searched']}/{cell['budget']}", cell["best"])
+    out.print(table)
+    for name, count in state["networks"].items():
+        print(f"{name}: {count['done']} of {count['planned']} networks")
+    print(f"{state['diverged']} diverged; last row {state['last_row_utc'] or 'none'}")
+
+
+Folders = Annotated[list[str], typer.Argument(help="A study folder, or several to pool.")]
+Into = Annotated[
+    str | None, typer.Option(metavar="FOLDER", help="Write below this folder; for several studies.")
+]
+Margin = Annotated[
+    float | None, typer.Option(help="Margin, a fraction of accuracy; default: the study file's.")
+]
+
+
+@app.command()
+def analyse(
+    folders: Folders, into: Into = None, margin: Margin = None, as_json: Json = False
+) -> None:
+    """Read studies' parquet and write analysis/verdict.json and tables."""
+    from analysis.inference.agreement import verdict_paragraph
+    from analysis.verdict import analyse as analyse_folders
+
+    with bad_input():
+        verdict = analyse_folders(folders, into, _fraction(margin))
+    if as_json:
+        print_json(verdict)
+    else:
+        print(verdict_paragraph(verdict))
+
+
+@app.command()
+def report(folders: Folders, into: Into = None, margin: Margin = None) -> None:
+    """Analyse studies, write the report, and print the verdict and where the report is."""
+    from analysis.inference.agreement import verdict_paragraph
+    from analysis.report.html import analyse_and_report
+
+    with bad_input():
+        verdict, path = analyse_and_report(folders, into, _fraction(margin))
+    print(f"\n{verdict_paragraph(verdict)}\n\nReport: {path}")
+
+
+def _fraction(margin: float | None) -> float | None:
+    if margin is not None and not 0 < margin < 1:
+        raise BadInputError(f"--margin {margin:g}: allowed is 0 < margin < 1, a fraction")
+    return margin
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[str], typer.Argument(help="Study folders.")],
+    published: Annotated[bool, typer.Option(help="Put published figures beside them.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Put studies side by side, and next to published figures for the same data and noise."""
+    from analysis.exploratory.compare import compare as compare_studies
+    from analysis.exploratory.compare import verdicts
+
+    with bad_input():
+        judged = verdicts(folders)
+        accuracies = compare_studies(folders, published)
+    if as_json:
+        as_records = [json.loads(frame.to_json(orient="records")) for frame in (judged, accuracies)]
+        print_json(dict(zip(("studies", "accuracies"), as_records, strict=True)))
+        return
+    for frame in (judged, accuracies):
+        table = Table(*map(str, frame.columns), box=None)
+        for row in frame.itertuples(index=False):
+            table.add_row(*(in_words(value) for value in row))
+        out.print(table)
+
+
+app.add_typer(tools)
+
+
+def main() -> None:
+    """Run the command line. Exit 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    for number in _stop_signals():
+        signal.signal(number, _quit)
+    try:
+        app(standalone_mode=False)
+    except TyperException as error:
+        if len(sys.argv) == 1:  # the whole help has been printed
+            sys.exit(2)
+        _fail(f"{error.format_message()} (see logit-bias --help)", 2)
+    except UserError as error:
+        _fail(str(error), error.exit_code)
+    except OSError as error:  # a full disk, a folder without permission, a path that is a file
+        _fail(" ".join(str(error).split()), 1)
+
+
+def _stop_signals() -> list[signal.Signals]:
+    """SIGINT and SIGTERM, but for one that our parent chose to ignore (`nohup`, `&` in scripts)."""
+    both = [signal.SIGINT, signal.SIGTERM]
+    return [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def _quit(*_: object) -> None:
+    """End at once. An exception would end up inside half-imported libraries, which swallow it."""
+    os.write(2, f"logit-bias: {INTERRUPTED}\n".encode())
+    os._exit(InterruptedByUserError.exit_code)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"logit-bias: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

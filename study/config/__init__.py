@@ -1,0 +1,1 @@
+"""The study file: its sections, their validation, and one-line errors."""

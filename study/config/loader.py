@@ -1,0 +1,154 @@
+"""Reading a study file: YAML in, a validated `StudyConfig` out, or one clear line.
+
+Every message names the key, the value found and what is allowed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from study.config.sections import StudyConfig
+from trainables.errors import BadInputError, did_you_mean
+
+
+class StudyFileError(BadInputError):
+    """A study file that cannot be run; the message is one line for the user."""
+
+
+def presets() -> list[str]:
+    """Names of the studies that ship with the package."""
+    folder = resources.files("study.config") / "presets"
+    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name[-5:] == ".yaml")
+
+
+def read_study(study: str) -> tuple[StudyConfig, bytes]:
+    """A study file, or a preset's name, as configuration and as the bytes that were read.
+
+    Raises
+    ------
+    StudyFileError: no such file or preset, or its content is not a valid study.
+    """
+    path = Path(study)
+    try:
+        there = path.is_file()
+        content = path.read_bytes() if there else b""
+    except OSError as error:
+        raise StudyFileError(f"{study[:100]}: cannot be read: {error.strerror}") from error
+    if there:
+        pass
+    elif study in presets():
+        content = (resources.files("study.config") / "presets" / f"{study}.yaml").read_bytes()
+    else:
+        raise StudyFileError(
+            f"{study}: neither a study file nor a preset{did_you_mean(study, presets())}"
+        )
+    return parse_study(content, source=study), content
+
+
+def parse_study(content: bytes, source: str) -> StudyConfig:
+    """The study that a YAML text describes; `source` names it in messages.
+
+    Raises
+    ------
+    StudyFileError: not YAML, or not a valid study.
+    """
+    try:
+        data = yaml.load(content, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" line {where.line + 1}:" if where else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise StudyFileError(f"{source}:{line} {problem}") from error
+    if not isinstance(data, dict):
+        raise StudyFileError(f"{source}: a study file is a mapping of keys to values")
+    try:
+        return StudyConfig.model_validate(data)
+    except ValidationError as error:
+        first, *more = error.errors()
+        rest = f" (and {len(more)} more)" if more else ""
+        raise StudyFileError(f"{source}: {_one_line(first, data)}{rest}") from error
+
+
+def sha256(content: bytes) -> str:
+    """What `config_sha256` holds: the hash of the study file as run."""
+    return hashlib.sha256(content).hexdigest()
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses a key given twice instead of keeping the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [self.construct_object(key, deep=True) for key in own]
+        for position, key in enumerate(keys):
+            if key in keys[:position]:
+                mark = own[position].start_mark
+                raise yaml.MarkedYAMLError(problem=f"key {key!r} given twice", problem_mark=mark)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 reads 1e-3 as a word, everybody else as a number.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def _one_line(error: Any, data: dict[str, Any]) -> str:
+    """`grid.noise[0].rate = 1.3: a noise rate is a fraction from 0 to 1`."""
+    location = _in_file(error["loc"], data)
+    key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location).lstrip(".")
+    if error["type"] == "extra_forbidden":
+        allowed = _allowed_keys(location[:-1])
+        return f"{key}: unknown key{did_you_mean(str(location[-1]), allowed)}"
+    if error["type"] == "missing":
+        return f"{key}: this key is needed"
+    problem = error["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    problem = " ".join(problem.split())
+    value = error["input"]
+    if isinstance(value, dict | list):
+        return f"{key}: {problem}" if key else problem
+    shown = repr(value)
+    return f"{key} = {shown if len(shown) <= 80 else shown[:77] + '...'}: {problem}"
+
+
+def _in_file(location: tuple[Any, ...], data: Any) -> list[Any]:
+    """A pydantic location without the parts (union tags, short forms) that no file has."""
+    kept = []
+    for position, part in enumerate(location):
+        if isinstance(data, dict) and (part in data or position == len(location) - 1):
+            kept.append(part)
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            kept.append(part)
+            data = data[part]
+    return kept
+
+
+def _allowed_keys(location: list[Any]) -> list[str]:
+    section: Any = StudyConfig
+    for part in location:
+        if isinstance(part, int):
+            continue
+        section = _section_of(section.model_fields[part].annotation)
+        if section is None:
+            return []
+    return list(section.model_fields)
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _section_of(argument)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,1 @@
+"""Running a study: Ray, workers, checkpoints, and one driver per study folder."""

@@ -1,0 +1,39 @@
+"""A study's searches as an Optuna journal, for optuna-dashboard and Optuna's own plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+
+from study.planning.open_study import open_study, replay_rows
+from study.planning.scheduler import Scheduler
+from trainables.errors import BadInputError
+
+
+def export(uri: str, path: str) -> dict[str, int]:
+    """Write one Optuna study for each arm of each cell.
+
+    Returns
+    -------
+    {Optuna study's name: trials written}
+
+    Raises
+    ------
+    BadInputError: `path` is there already. ResultsError: there is no study in the folder.
+    """
+    if Path(path).exists():
+        raise BadInputError(f"{path}: this file is there already; name another one")
+    folder, plan = open_study(uri)
+    scheduler = Scheduler(plan, replay_rows(folder, plan.config))
+    storage = optuna.storages.JournalStorage(JournalFileBackend(path))
+    written = {}
+    for search in scheduler.searches:
+        name = f"{search.cell.cell_id} {search.arm.name}"
+        exported = optuna.create_study(study_name=name, storage=storage, direction="maximize")
+        exported.set_metric_names([plan.config.search.value_column])
+        for trial in search.optuna_trials():
+            exported.add_trial(trial)
+        written[name] = len(search.tried)
+    return written

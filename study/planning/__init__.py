@@ -1,0 +1,1 @@
+"""What a study trains, and in which order: pure, without Ray and without files."""

@@ -1,0 +1,27 @@
+"""Logits of a study's untrained networks, from which `activation-measured` computes ε."""
+
+from __future__ import annotations
+
+from study.config.sections import StudyConfig
+from study.planning.plan import Cell, replicate_seed
+from trainables.engine.initial_logits import measure_logits
+from trainables.theory.logits import MeasuredLogits
+
+
+def initial_logits(config: StudyConfig) -> dict[str, MeasuredLogits]:
+    """{group_id: logits of networks with the study's initialisation on real training inputs}."""
+    found = {}
+    for dataset in config.grid.dataset:
+        for model in config.grid.model:
+            group = Cell(dataset, config.grid.noise[0], model, None).group_id
+            found[group] = measure_logits(
+                dataset.name,
+                model.name,
+                classes=dataset.classes,
+                root=dataset.root,
+                data_options=dataset.options,
+                options=model.options,
+                init=model.init,
+                seed=replicate_seed(config, 0, "measure"),
+            )
+    return found

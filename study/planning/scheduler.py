@@ -1,0 +1,370 @@
+"""Which networks to train next: the state of a study between what is done and what is not.
+
+A scheduler knows neither Ray nor files. It is filled with the rows that exist, asked for cohorts,
+and told results; the stages of each cell follow one another as soon as they can (search, then
+confirm, which needs the search's choices; sweep fills whatever is idle).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from study.planning.plan import (
+    CONFIRM_SEEDS_FROM,
+    SWEEP_SEEDS_FROM,
+    Cell,
+    Network,
+    Plan,
+    identity_columns,
+)
+from study.planning.search import ArmSearch, ReplayError
+from study.results.schema import STAGES
+from trainables.errors import BadInputError
+
+Row = Mapping[str, Any]
+IntervalWidth = Callable[[Sequence[Row]], float | None]
+"""Sweep rows of a cell → width of the 95 % interval of its best ε; None while there is none."""
+
+SWEEP_COLUMNS = (
+    *("epsilon", "lr", "loss", "loss_params", "seed"),
+    *("val_acc_noisy", "val_acc_clean"),
+)
+"""What `IntervalWidth` is given of each row."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Networks of one group, stage and seed, to be trained together."""
+
+    cohort_id: str
+    stage: str
+    networks: list[Network]
+
+
+class StudyMismatchError(BadInputError):
+    """The study folder holds rows that this study file would not have produced."""
+
+
+class Scheduler:
+    """The state of a study.
+
+    Parameters
+    ----------
+    rows: rows of `trials` from earlier runs, in any order.
+    workers: cohorts that can be in flight at a time; a group's due networks are spread over them.
+    largest_cohort: most networks in one cohort.
+    stages: stages to run; others are left as they are.
+    interval_width: needed where the study's sweep goes on until an interval is narrow.
+    begun: network ids of cohorts that an earlier run has begun and kept a checkpoint of; they are
+        put together again first.
+
+    Raises
+    ------
+    StudyMismatchError: `rows` do not belong to this plan.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        rows: Iterable[Row] = (),
+        *,
+        workers: int = 1,
+        largest_cohort: int = 32,
+        stages: Iterable[str] = STAGES,
+        interval_width: IntervalWidth | None = None,
+        begun: Iterable[Sequence[str]] = (),
+    ) -> None:
+        self.plan = plan
+        self._workers, self._largest = max(1, workers), largest_cohort
+        self._stages = tuple(stages)
+        self._searches = {
+            cell: [
+                ArmSearch(plan.config, cell, arm, i, len(arms), plan.analytic.get(cell))
+                for i, arm in enumerate(arms)
+            ]
+            for cell, arms in plan.arms.items()
+        }
+        self._sweep = {cell: plan.sweep_networks(cell) for cell in plan.cells}
+        self._sweep_rows: dict[Cell, list[Row]] = {cell: [] for cell in plan.cells}
+        self._interval_width = interval_width
+        self._widths: dict[tuple[Cell, int], float | None] = {}  # by cell and number of seeds
+        self._confirm: dict[Cell, list[Network]] = {}  # cells whose search is done
+        self._in_flight: dict[str, Cohort] = {}
+        self._busy: set[str] = set()  # network ids in flight
+        self._done: set[str] = set()  # network ids with a row
+        self._search_s = 0.0  # training time of search cohorts
+        self._begun = [tuple(ids) for ids in begun]
+        self.cohorts_done = 0  # in this run
+        self._replay(rows)
+
+    @property
+    def networks_planned(self) -> dict[str, int]:
+        """Networks of each stage; a budget in hours or an interval may still change it."""
+        confirm = self.plan.config.confirm
+        return {
+            "search": sum(s.points_planned for s in self.searches),
+            "sweep": sum(len(networks) for networks in self._sweep.values()),
+            "confirm": len(self.searches) * confirm.seeds if confirm else 0,
+        }
+
+    @property
+    def networks_total(self) -> int:
+        """Networks of the whole study, in the stages that are run."""
+        return sum(n for stage, n in self.networks_planned.items() if stage in self._stages)
+
+    @property
+    def networks_done(self) -> int:
+        """Networks with a row, in the stages that are run."""
+        return sum(1 for network_id in self._done if network_id.partition("-")[0] in self._stages)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to train and nothing is in flight."""
+        searching = "search" in self._stages and not all(s.is_done for s in self.searches)
+        due = any(self._due(stage) for stage in self._stages if stage != "search")
+        return not (self._in_flight or searching or due)
+
+    @property
+    def lacks_search(self) -> bool:
+        """Whether confirm is to run, but not the search that it needs."""
+        confirm = "confirm" in self._stages and self.plan.config.confirm is not None
+        searched = all(s.is_done for s in self.searches)
+        return confirm and "search" not in self._stages and not searched
+
+    @property
+    def in_flight(self) -> list[Cohort]:
+        """Cohorts being trained."""
+        return list(self._in_flight.values())
+
+    @property
+    def searches(self) -> list[ArmSearch]:
+        """Every arm's search, cell by cell."""
+        return [search for searches in self._searches.values() for search in searches]
+
+    def search_state(self) -> dict[str, tuple[int, int, str]]:
+        """{cell_id: (points tried, points in all, the best point in words)}."""
+        state = {}
+        for cell, searches in self._searches.items():
+            tried = [t for s in searches for t in s.tried]
+            # As `study.results.status` has it: the earliest of equals, and none that was stopped early.
+            whole = [t for t in tried if t.status != "pruned"]
+            best = max(whole, key=lambda t: (t.value, -(t.network.point or 0)), default=None)
+            words = "–"
+            if best is not None:
+                loss = f"{best.network.loss.label}, " if cell.loss is None else ""
+                bias = f"ε {best.network.epsilon:.2f}, " if cell.takes_epsilon else ""
+                words = f"{best.value:.3f} at {loss}{bias}lr {best.network.lr:.3g}"
+            planned = sum(s.points_planned for s in searches)
+            state[cell.cell_id] = (len(tried), planned, words)
+        return state
+
+    def next_cohort(self) -> Cohort | None:
+        """Networks to train now, or None while everything due is in flight.
+
+        Stages are tried in the order search, confirm, sweep: the sweep waits for nothing, so it
+        fills the workers that the others leave idle.
+        """
+        for ids in self._begun:  # a later round of a search can only follow an earlier one
+            if chosen := self._resume(ids):
+                self._begun.remove(ids)
+                return self._dispatch(chosen)
+        self._begun = []
+        for stage in sorted(self._stages, key=("search", "confirm", "sweep").index):
+            chosen = self._propose() if stage == "search" else self._choose(stage)
+            if chosen:
+                return self._dispatch(chosen)
+        return None
+
+    def tell(self, cohort_id: str, results: Mapping[str, Row]) -> None:
+        """A cohort is trained and written: {network_id: columns of its row}."""
+        column = self.plan.config.search.value_column
+        cohort = self._in_flight.pop(cohort_id)
+        self.cohorts_done += 1
+        for network in cohort.networks:
+            row = results[network.network_id]
+            self._busy.discard(network.network_id)
+            self._done.add(network.network_id)
+            if network.stage == "search":
+                self._search_of(network).tell(network, row[column], row["epochs"], row["status"])
+                self._search_s += row["wall_s"] / row["networks_in_cohort"]
+            elif network.stage == "sweep":
+                identity = identity_columns(self.plan.config, network)
+                self._keep_for_interval(network.cell, {**identity, **row})
+        self._close_search()
+
+    def requeue(self, cohort_id: str) -> None:
+        """A cohort was not trained; its networks are due again."""
+        cohort = self._in_flight.pop(cohort_id)
+        for network in cohort.networks:
+            self._busy.discard(network.network_id)
+            if network.stage == "search":
+                self._search_of(network).withdraw(network)
+
+    def _dispatch(self, networks: list[Network]) -> Cohort:
+        stage = networks[0].stage
+        ids = "".join(n.network_id for n in networks)
+        cohort_id = f"{stage}-{hashlib.sha256(ids.encode()).hexdigest()[:16]}"
+        cohort = Cohort(cohort_id, stage, networks)
+        self._in_flight[cohort_id] = cohort
+        self._busy |= {n.network_id for n in networks}
+        return cohort
+
+    def _resume(self, ids: Sequence[str]) -> list[Network]:
+        """The networks with these ids, where all of them are due as they were; else none."""
+        stage = ids[0].partition("-")[0]
+        if stage not in self._stages:
+            return []
+        if stage != "search":
+            due = {n.network_id: n for n in self._due(stage)}
+            return [due[i] for i in ids] if due.keys() >= set(ids) else []
+        rounds = [(s, s.next_round()) for s in self.searches if s.can_propose]
+        wanted = [s for s, networks in rounds if {n.network_id for n in networks} <= set(ids)]
+        found = {n.network_id: n for s in wanted for n in s.next_round()}
+        if found.keys() != set(ids):
+            return []
+        for search in wanted:
+            search.propose()
+        return [found[i] for i in ids]
+
+    def _propose(self) -> list[Network]:
+        """One round of every free search of a group, the least advanced group first.
+
+        A group's searches are spread over the workers. That does not change what any of them
+        proposes or finds.
+        """
+        active = [s for s in self.searches if not s.is_done]
+        free = sorted((s for s in active if s.can_propose), key=lambda s: s.points_tried)
+        if not free:
+            return []
+        group, at_a_time = free[0].cell.group_id, self.plan.config.search.rounds_in_flight
+        mine = [s for s in active if s.cell.group_id == group]
+        each = self.plan.config.search.points_per_round
+        size = self._share(at_a_time * each * len(mine))
+        chosen: list[Network] = []
+        for search in free:
+            if search.cell.group_id == group and len(chosen) + search.round_size <= size:
+                chosen += search.propose()
+        # A round that is larger than a fair share still goes as a whole.
+        return chosen or free[0].propose()
+
+    def _close_search(self) -> None:
+        """End the search once its hours are used up, every arm after equally many rounds."""
+        hours = self.plan.config.search.worker_hours
+        if hours is not None and self._search_s >= 3600 * hours:
+            begun = max(s.rounds_begun for s in self.searches)
+            for search in self.searches:
+                search.close(begun)
+
+    def _keep_for_interval(self, cell: Cell, row: Row) -> None:
+        sweep = self.plan.config.sweep
+        if sweep is not None and sweep.until_interval is not None:
+            self._sweep_rows[cell].append({name: row[name] for name in SWEEP_COLUMNS})
+
+    def _grow_sweep(self, cell: Cell) -> None:
+        """One seed more, where all seeds so far are trained and the interval is too wide."""
+        sweep, networks = self.plan.config.sweep, self._sweep[cell]
+        if sweep is None or sweep.until_interval is None or not networks:
+            return
+        if any(n.network_id not in self._done for n in networks):
+            return
+        seeds = networks[-1].seed - SWEEP_SEEDS_FROM + 1
+        if self._interval_width is None or seeds >= sweep.most_seeds:
+            return
+        if (cell, seeds) not in self._widths:
+            self._widths[cell, seeds] = self._interval_width(self._sweep_rows[cell])
+        width = self._widths[cell, seeds]
+        if width is None or width > sweep.until_interval:
+            networks += self.plan.sweep_networks(cell, [SWEEP_SEEDS_FROM + seeds])
+
+    def _choose(self, stage: str) -> list[Network]:
+        """Due networks of one group and seed."""
+        due = self._due(stage)
+        if not due:
+            return []
+        first = due[0]
+        size = self._share(sum(len(self._due(s)) for s in self._stages if s != "search"))
+        together = [
+            n for n in due if n.seed == first.seed and n.cell.group_id == first.cell.group_id
+        ]
+        return together[:size]
+
+    def _share(self, networks: int) -> int:
+        """Cohort size that spreads `networks` over the workers."""
+        return min(self._largest, max(1, -(-networks // self._workers)))
+
+    def _search_of(self, network: Network) -> ArmSearch:
+        return next(s for s in self._searches[network.cell] if s.arm.name == network.arm)
+
+    def _due(self, stage: str) -> list[Network]:
+        """Networks of the sweep or confirm stage that could start now."""
+        if stage == "confirm":
+            for cell in self.plan.cells:
+                if cell not in self._confirm and all(s.is_done for s in self._searches[cell]):
+                    self._confirm[cell] = self._confirm_networks(cell)
+            networks = [n for cell in self.plan.cells for n in self._confirm.get(cell, [])]
+        else:
+            for cell in self.plan.cells:
+                self._grow_sweep(cell)
+            networks = [n for cell in self.plan.cells for n in self._sweep[cell]]
+        gone = self._done | self._busy
+        return [n for n in networks if n.network_id not in gone]
+
+    def _confirm_networks(self, cell: Cell) -> list[Network]:
+        """The best point of each arm of a searched cell, on fresh seeds."""
+        confirm = self.plan.config.confirm
+        if confirm is None:
+            return []
+        chosen = [(search.arm, search.best) for search in self._searches[cell]]
+        return [
+            Network(
+                stage="confirm",
+                cell=cell,
+                loss=best.network.loss,
+                epsilon=best.network.epsilon,
+                lr=best.network.lr,
+                seed=seed,
+                arm=arm.name,
+                rule=arm.rule,
+                rescale=arm.rescale,
+            )
+            for seed in range(CONFIRM_SEEDS_FROM, CONFIRM_SEEDS_FROM + confirm.seeds)
+            for arm, best in chosen
+            if best is not None
+        ]
+
+    def _replay(self, rows: Iterable[Row]) -> None:
+        """Rebuild every search from rows, and whatever else follows from them."""
+        column = self.plan.config.search.value_column
+        arms = {(s.cell.cell_id, s.arm.name): s for s in self.searches}
+        cells = {cell.cell_id: cell for cell in self.plan.cells}
+        points: dict[tuple[str, str], dict[int, Row]] = {}
+        for row in rows:
+            if row["network_id"] in self._done:
+                continue
+            self._done.add(row["network_id"])
+            if row["stage"] == "sweep" and row["cell_id"] in cells:
+                self._keep_for_interval(cells[row["cell_id"]], row)
+            if row["stage"] == "search":
+                self._search_s += row["wall_s"] / row["networks_in_cohort"]
+                mine = points.setdefault((row["cell_id"], row["arm"]), {})
+                mine[row["point"]] = {**row, "value": row[column]}
+        for (cell_id, arm), mine in points.items():
+            search = arms.get((cell_id, arm))
+            try:
+                if search is None:
+                    raise ReplayError("it does not belong to this study file")
+                search.replay(mine)
+            except ReplayError as error:
+                raise StudyMismatchError(f"rows of cell {cell_id}, arm {arm}: {error}") from error
+        self._grow_to_what_is_there()
+        self._close_search()
+
+    def _grow_to_what_is_there(self) -> None:
+        """Sweeps with the seeds that earlier runs have begun."""
+        for cell, rows in self._sweep_rows.items():
+            seeds = {row["seed"] for row in rows} - {n.seed for n in self._sweep[cell]}
+            if seeds:
+                self._sweep[cell] += self.plan.sweep_networks(cell, sorted(seeds))

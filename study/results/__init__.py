@@ -1,0 +1,1 @@
+"""What a study leaves on storage: columns, files, provenance."""

@@ -1,0 +1,271 @@
+"""Nothing is lost, nothing is doubled, and the order of events does not change what is trained."""
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests_support import GRID_STUDY, JOINT_STUDY, ROUNDS_STUDY
+
+from study.config.loader import parse_study
+from study.planning.plan import Network, Plan, identity_columns, make_plan
+from study.planning.scheduler import Cohort, Scheduler, StudyMismatchError
+
+GROWING = {"points": 4, "seeds": 2, "lr_points": 1, "until_interval": 1.0}
+PLANS = {
+    name: make_plan(parse_study(yaml.safe_dump(study).encode(), name))
+    for name, study in (
+        ("grid", GRID_STUDY),
+        ("joint", JOINT_STUDY),
+        ("rounds", ROUNDS_STUDY),
+        ("liars", {**GRID_STUDY, "search": {**GRID_STUDY["search"], "rounds_in_flight": 2}}),
+        ("growing", {**GRID_STUDY, "sweep": GROWING}),
+    )
+}
+
+
+def value(network: Network) -> float:
+    """What training would reach, as far as a scheduler cares: a function of the network alone."""
+    return random.Random(network.network_id).random()
+
+
+def row(plan: Plan, network: Network) -> dict[str, Any]:
+    """The row of a network; in a study with rungs every fourth is pruned."""
+    pruned = bool(plan.config.search.rungs) and network.point is not None and value(network) < 0.25
+    return {
+        **identity_columns(plan.config, network),
+        "val_acc_noisy": value(network),
+        "val_acc_clean": value(network),
+        "epochs": 1 if pruned else 4,
+        "wall_s": 36.0,
+        "networks_in_cohort": 2,
+        "status": "pruned" if pruned else "complete",
+    }
+
+
+def finish(scheduler: Scheduler, cohort: Cohort, rows: list[dict[str, Any]]) -> None:
+    done = {n.network_id: row(scheduler.plan, n) for n in cohort.networks}
+    rows += done.values()
+    scheduler.tell(cohort.cohort_id, done)
+
+
+def width(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Stands in for the interval's width: it needs four seeds to be narrow."""
+    return 5.0 - len({r["seed"] for r in rows})
+
+
+def run(plan: Plan, order: random.Random, workers: int, deaths: int) -> list[dict[str, Any]]:
+    """A whole study with cohorts ending in any order and the driver dying now and then."""
+    rows: list[dict[str, Any]] = []
+    while True:
+        shuffled = order.sample(rows, len(rows))
+        scheduler = Scheduler(
+            plan,
+            shuffled,
+            workers=workers,
+            largest_cohort=order.choice([1, 3, 32]),
+            interval_width=width,
+        )
+        in_flight: list[Cohort] = []
+        steps = order.randrange(1, 12) if deaths else 10**6
+        deaths -= 1
+        for _ in range(steps):
+            while len(in_flight) < workers and (cohort := scheduler.next_cohort()):
+                in_flight.append(cohort)
+            if not in_flight:
+                assert scheduler.is_done
+                return rows
+            ended = in_flight.pop(order.randrange(len(in_flight)))
+            if order.random() < 0.1:
+                scheduler.requeue(ended.cohort_id)
+            else:
+                finish(scheduler, ended, rows)
+
+
+@pytest.fixture(scope="module", params=sorted(PLANS))
+def undisturbed(request: pytest.FixtureRequest) -> tuple[Plan, set[str]]:
+    plan = PLANS[request.param]
+    rows: list[dict[str, Any]] = []
+    scheduler = Scheduler(plan, interval_width=width)
+    while cohort := scheduler.next_cohort():
+        finish(scheduler, cohort, rows)
+    assert scheduler.is_done
+    assert scheduler.networks_total == scheduler.networks_done == len(rows)
+    return plan, {r["network_id"] for r in rows}
+
+
+def test_a_study_trains_what_its_plan_counts(undisturbed: tuple[Plan, set[str]]) -> None:
+    plan, ids = undisturbed
+    for stage, count in plan.networks().items():
+        growth = 2 if plan is PLANS["growing"] and stage == "sweep" else 1
+        assert sum(i.startswith(stage) for i in ids) == growth * count
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), workers=st.integers(1, 5), deaths=st.integers(0, 6))
+def test_workers_deaths_and_order_of_endings_change_nothing(
+    undisturbed: tuple[Plan, set[str]], seed: int, workers: int, deaths: int
+) -> None:
+    plan, expected = undisturbed
+    rows = run(plan, random.Random(seed), workers, deaths)
+    ids = [r["network_id"] for r in rows]
+    assert len(ids) == len(set(ids))
+    assert set(ids) == expected
+
+
+def test_cohorts_share_group_stage_and_seed() -> None:
+    scheduler = Scheduler(PLANS["grid"], workers=2)
+    rows: list[dict[str, Any]] = []
+    while cohort := scheduler.next_cohort():
+        assert len({(n.cell.group_id, n.stage, n.seed) for n in cohort.networks}) == 1
+        arms = [(n.cell, n.arm) for n in cohort.networks]
+        if cohort.stage == "search":
+            assert len(set(arms)) == len(arms)  # each search stays sequential
+        finish(scheduler, cohort, rows)
+
+
+def test_confirm_retrains_each_arms_best_search_point() -> None:
+    plan = PLANS["grid"]
+    rows = run(plan, random.Random(0), workers=2, deaths=0)
+    for r in rows:
+        if r["stage"] != "confirm":
+            continue
+        tried = [
+            s
+            for s in rows
+            if s["stage"] == "search" and (s["cell_id"], s["arm"]) == (r["cell_id"], r["arm"])
+        ]
+        assert len(tried) == plan.config.search.networks_per_cell
+        best = max(tried, key=lambda s: s["val_acc_noisy"])
+        assert (r["epsilon"], r["lr"], r["loss"]) == (best["epsilon"], best["lr"], best["loss"])
+
+
+def test_every_arm_has_the_same_budget_and_its_own_points() -> None:
+    plan = PLANS["grid"]
+    rows = [r for r in run(plan, random.Random(1), workers=3, deaths=0) if r["stage"] == "search"]
+    points = [(r["cell_id"], r["point"]) for r in rows]
+    assert len(points) == len(set(points))
+    budgets = Counter((r["cell_id"], r["arm"]) for r in rows)
+    assert set(budgets.values()) == {plan.config.search.networks_per_cell}
+    assert set(budgets) == {(c.cell_id, a.name) for c, arms in plan.arms.items() for a in arms}
+
+
+def test_confirm_alone_says_that_the_search_is_missing() -> None:
+    scheduler = Scheduler(PLANS["grid"], stages=["confirm"])
+    assert scheduler.lacks_search
+    assert not Scheduler(PLANS["grid"], stages=["search", "confirm"]).lacks_search
+    searched = [r for r in run(PLANS["grid"], random.Random(1), 3, 0) if r["stage"] == "search"]
+    assert not Scheduler(PLANS["grid"], searched, stages=["confirm"]).lacks_search
+
+
+def test_a_round_is_trained_in_one_cohort_and_pruned_points_are_not_chosen() -> None:
+    plan = PLANS["rounds"]
+    scheduler = Scheduler(plan, workers=3, stages=["search"])
+    rows: list[dict[str, Any]] = []
+    while cohort := scheduler.next_cohort():
+        sizes = Counter((n.cell.cell_id, n.arm) for n in cohort.networks)
+        assert set(sizes.values()) <= {3, 1}  # rounds of 3, and 7 = 3 + 3 + 1
+        finish(scheduler, cohort, rows)
+    again = Scheduler(plan, rows)
+    confirm: list[dict[str, Any]] = []
+    while cohort := again.next_cohort():
+        finish(again, cohort, confirm)
+    pruned = {(r["cell_id"], r["arm"], r["lr"]) for r in rows if r["status"] == "pruned"}
+    assert pruned
+    assert not pruned & {(r["cell_id"], r["arm"], r["lr"]) for r in confirm}
+
+
+def test_only_chosen_stages_run() -> None:
+    scheduler = Scheduler(PLANS["grid"], stages=["sweep"])
+    rows: list[dict[str, Any]] = []
+    while cohort := scheduler.next_cohort():
+        finish(scheduler, cohort, rows)
+    assert scheduler.is_done
+    assert {r["stage"] for r in rows} == {"sweep"}
+
+
+def test_rows_of_another_study_are_refused() -> None:
+    rows = run(PLANS["joint"], random.Random(0), workers=1, deaths=0)
+    with pytest.raises(StudyMismatchError, match="does not belong to this study file"):
+        Scheduler(PLANS["grid"], rows)
+
+
+def test_a_floor_value_does_not_stop_a_search() -> None:
+    scheduler = Scheduler(PLANS["grid"], stages=["search"])
+    while cohort := scheduler.next_cohort():
+        floor = {"val_acc_noisy": 0.1, "epochs": 1, "status": "diverged"}
+        floor |= {"wall_s": 1.0, "networks_in_cohort": 1}
+        scheduler.tell(cohort.cohort_id, {n.network_id: floor for n in cohort.networks})
+    assert scheduler.is_done
+
+
+def test_the_best_point_shown_is_the_earliest_of_equals() -> None:
+    """As `logit-bias status` shows it. Point 1 belongs to another arm than points 0 and 2."""
+    scheduler = Scheduler(PLANS["grid"], stages=["search"])
+    lr_of_point_1: dict[str, float] = {}
+    while cohort := scheduler.next_cohort():
+        lr_of_point_1 |= {n.cell.cell_id: n.lr for n in cohort.networks if n.point == 1}
+        done = {
+            n.network_id: {
+                **row(scheduler.plan, n),
+                "val_acc_noisy": 0.5 if n.point else 0.1,
+            }
+            for n in cohort.networks
+        }
+        scheduler.tell(cohort.cohort_id, done)
+    for cell_id, (_, _, best) in scheduler.search_state().items():
+        assert best.endswith(f"lr {lr_of_point_1[cell_id]:.3g}")
+
+
+def test_a_sweep_grows_until_the_interval_is_narrow_or_seeds_run_out() -> None:
+    for most, seeds in ((20, 4), (3, 3)):
+        sweep = {**GROWING, "most_seeds": most}
+        study = yaml.safe_dump({**GRID_STUDY, "sweep": sweep}).encode()
+        rows = run(make_plan(parse_study(study, "test")), random.Random(2), workers=2, deaths=3)
+        for cell_id in {r["cell_id"] for r in rows if r["stage"] == "sweep"}:
+            mine = [r for r in rows if r["stage"] == "sweep" and r["cell_id"] == cell_id]
+            assert len({r["seed"] for r in mine}) == seeds
+
+
+@pytest.mark.parametrize("deaths", [0, 4])
+def test_a_search_ends_with_its_hours_and_every_arm_as_far_as_any_other(deaths: int) -> None:
+    # Every network costs 18 worker seconds.
+    search = {**GRID_STUDY["search"], "networks_per_cell": 9, "worker_hours": 50 * 18 / 3600}
+    plan = make_plan(parse_study(yaml.safe_dump({**GRID_STUDY, "search": search}).encode(), "t"))
+    arms = sum(map(len, plan.arms.values()))
+    for seed in range(5):
+        rows = run(plan, random.Random(seed), workers=3, deaths=deaths)
+        points = Counter((r["cell_id"], r["arm"]) for r in rows if r["stage"] == "search")
+        assert len(points) == arms
+        assert len(set(points.values())) == 1
+        assert 50 <= sum(points.values()) < 50 + 3 * arms
+        confirm = sum(r["stage"] == "confirm" for r in rows)
+        assert confirm == arms * plan.config.confirm.seeds
+
+
+def test_cohorts_that_were_begun_are_put_together_again() -> None:
+    """So that their checkpoints are of use, whatever the number of workers is now."""
+    plan, rows = PLANS["liars"], []
+    scheduler = Scheduler(plan, workers=3)
+    for _ in range(4):
+        cohort = scheduler.next_cohort()
+        assert cohort
+        finish(scheduler, cohort, rows)
+    begun = [scheduler.next_cohort() for _ in range(4)]
+    assert {c.stage for c in begun if c} >= {"search"}
+    ids = [[n.network_id for n in c.networks] for c in begun if c]
+    again = Scheduler(plan, rows, workers=1, begun=ids)
+    resumed = [again.next_cohort() for _ in ids]
+    assert {c.cohort_id for c in resumed if c} == {c.cohort_id for c in begun if c}
+    for cohort in resumed:
+        assert cohort
+        finish(again, cohort, rows)
+    while cohort := again.next_cohort():
+        finish(again, cohort, rows)
+    assert again.is_done
+    # A cohort whose networks have rows by now, or are of another study, is passed over.
+    assert Scheduler(plan, rows, begun=[*ids, ["search-0123"]]).is_done

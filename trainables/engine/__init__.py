@@ -1,0 +1,1 @@
+"""Training a cohort: K networks of one group, side by side."""

@@ -1,0 +1,1 @@
+"""Layers that hold the parameters of K networks."""
