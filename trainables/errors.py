@@ -1,4 +1,7 @@
-"""Errors that are a message for the user: one line, no traceback, an exit code."""
+"""Errors that carry a one-line message for the user and an exit code.
+
+This is the lowest module of the project: every package may import it.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +12,56 @@ INTERRUPTED = "interrupted; run the same command to go on"
 
 
 class UserError(Exception):
-    """The message is one line that says what, where and what is allowed or comes next."""
+    """An error whose message is one line: what, where, and what is allowed or comes next.
+
+    Attributes:
+        exit_code: exit code of the command that fails with it.
+    """
 
     exit_code = 1
 
 
 class BadInputError(UserError):
-    """What the user gave cannot be used; nothing was written."""
+    """The input cannot be used; nothing was written."""
 
     exit_code = 2
 
 
 class InterruptedByUserError(UserError):
-    """The user stopped the program; what was finished is kept."""
+    """The user stopped the program; finished networks are kept."""
 
     exit_code = 130
 
 
+class MissingExtraError(UserError):
+    """A command needs an optional dependency that is not installed.
+
+    Args:
+        what: the command or feature that needs it.
+        module: the module that cannot be imported.
+        extra: the extra of this package that installs it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, module: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs {module}, which is not installed: "
+            f"pip install 'logit-bias-study[{extra}]'"
+        )
+
+
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
-    """`; allowed: a, b, c; did you mean b?`, to end a message about `word` with."""
-    there = list(allowed)
-    close = difflib.get_close_matches(word, there, n=1)
+    """The end of a message about an unknown word.
+
+    Args:
+        word: what the user wrote.
+        allowed: the words that are allowed.
+
+    Returns:
+        `; allowed: a, b, c` and, where one of them is close, `; did you mean b?`.
+    """
+    words = list(allowed)
+    close = difflib.get_close_matches(word, words, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    return f"; allowed: {', '.join(there)}{hint}"
+    return f"; allowed: {', '.join(words)}{hint}"

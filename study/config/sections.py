@@ -10,9 +10,8 @@ import pyarrow.fs as pafs
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from study.config.grid import Grid, Section
+from study.results.arms import TUNED, Arm
 from trainables.engine.augment import Augmentation
-from trainables.errors import did_you_mean
-from trainables.theory.rules import RULES
 
 
 class Range(Section):
@@ -162,7 +161,6 @@ class Sweep(Section):
 
 
 _USUAL_ARMS = ("tuned", "analytic:activation", "zero", "ce")
-_PLAIN_ARMS = ("tuned", "zero", "half", "double", "rescale", "ce")
 
 
 class Confirm(Section):
@@ -177,13 +175,10 @@ class Confirm(Section):
     @field_validator("arms")
     @classmethod
     def _known(cls, arms: list[str]) -> list[str]:
-        allowed = [*_PLAIN_ARMS, *(f"analytic:{rule}" for rule in RULES)]
-        for arm in arms:
-            if arm not in allowed:
-                raise ValueError(f"unknown arm {arm!r}{did_you_mean(arm, allowed)}")
-        if len(set(arms)) < len(arms):
+        parsed = [Arm.parse(arm) for arm in arms]
+        if len(set(parsed)) < len(parsed):
             raise ValueError("an arm is given twice")
-        if "tuned" not in arms or not any(arm.startswith("analytic:") for arm in arms):
+        if Arm(TUNED) not in parsed or not any(arm.is_analytic for arm in parsed):
             raise ValueError("arms must contain tuned and at least one analytic:<rule>")
         return arms
 

@@ -6,11 +6,28 @@ schema version.
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import pyarrow as pa
 
+from trainables.status import Status as Status
+
 SCHEMA_VERSION = 1
-STAGES = ("search", "sweep", "confirm")
-STATUSES = ("complete", "diverged", "pruned")
+
+
+class Stage(StrEnum):
+    """The column `stage` of `trials`."""
+
+    SEARCH = "search"
+    """Adaptive; chooses ε and the learning rate of every arm."""
+    SWEEP = "sweep"
+    """A fixed grid of ε and learning rates on common seeds; shows the curve."""
+    CONFIRM = "confirm"
+    """Fresh paired seeds; measures, and is the only stage that reads the test set."""
+
+
+STAGES = tuple(Stage)
+STATUSES = tuple(Status)
 
 _STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _UTC = pa.timestamp("us", tz="UTC")
