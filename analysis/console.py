@@ -1,10 +1,12 @@
-"""What the commands have in common: how they print and how they complain."""
+"""How commands print and complain: tables, strict JSON, one-line errors."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -18,8 +20,36 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to 
 
 
 def print_json(value: Any) -> None:
-    """JSON on standard output; NaN is refused."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=list))
+    """Print strict JSON (RFC 8259) on standard output; see `strict`."""
+    print(json.dumps(strict(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def strict(value: Any) -> Any:
+    """A value as strict JSON can hold it.
+
+    Args:
+        value: numbers, text, None, mappings, sequences, sets and dataclasses, nested.
+
+    Returns:
+        the same of dicts, lists, str, int, float, bool and None. Numbers that are not finite become
+        None: an infinite bound of a parameter is no bound, and NaN is a missing value.
+
+    Raises:
+        TypeError: a value of another type.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [strict(item) for item in value]
+    if hasattr(value, "tolist"):  # a NumPy scalar or array
+        return strict(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
 def number(value: float) -> str:
@@ -36,7 +66,7 @@ def in_words(value: Any) -> str:
 
 @contextmanager
 def bad_input() -> Iterator[None]:
-    """What the pure libraries say about their arguments is about what the user typed."""
+    """Report a ValueError of the pure libraries as an error in what the user typed."""
     try:
         yield
     except ValueError as error:

@@ -165,6 +165,9 @@ def main() -> None:
     parser.add_argument("--peak-tflops", type=float)
     arguments = parser.parse_args()
     device, precision = arguments.device, arguments.precision
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        print("skipped: no CUDA device; --device cpu --precision float32 tries the script without")
+        return
     with tempfile.TemporaryDirectory() as folder:
         data = write_images(folder, arguments.images)
         flops = flops_of_an_epoch(data, arguments.model)

@@ -1,4 +1,4 @@
-"""Commands that need no study: what ε, loss, data set, noise or number of seeds to take."""
+"""The commands that need no study: epsilon, losses, datasets, noise."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rich.table import Table
 from analysis.console import Json, bad_input, number, out, print_json
 from trainables.errors import BadInputError
 
-tools = typer.Typer()
+commands = typer.Typer()
 _Options = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="A further key, as in a study file."),
 ]
 
 
-@tools.command()
+@commands.command()
 def epsilon(
     classes: Annotated[
         int | None, typer.Option(help="Number of classes, 2 or more; or the data set's own.")
@@ -40,7 +40,7 @@ def epsilon(
         str | None, typer.Option(help="Measure the logits of this untrained model instead …")
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="… on this data set.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Also draw the reason, as SVG.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw the initial error, as SVG.")] = None,
     as_json: Json = False,
 ) -> None:
     """Compute ε, or another parameter, from the number of classes. Trains nothing."""
@@ -95,12 +95,12 @@ def epsilon(
         print(f"picture: {plot}")
 
 
-@tools.command()
+@commands.command()
 def losses(as_json: Json = False) -> None:
-    """The losses there are: flags, parameters with defaults and ranges, presets, reference."""
-    from trainables import losses as bank
+    """List the losses: flags, parameters with defaults and ranges, presets, reference."""
+    from trainables import losses as registry
 
-    found = [bank.get(name) for name in bank.names()]
+    registered = [registry.get(name) for name in registry.names()]
     if as_json:
         print_json(
             [
@@ -114,12 +114,12 @@ def losses(as_json: Json = False) -> None:
                     "presets": {p.name: dict(p.params) for p in loss.presets},
                     "reference": loss.reference,
                 }
-                for loss in found
+                for loss in registered
             ]
         )
         return
     table = Table("loss", "bounded", "symmetric", "parameters", "presets", "reference", box=None)
-    for loss in found:
+    for loss in registered:
         table.add_row(
             loss.name,
             "yes" if loss.bounded else "",
@@ -131,12 +131,12 @@ def losses(as_json: Json = False) -> None:
     out.print(table)
 
 
-@tools.command()
+@commands.command()
 def datasets(
     root: Annotated[str | None, typer.Option(help="Folder of downloaded data sets.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The data sets there are, and which of them lie below --root or LOGIT_BIAS_DATA."""
+    """List the data sets, and which of them are below --root or LOGIT_BIAS_DATA."""
     from trainables.datasets import overview
 
     with bad_input():
@@ -160,16 +160,18 @@ def datasets(
     print("also the path of a file (.npz, .csv, .json, .parquet …) or of a folder of images (…/)")
 
 
-@tools.command()
+@commands.command()
 def noise(
     dataset: Annotated[str, typer.Option(help="See `logit-bias datasets`.")],
     kind: Annotated[str, typer.Option(help="See docs/data.md.")] = "symmetric",
     rate: Annotated[float | None, typer.Option(help="From 0 to 1.")] = None,
     option: _Options = None,
-    seed: Annotated[int | None, typer.Option(help="Draw labels, and show what came out.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Draw labels with this seed; show that matrix.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Draw the transition matrix of a label noise: rows true classes, columns noisy ones."""
+    """Show the transition matrix of a label noise: rows true classes, columns noisy ones."""
     from trainables import datasets as sets
     from trainables import noise as kinds
 
@@ -192,53 +194,6 @@ def noise(
         print(f"{100 * realised:.2f} % of the training labels are wrong")
 
 
-@tools.command()
-def power(
-    sd: Annotated[
-        float | None, typer.Option(help="Spread of the paired difference, a fraction.")
-    ] = None,
-    pilot: Annotated[
-        str | None, typer.Option(help="Take the spread from this analysed study folder.")
-    ] = None,
-    margin: Annotated[float, typer.Option(help="Margin, a fraction of accuracy.")] = 0.005,
-    regret: Annotated[float, typer.Option(help="True regret to assume.")] = 0.0,
-    as_json: Json = False,
-) -> None:
-    """Say how many confirm seeds a margin needs, before a study is run."""
-    import pandas as pd
-
-    from analysis.inference.power import pilot_sd, power_table, seeds_needed
-
-    if (sd is None) == (pilot is None):
-        raise BadInputError("one of --sd and --pilot is needed")
-    with bad_input():
-        if pilot is not None:
-            pairs = Path(pilot) / "analysis" / "tables" / "regret_by_seed.csv"
-            if not pairs.is_file():
-                raise BadInputError(f"{pairs}: not there; first logit-bias analyse {pilot}")
-            sd = pilot_sd(pd.read_csv(pairs))
-        assert sd is not None
-        table, needed = power_table(sd, margin, regret), seeds_needed(sd, margin, regret=regret)
-    if as_json:
-        print_json(
-            {
-                "sd": sd,
-                "margin": margin,
-                "seeds_for_80_percent": needed,
-                "table": table.to_dict("records"),
-            }
-        )
-        return
-    shown = Table("seeds", "non-inferiority", "equivalence", box=None)
-    for row in table.itertuples():
-        shown.add_row(str(row.seeds), f"{row.non_inferiority:.2f}", f"{row.equivalence:.2f}")
-    out.print(shown)
-    print(
-        f"spread {100 * sd:.2f} points, margin {100 * margin:g} points: "
-        f"{needed} seeds for 80 % power"
-    )
-
-
 def _parse(pairs: list[str] | None) -> dict[str, Any]:
     """`["block=5"]` → `{"block": 5}`, values read as in YAML."""
     import yaml
@@ -247,7 +202,7 @@ def _parse(pairs: list[str] | None) -> dict[str, Any]:
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise BadInputError(f"--option {pair}: KEY=VALUE is wanted")
+            raise BadInputError(f"--option {pair}: write KEY=VALUE")
         try:
             options[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:

@@ -1,8 +1,11 @@
-"""The command `logit-bias`. Commands import what they need, so that the light ones start fast."""
+"""The command `logit-bias`: the commands that plan, run and inspect a study, and the entry point.
+
+Commands import what they need, so that the light ones start fast and the base installation, which
+has neither torch nor Ray, runs those that need neither.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -13,9 +16,10 @@ import typer
 from rich.table import Table
 from typer.exceptions import TyperException
 
-from analysis.console import Json, bad_input, in_words, out, print_json
-from study.cli.catalogue import tools
-from trainables.errors import INTERRUPTED, BadInputError, InterruptedByUserError, UserError
+from analysis.cli import commands as analysis_commands
+from analysis.console import Json, out, print_json
+from study.cli.catalogue import commands as catalogue_commands
+from trainables.errors import INTERRUPTED, InterruptedByUserError, MissingExtraError, UserError
 
 app = typer.Typer(
     add_completion=False,
@@ -30,7 +34,7 @@ Folder = Annotated[str, typer.Argument(help="A study folder, such as results/qui
 
 @app.command()
 def plan(study: Study, as_json: Json = False) -> None:
-    """Say what a study will train: cells, arms, analytic ε and networks. Writes nothing."""
+    """Show what a study will train: cells, arms, analytic ε and networks. Writes nothing."""
     from study.config.loader import read_study
     from study.execution.progress import duration
     from study.planning.estimate import estimated_hours
@@ -97,7 +101,7 @@ def run(
         bool, typer.Option("--dashboard", help="Start Ray's dashboard (http://127.0.0.1:8265).")
     ] = False,
 ) -> None:
-    """Run a study, or go on with it: whatever has a row in parquet is not trained again."""
+    """Run a study or resume it. A network that has a row in parquet is not trained again."""
     from study.config.loader import StudyFileError, read_study
     from study.execution.run import Options, run_study
     from study.results.schema import STAGES
@@ -164,7 +168,7 @@ def trial(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Train one row's network again, outside Ray, and compare. Exit 1 where a number differs."""
+    """Train the network of one row again, outside Ray, and compare. Exit 1 if a number differs."""
     from study.execution.reproduce import retrain
 
     found = retrain(folder, network_id, device)
@@ -199,7 +203,7 @@ def export_optuna(
 
 @app.command()
 def status(folder: Folder, as_json: Json = False) -> None:
-    """How far a study is, running or not: networks done by stage, best point of each cell."""
+    """Show the progress of a study: networks per stage, best point of each cell."""
     from study.results.status import study_status
 
     state = study_status(folder)
@@ -215,73 +219,14 @@ def status(folder: Folder, as_json: Json = False) -> None:
     print(f"{state['diverged']} diverged; last row {state['last_row_utc'] or 'none'}")
 
 
-Folders = Annotated[list[str], typer.Argument(help="A study folder, or several to pool.")]
-Into = Annotated[
-    str | None, typer.Option(metavar="FOLDER", help="Write below this folder; for several studies.")
-]
-Margin = Annotated[
-    float | None, typer.Option(help="Margin, a fraction of accuracy; default: the study file's.")
-]
+app.add_typer(analysis_commands)
+app.add_typer(catalogue_commands)
 
-
-@app.command()
-def analyse(
-    folders: Folders, into: Into = None, margin: Margin = None, as_json: Json = False
-) -> None:
-    """Read studies' parquet and write analysis/verdict.json and tables."""
-    from analysis.inference.agreement import verdict_paragraph
-    from analysis.verdict import analyse as analyse_folders
-
-    with bad_input():
-        verdict = analyse_folders(folders, into, _fraction(margin))
-    if as_json:
-        print_json(verdict)
-    else:
-        print(verdict_paragraph(verdict))
-
-
-@app.command()
-def report(folders: Folders, into: Into = None, margin: Margin = None) -> None:
-    """Analyse studies, write the report, and print the verdict and where the report is."""
-    from analysis.inference.agreement import verdict_paragraph
-    from analysis.report.html import analyse_and_report
-
-    with bad_input():
-        verdict, path = analyse_and_report(folders, into, _fraction(margin))
-    print(f"\n{verdict_paragraph(verdict)}\n\nReport: {path}")
-
-
-def _fraction(margin: float | None) -> float | None:
-    if margin is not None and not 0 < margin < 1:
-        raise BadInputError(f"--margin {margin:g}: allowed is 0 < margin < 1, a fraction")
-    return margin
-
-
-@app.command()
-def compare(
-    folders: Annotated[list[str], typer.Argument(help="Study folders.")],
-    published: Annotated[bool, typer.Option(help="Put published figures beside them.")] = True,
-    as_json: Json = False,
-) -> None:
-    """Put studies side by side, and next to published figures for the same data and noise."""
-    from analysis.exploratory.compare import compare as compare_studies
-    from analysis.exploratory.compare import verdicts
-
-    with bad_input():
-        judged = verdicts(folders)
-        accuracies = compare_studies(folders, published)
-    if as_json:
-        as_records = [json.loads(frame.to_json(orient="records")) for frame in (judged, accuracies)]
-        print_json(dict(zip(("studies", "accuracies"), as_records, strict=True)))
-        return
-    for frame in (judged, accuracies):
-        table = Table(*map(str, frame.columns), box=None)
-        for row in frame.itertuples(index=False):
-            table.add_row(*(in_words(value) for value in row))
-        out.print(table)
-
-
-app.add_typer(tools)
+_EXTRA_OF_MODULE = {
+    **dict.fromkeys(("torch", "torchvision", "sklearn", "PIL", "filelock"), "train"),
+    **dict.fromkeys(("ray", "optuna", "pydantic", "tensorboardX"), "study"),
+}
+_STUDY_COMMANDS = {"plan", "run", "submit", "trial", "export-optuna"}
 
 
 def main() -> None:
@@ -296,8 +241,20 @@ def main() -> None:
         _fail(f"{error.format_message()} (see logit-bias --help)", 2)
     except UserError as error:
         _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        _fail(str(_missing_extra(error)), MissingExtraError.exit_code)
     except OSError as error:  # a full disk, a folder without permission, a path that is a file
         _fail(" ".join(str(error).split()), 1)
+
+
+def _missing_extra(error: ModuleNotFoundError) -> MissingExtraError:
+    """The extra that brings the module; the error itself where no extra does."""
+    module = (error.name or "").partition(".")[0]
+    if module not in _EXTRA_OF_MODULE:
+        raise error
+    command = sys.argv[1]
+    extra = "study" if command in _STUDY_COMMANDS else _EXTRA_OF_MODULE[module]
+    return MissingExtraError(f"logit-bias {command}", module, extra)
 
 
 def _stop_signals() -> list[signal.Signals]:
