@@ -23,6 +23,7 @@ from study.config.loader import parse_study
 from study.planning.open_study import open_study, plan_summary, replay_rows
 from study.planning.plan import identity_columns
 from study.planning.scheduler import Scheduler
+from study.results.compaction import compact, discard_uncommitted
 from study.results.folder import StudyFolder
 from study.results.schema import EPOCHS, SCHEMA_VERSION, TRIALS
 from study.results.status import PLAN_FILE
@@ -93,7 +94,7 @@ def main() -> None:
         folder.write_bytes(PLAN_FILE, json.dumps(summary).encode())
         fill(folder, chosen.cohorts)
         started = time.perf_counter()
-        replaced = 0 if chosen.parts else folder.compact("search")
+        replaced = 0 if chosen.parts else compact(folder, "search")
         compacting = time.perf_counter() - started
         files = len(list(Path(folder.path).rglob("*.parquet")))
         print(f"{chosen.cohorts} cohorts in {files} files; compacting took {compacting:.1f} s")
@@ -105,7 +106,7 @@ def main() -> None:
         took = {"status": time.perf_counter() - started}
 
         started = time.perf_counter()
-        folder.discard_uncommitted()
+        discard_uncommitted(folder)
         _, plan = open_study(folder.uri)
         Scheduler(plan, replay_rows(folder, plan.config))
         took["resume"] = time.perf_counter() - started

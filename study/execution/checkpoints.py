@@ -63,7 +63,7 @@ class CheckpointStore:
     def begun(self) -> dict[str, list[str]]:
         """{cohort_id: network ids} of the cohorts that are kept."""
         found = {}
-        for name in self.folder.names(_ROOM):
+        for name in self.folder.file_names(_ROOM):
             cohort_id, _, ending = name.rpartition(".")
             content = self.folder.read_bytes(f"{_ROOM}/{name}") if ending == "json" else None
             if content is not None:
@@ -72,6 +72,6 @@ class CheckpointStore:
 
     def discard_all_but(self, cohort_ids: Collection[str]) -> None:
         """Forget what is of no more use, and what a killed worker left half-written."""
-        for name in self.folder.names(_ROOM):
+        for name in self.folder.file_names(_ROOM):
             if name.rpartition(".")[0] not in cohort_ids:
                 self.folder.delete(f"{_ROOM}/{name}")

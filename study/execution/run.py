@@ -20,6 +20,7 @@ from study.planning.open_study import check_folder, folder_of, plan_of, plan_sum
 from study.planning.plan import Plan
 from study.planning.scheduler import Cohort, IntervalWidth, Scheduler
 from study.results import provenance
+from study.results.compaction import compact, discard_uncommitted
 from study.results.folder import StudyFolder
 from study.results.schema import STAGES
 from study.results.status import PLAN_FILE
@@ -85,7 +86,7 @@ def run_study(
     folder.filesystem.create_dir(folder.path, recursive=True)
     held = lease.Lease(folder)
     try:
-        folder.discard_uncommitted()
+        discard_uncommitted(folder)
         _compact(folder)
         if not folder.exists():
             folder.write_bytes("study.yaml", content)
@@ -245,7 +246,7 @@ class _Run:
 
 def _compact(folder: StudyFolder) -> None:
     for stage in STAGES:
-        folder.compact(stage, at_least=_COMPACT_FROM)
+        compact(folder, stage, at_least=_COMPACT_FROM)
 
 
 def _last_line(error: BaseException, longest: int = 200) -> str:

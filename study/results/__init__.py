@@ -1,1 +1,1 @@
-"""What a study leaves on storage: columns, files, provenance."""
+"""What a study leaves on storage: tables, files, arms, provenance, status."""

@@ -13,20 +13,26 @@ from pathlib import Path
 _LIBRARIES = ("logit-bias-study", "torch", "torchvision", "numpy", "ray", "optuna", "pyarrow")
 
 COMMIT_VARIABLE = "LOGIT_BIAS_GIT"
-"""`<commit> <dirty>` of code that was sent to a cluster without its repository."""
+"""Environment variable with `<commit> <dirty>`, for code sent to a cluster without its checkout."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """The same for every row of a run."""
+    """The origin of a run's rows.
+
+    Attributes:
+        git_commit: full hash; None outside a git checkout.
+        git_dirty: whether the checkout has uncommitted changes; None outside one.
+        versions: JSON object {library: version}.
+    """
 
     git_commit: str | None
     git_dirty: bool | None
-    versions: str  # JSON
+    versions: str
 
 
 def collect() -> Provenance:
-    """Provenance of the code that is running; git's part is None outside a checkout."""
+    """Provenance of the running code."""
     if COMMIT_VARIABLE in os.environ:
         commit, _, dirty = os.environ[COMMIT_VARIABLE].partition(" ")
     else:
@@ -40,13 +46,13 @@ def collect() -> Provenance:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in _LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _git(*arguments: str) -> str | None:

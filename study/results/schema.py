@@ -1,11 +1,12 @@
 """The columns of a study's parquet files.
 
-Other programs rely on them: columns may be added, but none is renamed or taken away within a
-schema version.
+Other programs rely on them: within a schema version, columns may be added, but no column is renamed
+or removed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 import pyarrow as pa
@@ -29,6 +30,16 @@ class Stage(StrEnum):
 STAGES = tuple(Stage)
 STATUSES = tuple(Status)
 
+READER_NAMES: Mapping[str, str] = {
+    "noise_rate_asked": "noise_rate_requested",
+    "noise_rate_real": "noise_rate_realised",
+}
+"""{column of schema version 1: the name that programs use for it}.
+
+Parquet keeps the column names until schema version 2. A reader accepts both names and uses the
+second one: the rate that the study file requests, and the share of training labels that are wrong.
+"""
+
 _STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _UTC = pa.timestamp("us", tz="UTC")
 
@@ -40,41 +51,41 @@ def _schema(**fields: pa.DataType) -> pa.Schema:
 TRIALS = _schema(
     schema_version=_INT,
     study=_STRING,
-    stage=_STRING,  # search | sweep | confirm
+    stage=_STRING,  # a `Stage`
     cell_id=_STRING,
     cohort_id=_STRING,
     network_id=_STRING,
-    point=_INT,  # the cell's running number of a search point; null outside search
-    arm=_STRING,  # tuned | analytic:<rule> | zero | half | double | rescale | ce; null in sweep
-    rule=_STRING,  # activation | activation-measured | gradient | shift; null unless analytic
+    point=_INT,  # number of the search point within its cell; null outside search
+    arm=_STRING,  # name of a `study.results.arms.Arm`; null in sweep
+    rule=_STRING,  # a name in `trainables.theory.rules.RULES`; null unless the arm is analytic
     dataset=_STRING,
     classes=_INT,
     train_size=_INT,
     model=_STRING,
     loss=_STRING,
     loss_params=_STRING,  # JSON
-    epsilon=_FLOAT,  # logit bias; 0 where none
-    rescale=_FLOAT,  # factor on Δ in the loss of arm rescale; null elsewhere
+    epsilon=_FLOAT,  # logit bias; 0 without one
+    rescale=_FLOAT,  # factor on Δ in the loss of arm rescale; null in other arms
     lr=_FLOAT,
     weight_decay=_FLOAT,
     noise_kind=_STRING,
-    noise_rate_asked=_FLOAT,
+    noise_rate_asked=_FLOAT,  # as the study file requests; null for kinds with a fixed rate
     noise_rate_real=_FLOAT,  # share of training labels that are wrong
-    noise_rate_per_class=pa.list_(_FLOAT),  # the same of each true class
-    seed=_INT,  # replicate: noise_seed, init_seed and order_seed follow from (study seed, seed)
+    noise_rate_per_class=pa.list_(_FLOAT),  # the same for each true class
+    seed=_INT,  # replicate; noise_seed, init_seed and order_seed are derived from it
     noise_seed=_INT,
     init_seed=_INT,
     order_seed=_INT,
-    epochs=_INT,  # epochs trained
-    status=_STRING,  # complete | diverged | pruned
-    train_acc_noisy=_FLOAT,  # accuracies are fractions in [0, 1], of the last epoch
+    epochs=_INT,  # number of epochs trained
+    status=_STRING,  # a `Status`
+    train_acc_noisy=_FLOAT,  # accuracies are fractions in [0, 1], after the last epoch
     train_acc_clean=_FLOAT,
     val_acc_noisy=_FLOAT,
     val_acc_clean=_FLOAT,
     test_acc=_FLOAT,  # null outside confirm
     best_val_acc_noisy=_FLOAT,  # maximum over epochs
-    logit_std_init=_FLOAT,  # spread over classes of the untrained network's logits
-    wall_s=_FLOAT,  # the cohort's training time
+    logit_std_init=_FLOAT,  # standard deviation over classes of the untrained network's logits
+    wall_s=_FLOAT,  # training time of the cohort, in seconds
     networks_in_cohort=_INT,
     device=_STRING,
     host=_STRING,
@@ -106,7 +117,7 @@ EPOCHS = _schema(
 
 TRANSITIONS = _schema(
     dataset=_STRING,  # as in `trials`
-    noise=_STRING,  # as in cell_id: <dataset>/<noise>/<model>/<loss>
+    noise=_STRING,  # the second part of cell_id
     noise_kind=_STRING,
     noise_rate_asked=_FLOAT,
     true_class=_INT,

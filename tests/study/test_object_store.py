@@ -15,6 +15,7 @@ from tests_support import TINY_STUDY
 
 from study.execution import lease
 from study.execution.checkpoints import CheckpointStore
+from study.results.compaction import discard_uncommitted
 from study.results.folder import StudyFolder
 from study.results.schema import EPOCHS, SCHEMA_VERSION, TRIALS
 
@@ -81,10 +82,10 @@ def test_epochs_without_trials_are_not_read_and_then_removed(bucket: str) -> Non
     folder = folder_in(bucket, "uncommitted")
     write(folder, "kept", "a")
     write(folder, "killed", "b")
-    folder.filesystem.delete_file(folder.parts("trials", "search")["killed"])
+    folder.filesystem.delete_file(folder.table_files("trials", "search").parts["killed"])
     assert folder.read("epochs").column("network_id").to_pylist() == ["a"]
-    folder.discard_uncommitted()
-    assert list(folder.parts("epochs", "search")) == ["kept"]
+    discard_uncommitted(folder)
+    assert list(folder.table_files("epochs", "search").parts) == ["kept"]
 
 
 def test_a_second_driver_refuses_while_the_first_renews(bucket: str) -> None:
@@ -103,7 +104,9 @@ def test_a_second_driver_refuses_while_the_first_renews(bucket: str) -> None:
 def test_a_dead_driver_is_replaced_and_its_workers_may_not_write(bucket: str) -> None:
     folder = folder_in(bucket, "dead")
     hold_and_die = (
-        "import os; from study.execution.lease import Lease; from study.results.folder import StudyFolder\n"
+        "import os\n"
+        "from study.execution.lease import Lease\n"
+        "from study.results.folder import StudyFolder\n"
         f"held = Lease(StudyFolder({folder.uri!r}), 0.2, 1.0); print(held.token, flush=True)\n"
         "os.kill(os.getpid(), 9)"
     )

@@ -9,7 +9,8 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from study.results.folder import ResultsError, StudyFolder
+from study.results.compaction import compact, discard_uncommitted
+from study.results.folder import ResultsError, StudyFolder, TableName
 from study.results.schema import EPOCHS, SCHEMA_VERSION, TRIALS
 
 
@@ -32,9 +33,9 @@ def folder(tmp_path: Path) -> StudyFolder:
 
 def test_rows_come_back_with_their_schema(folder: StudyFolder) -> None:
     folder.write_part("search", "c1", [trial("a", epsilon=1.5)], epochs("a"))
-    found = folder.read("trials")
-    assert found.schema.equals(TRIALS)
-    assert found.column("epsilon").to_pylist() == [1.5]
+    trials = folder.read("trials")
+    assert trials.schema.equals(TRIALS)
+    assert trials.column("epsilon").to_pylist() == [1.5]
     assert folder.read("epochs").num_rows == 2
     assert folder.read("trials", stages=["sweep"]).num_rows == 0
 
@@ -45,7 +46,7 @@ def test_any_parquet_reader_reads_the_folder(folder: StudyFolder) -> None:
     assert pq.read_table(folder.file("trials")).num_rows == 2
 
 
-def test_same_cohort_twice_is_there_once(folder: StudyFolder) -> None:
+def test_a_cohort_written_twice_is_read_once(folder: StudyFolder) -> None:
     for _ in range(2):
         folder.write_part("search", "c1", [trial("a")], epochs("a"))
     assert folder.read("trials").num_rows == 1
@@ -81,9 +82,9 @@ def test_what_a_killed_writer_left_is_not_read_and_then_removed(folder: StudyFol
     torn.write_bytes(b"PAR1")
     assert folder.read("trials").column("network_id").to_pylist() == ["a"]
     assert set(folder.read("epochs").column("network_id").to_pylist()) == {"a"}
-    folder.discard_uncommitted()
+    discard_uncommitted(folder)
     assert not torn.exists()
-    assert list(folder.parts("epochs", "search")) == ["done"]
+    assert list(folder.table_files("epochs", "search").parts) == ["done"]
 
 
 def test_a_row_that_lacks_a_column_is_not_written(folder: StudyFolder) -> None:
@@ -135,26 +136,26 @@ def test_compaction_killed_anywhere_neither_doubles_nor_loses_a_row(
         folder = StudyFolder(str(tmp_path / str(steps)))
         for name in "xy":
             folder.write_part("search", f"c{name}", [trial(name)], epochs(name))
-        assert folder.compact("search") == 2
+        assert compact(folder, "search") == 2
         for name in "abc":
             folder.write_part("search", f"c{name}", [trial(name)], epochs(name))
         DyingDisk.steps = steps
         with monkeypatch.context() as patch:
             patch.setattr(StudyFolder, "filesystem", property(lambda _: DyingDisk()))
             try:
-                folder.compact("search")
+                compact(folder, "search")
                 ended = True
             except KilledError:
                 ended = False
-        for _ in range(2):  # as it was left, and after the next run
+        for _ in range(2):  # after the kill, and after the next run
             read = {
                 t: folder.read(t).column("network_id").to_pylist() for t in ("trials", "epochs")
             }
             assert sorted(read["trials"]) == list("abcxy"), steps
             assert sorted(read["epochs"]) == sorted("abcxy" * 2), steps
             if tidied:
-                folder.discard_uncommitted()
-            folder.compact("search", at_least=1)
+                discard_uncommitted(folder)
+            compact(folder, "search", at_least=1)
         if ended:
             break
     assert ended
@@ -167,14 +168,14 @@ def test_a_reader_beside_a_compaction_lists_again(
 ) -> None:
     for name in "ab":
         folder.write_part("search", f"c{name}", [trial(name)], epochs(name))
-    real, calls = StudyFolder._load, iter([True])
+    real, calls = StudyFolder.load, iter([True])
 
-    def load(self: StudyFolder, table: str, paths: list[str], wanted: pa.Schema) -> pa.Table:
+    def load(self: StudyFolder, table: TableName, paths: list[str], schema: pa.Schema) -> pa.Table:
         if next(calls, False):
-            monkeypatch.setattr(StudyFolder, "_load", real)
-            folder.compact("search")
-        return real(self, table, paths, wanted)
+            monkeypatch.setattr(StudyFolder, "load", real)
+            compact(folder, "search")
+        return real(self, table, paths, schema)
 
     for table, count in (("trials", 2), ("epochs", 4)):
-        monkeypatch.setattr(StudyFolder, "_load", load)
+        monkeypatch.setattr(StudyFolder, "load", load)
         assert folder.read(table).num_rows == count

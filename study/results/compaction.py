@@ -1,0 +1,79 @@
+"""Many small part files become one; what killed processes left is removed.
+
+Only a study's driver may call these functions. They may be interrupted at any point: no row is
+lost or read twice, because a compacted file lists the cohorts whose parts it replaces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import pyarrow.fs as pafs
+
+from study.results.atomic_write import is_temporary
+from study.results.folder import SCHEMAS, StudyFolder, TableName
+from study.results.schema import STAGES
+from study.results.table_files import compacted_metadata, compacted_name
+
+_TABLES: tuple[TableName, ...] = ("epochs", "trials")  # in the order in which they are written
+
+
+def compact(folder: StudyFolder, stage: str, at_least: int = 2) -> int:
+    """Replace the part files of a stage by one file per table.
+
+    Args:
+        folder: the study.
+        stage: a `Stage`.
+        at_least: do nothing if there are fewer committed parts.
+
+    Returns:
+        Number of cohorts whose parts were replaced.
+
+    Raises:
+        ResultsError: a compacted file is damaged.
+    """
+    # Workers may be writing. List `trials` first: the epochs of its cohorts are then listed too.
+    files = {table: folder.table_files(table, stage) for table in reversed(_TABLES)}
+    cohorts = sorted(files["trials"].live_parts)
+    if len(cohorts) < at_least:
+        return 0
+    for table in _TABLES:
+        live = files[table].live_parts
+        merged = [cohort_id for cohort_id in cohorts if cohort_id in live]
+        if not merged:
+            continue  # an interrupted call has written this table's file already
+        rows = folder.load(table, [live[cohort_id] for cohort_id in merged], SCHEMAS[table])
+        rows = rows.replace_schema_metadata(compacted_metadata(merged))
+        key = hashlib.sha256("".join(merged).encode()).hexdigest()[:16]
+        folder.write_table(rows, table, stage, compacted_name(key))
+    for table in reversed(_TABLES):
+        for cohort_id in cohorts:
+            if cohort_id in files[table].parts:
+                folder.filesystem.delete_file(files[table].parts[cohort_id])
+    return len(cohorts)
+
+
+def discard_uncommitted(folder: StudyFolder) -> None:
+    """Remove the files that killed processes left.
+
+    These are `epochs` parts without a `trials` part, temporary files, and parts that a compacted
+    file has replaced.
+
+    Args:
+        folder: the study.
+
+    Raises:
+        ResultsError: a compacted file is damaged.
+    """
+    for stage in STAGES:
+        # List `trials` last: a cohort that a late worker commits meanwhile is then not deleted.
+        files = {table: folder.table_files(table, stage) for table in _TABLES}
+        committed = files["trials"].live_parts.keys()
+        for table in reversed(_TABLES):
+            for cohort_id, path in files[table].parts.items():
+                if cohort_id in files[table].replaced or cohort_id not in committed:
+                    folder.filesystem.delete_file(path)
+            selector = pafs.FileSelector(folder.file(table, stage), allow_not_found=True)
+            for info in folder.filesystem.get_file_info(selector):
+                if is_temporary(info.base_name):
+                    folder.filesystem.delete_file(info.path)
