@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.made-from-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
 QUICKSTART := results/quickstart
 
-.PHONY: help study test test-slow lint bench clean
+.PHONY: help study test test-slow lint docs bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | column -t -s'|'
@@ -25,6 +25,9 @@ lint: $(STAMP)  ## ruff, mypy (strict) and the import contracts of pyproject.tom
 	$(BIN)/ruff format --check study trainables analysis tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(STAMP)  ## the documentation as one site, in build/site
+	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 bench: $(STAMP)  ## benchmarks; results go to benchmarks/results/
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

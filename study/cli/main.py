@@ -204,9 +204,16 @@ def export_optuna(
 @app.command()
 def status(folder: Folder, as_json: Json = False) -> None:
     """Show the progress of a study: networks per stage, best point of each cell."""
+    from study.results.folder import StudyFolder
+    from study.results.plan_summary import read_plan_summary
     from study.results.status import study_status
 
-    state = study_status(folder)
+    planned = read_plan_summary(StudyFolder.at(folder))
+    if planned is None:  # the folder is older than plan.json, or holds no study
+        from study.planning.open_study import open_study, plan_summary
+
+        planned = plan_summary(open_study(folder)[1])
+    state = study_status(folder, planned)
     if as_json:
         print_json(state)
         return
@@ -224,7 +231,7 @@ app.add_typer(catalogue_commands)
 
 _EXTRA_OF_MODULE = {
     **dict.fromkeys(("torch", "torchvision", "sklearn", "PIL", "filelock"), "train"),
-    **dict.fromkeys(("ray", "optuna", "pydantic", "tensorboardX"), "study"),
+    **dict.fromkeys(("ray", "optuna", "tensorboardX"), "study"),
 }
 _STUDY_COMMANDS = {"plan", "run", "submit", "trial", "export-optuna"}
 
