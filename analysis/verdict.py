@@ -134,7 +134,7 @@ def compute(folders: Folders, margin: float | None = None) -> StudyAnalysis:
         "cells": judged,
         "pooled": pool(judged, paired, margin),
         "value_agreement": value_agreement(judged),
-        "noise_slopes": noise_slopes(judged, {k: r.places for k, r in responses.items()}),
+        "noise_slopes": noise_slopes(judged, {k: r.peaks for k, r in responses.items()}),
         "notes": list(study.notes),
         "provenance": provenance(study),
     }

@@ -201,7 +201,7 @@ def sweep(family: Callable[[np.random.Generator], Curve], kind: str, seeds: int,
     y = y + rng.normal(0, spread, y.shape)
     found = remove_seed_effect(y)
     drawn = draw_curves(EPSILON, found.means, found.variances, found.dof, study)
-    best = best_epsilon(drawn.places, EPSILON[0], EPSILON[-1], flat=is_flat(y))
+    best = best_epsilon(drawn.peaks, EPSILON[0], EPSILON[-1], flat=is_flat(y))
     truth = FINE[np.argmax(curve(FINE))]
     covered = best.low - 1e-9 <= truth <= best.high + 1e-9
     if kind == FLAT:

@@ -255,7 +255,7 @@ def noise_slopes(judged: Cells, places: Mapping[str, np.ndarray]) -> list[dict[s
 
     Args:
         judged: cells of `verdict.json`.
-        places: {cell_id: (draws,) drawn best ε}, from `response.Response.places`.
+        places: {cell_id: (draws,) drawn best ε}, from `analysis.response.fit.Response.peaks`.
 
     Returns:
         one dict a group: dataset, model, loss, noise_kind, rates, slope, low, high (95 %, ε per

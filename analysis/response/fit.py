@@ -1,10 +1,10 @@
-"""Response of accuracy to ε: a curve per cell, the best ε with an interval, what is near best.
+"""How does a cell's accuracy respond to ε? Its curve, the best ε with an interval, what is near it.
 
-Accuracy of seed s at grid point i is f(ε_i) + u_s + e_is. Seeds are paired over the grid (same
-noise draw, order and initialisation), so the seed effect u_s is removed by least squares and only
-the interaction e_is, with spread σ, blurs the place of the maximum. Curves f are drawn by
-`analysis.response.curves` from the point means with noise σ² / seeds, and the interval of the best ε is read
-from the curves' maxima. Its coverage is measured in docs/statistics.md.
+The accuracy of seed s at grid point i is f(ε_i) + u_s + e_is. Seeds are paired over the grid (same
+noise draw, order and initialisation), so least squares removes the seed effect u_s; only the
+interaction e_is, with spread σ, blurs the position of the maximum. `analysis.response.curves` draws
+curves f from the point means with noise σ² / seeds. The interval of the best ε is that of the
+curves' maxima; docs/statistics.md has its measured coverage.
 """
 
 from __future__ import annotations
@@ -18,20 +18,25 @@ from scipy import stats
 
 from analysis.data.load import response_metric
 from analysis.response.curves import draw_curves
+from analysis.response.smc import FloatArray
 
 CONFIDENCE = 0.95
-FLAT_LEVEL = 0.05  # of the test that a curve is flat
-
-Array = np.ndarray
+FLAT_LEVEL = 0.05  # level of the test whether a curve is flat
 
 
 @dataclass(frozen=True)
 class BestEpsilon:
-    """Where the curve is highest.
+    """The ε at which the curve is highest.
 
-    `value` is the median of the drawn maxima. `on_edge`: more than half of them lie on an end of
-    the range that was swept, so the value is a bound and not a number. `flat`: the sweep cannot
-    tell the curve from a flat one, so there is no best ε, and the interval is the whole range.
+    Attributes:
+        value: median of the drawn maxima.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        on_edge: more than half of the maxima lie on an end of the range that was swept, so that
+            `value` is a bound.
+        confidence: of the interval, in (0, 1).
+        flat: the sweep cannot tell the curve from a flat one. Then there is no best ε, and the
+            interval is the whole range.
     """
 
     value: float
@@ -48,14 +53,15 @@ class Response:
 
     Attributes:
         metric: the column of `trials` that was used.
-        points: one row an ε: epsilon, mean over seeds, n (seeds), lr.
-        curve: one row a grid point: epsilon, middle, low, high (pointwise, seed effect removed).
+        points: one row per ε: epsilon, mean over seeds, n (seeds), lr.
+        curve: one row per grid point: epsilon, middle, low, high (pointwise, seed effect removed).
         best: the best ε with its interval.
         indifference: (low, high) of the stretch around the best ε that is at most δ lower.
-        places: drawn best ε, shape (draws,).
-        probes: {name: ε} that were asked for.
-        shortfall: {name: drawn best accuracy − accuracy at a probed ε, (draws,)}.
-        noise: spread σ of a single network around curve and seed effect, near the top.
+        peaks: ε of each drawn curve's maximum, shape (draws,).
+        probes: {name: ε} as given to `fit_response`.
+        shortfall: {name: best accuracy minus accuracy at the probed ε, for each drawn curve,
+            shape (draws,)}.
+        noise: spread σ of a single network around curve and seed effect, near the maximum.
         seeds: number of seeds.
     """
 
@@ -64,30 +70,34 @@ class Response:
     curve: pd.DataFrame
     best: BestEpsilon
     indifference: tuple[float, float]
-    places: Array
+    peaks: FloatArray
     probes: dict[str, float]
-    shortfall: dict[str, Array]
+    shortfall: dict[str, FloatArray]
     noise: float
     seeds: int
 
 
 def sweep_points(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row an ε and seed of a cell's sweep, with the learning rate tuned out.
+    """Accuracy per ε and seed of a cell's sweep, each ε at its best learning rate.
 
-    Where an ε was trained at several learning rates (or with several losses, in a cell that
-    searches them), the one with the best mean over seeds is kept; repeats of a seed are averaged.
+    For an ε that was trained at several learning rates (or with several losses, in a cell that
+    searches them), the one with the best mean over seeds is kept. Repeats of a seed are averaged.
+
+    Args:
+        rows: `trials` of the cell's sweep stage.
+        metric: the accuracy column.
 
     Returns:
-        columns epsilon, seed, lr, accuracy.
+        columns epsilon, seed, lr, accuracy; one row per ε and seed.
     """
     rows = rows.assign(accuracy=rows[metric]).dropna(subset=["accuracy"])
-    others = [c for c in ("lr", "loss", "loss_params") if c in rows and rows[c].nunique() > 1]
-    ways = ["epsilon", *others]
-    by_way = rows.groupby(ways, dropna=False)["accuracy"].mean().reset_index()
-    best = by_way.sort_values("accuracy").drop_duplicates("epsilon", keep="last")
-    kept = rows.merge(best[ways], on=ways) if others else rows
-    out = kept.groupby(["epsilon", "seed"], dropna=False, as_index=False)
-    return out.agg(lr=("lr", "first"), accuracy=("accuracy", "mean"))
+    varied = [c for c in ("lr", "loss", "loss_params") if c in rows and rows[c].nunique() > 1]
+    keys = ["epsilon", *varied]
+    means = rows.groupby(keys, dropna=False)["accuracy"].mean().reset_index()
+    best = means.sort_values("accuracy").drop_duplicates("epsilon", keep="last")
+    kept = rows.merge(best[keys], on=keys) if varied else rows
+    grouped = kept.groupby(["epsilon", "seed"], dropna=False, as_index=False)
+    return grouped.agg(lr=("lr", "first"), accuracy=("accuracy", "mean"))
 
 
 def fit_response(
@@ -100,12 +110,12 @@ def fit_response(
 
     Args:
         rows: `trials` of the cell's sweep stage.
-        margin: δ of the indifference region, in accuracy.
-        probes: named ε at which the shortfall from the best is wanted.
-        rng_seed: of the draws.
+        margin: δ of the indifference region, an accuracy in [0, 1].
+        probes: {name: ε} at which the shortfall from the best is wanted.
+        rng_seed: seed of the draws.
 
     Returns:
-        None where fewer than four ε were trained: there is no curve then.
+        None if fewer than four ε were trained, too few for a curve.
     """
     if rows.empty:
         return None
@@ -116,9 +126,9 @@ def fit_response(
         return None
     epsilon = table.index.to_numpy(dtype=float)
     y = table.to_numpy(dtype=float)
-    found = remove_seed_effect(y)
-    drawn = draw_curves(epsilon, found.means, found.variances, found.dof, rng_seed)
-    grid, draws, curve, places = drawn.grid, drawn.curves, drawn.middle, drawn.places
+    adjusted = remove_seed_effect(y)
+    drawn = draw_curves(epsilon, adjusted.means, adjusted.variances, adjusted.dof, rng_seed)
+    grid, draws, curve, peaks = drawn.grid, drawn.curves, drawn.middle, drawn.peaks
     at = {k: int(np.abs(grid - e).argmin()) for k, e in (probes or {}).items()}
     band = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
     frame = pd.DataFrame({"epsilon": grid, "middle": curve, "low": band[0], "high": band[1]})
@@ -129,35 +139,40 @@ def fit_response(
         metric=metric,
         points=summary,
         curve=frame,
-        best=best_epsilon(places, grid[0], grid[-1], flat=is_flat(y)),
+        best=best_epsilon(peaks, float(grid[0]), float(grid[-1]), flat=is_flat(y)),
         indifference=indifference(grid, curve, margin),
-        places=places,
+        peaks=peaks,
         probes=dict(probes or {}),
         shortfall={k: draws.max(axis=1) - draws[:, i] for k, i in at.items()},
-        noise=found.noise,
+        noise=adjusted.noise,
         seeds=int(y.shape[1]),
     )
 
 
 @dataclass(frozen=True)
 class PointMeans:
-    """Seed-adjusted means of a sweep: arrays (points,), and the residual degrees of freedom.
+    """Seed-adjusted means of a sweep.
 
-    `variances` are squared standard errors of the means, for comparing points of one curve.
+    Attributes:
+        means: shape (points,).
+        variances: squared standard errors of the means, for comparing points of one curve; shape
+            (points,).
+        noise: spread of a single network near the maximum.
+        dof: residual degrees of freedom of `noise`.
     """
 
-    means: Array
-    variances: Array
-    noise: float  # spread of a single network near the top
+    means: FloatArray
+    variances: FloatArray
+    noise: float
     dof: int
 
 
-def remove_seed_effect(y: Array) -> PointMeans:
+def remove_seed_effect(y: FloatArray) -> PointMeans:
     """Point means and their errors with the seed effect removed.
 
-    Where a loss fails (ε = 0), seeds differ far more than near the top, and one common spread would
-    blur the top; so points above and below the middle of the range of means have their own spread
-    and their own seed effects.
+    Where a loss fails (ε = 0), seeds differ far more than near the maximum, and a common spread
+    would blur the maximum. Points above and below the middle of the range of means therefore have
+    separate spreads and seed effects.
 
     Args:
         y: accuracies, shape (points, seeds), NaN where a network is missing.
@@ -168,15 +183,15 @@ def remove_seed_effect(y: Array) -> PointMeans:
     means, variances = rough.copy(), np.zeros(len(y))
     noise, dof = 0.0, 0
     for k, zone in enumerate(zones):
-        effects, variance, freedom = _two_way(y[zone])
+        effects, variance, zone_dof = _two_way(y[zone])
         means[zone] = effects
         variances[zone] = variance / np.isfinite(y[zone]).sum(axis=1)
         if k == 0:
-            noise, dof = float(np.sqrt(variance)), freedom
+            noise, dof = float(np.sqrt(variance)), zone_dof
     return PointMeans(means, variances, noise, dof)
 
 
-def _two_way(y: Array) -> tuple[Array, float, int]:
+def _two_way(y: FloatArray) -> tuple[FloatArray, float, int]:
     """Least squares of y_is = m_i + u_s: point means, residual variance, degrees of freedom."""
     points, seeds = y.shape
     i, s = np.nonzero(np.isfinite(y))
@@ -190,11 +205,12 @@ def _two_way(y: Array) -> tuple[Array, float, int]:
     return solution[:points] + solution[points:].mean(), variance, dof
 
 
-def is_flat(y: Array, level: float = FLAT_LEVEL) -> bool:
-    """Whether an F test of equal point means, seeds as blocks, keeps them equal at `level`.
+def is_flat(y: FloatArray, level: float = FLAT_LEVEL) -> bool:
+    """Whether an F test with seeds as blocks does not reject equal point means.
 
     Args:
         y: accuracies, shape (points, seeds), NaN where a network is missing.
+        level: of the test, in (0, 1).
     """
     means, variance, dof = _two_way(y)
     if dof < 1 or variance <= 0:
@@ -204,20 +220,34 @@ def is_flat(y: Array, level: float = FLAT_LEVEL) -> bool:
 
 
 def best_epsilon(
-    places: Array, low: float, high: float, confidence: float = CONFIDENCE, flat: bool = False
+    peaks: FloatArray, low: float, high: float, confidence: float = CONFIDENCE, flat: bool = False
 ) -> BestEpsilon:
-    """The best ε from drawn maxima (draws,) on a range from `low` to `high`."""
+    """The best ε from the maxima of drawn curves.
+
+    Args:
+        peaks: ε of each curve's maximum, shape (draws,).
+        low: lower end of the range that was swept.
+        high: upper end of that range.
+        confidence: of the interval, in (0, 1).
+        flat: whether the sweep is flat by `is_flat`.
+    """
     ends = np.quantile(
-        places, [(1 - confidence) / 2, 0.5, (1 + confidence) / 2], method="closest_observation"
+        peaks, [(1 - confidence) / 2, 0.5, (1 + confidence) / 2], method="closest_observation"
     )
     if flat:
         return BestEpsilon(float(ends[1]), float(low), float(high), False, confidence, True)
-    edge = max(np.mean(places <= low), np.mean(places >= high)) > 0.5
+    edge = max(np.mean(peaks <= low), np.mean(peaks >= high)) > 0.5
     return BestEpsilon(float(ends[1]), float(ends[0]), float(ends[2]), bool(edge), confidence)
 
 
-def indifference(grid: Array, curve: Array, margin: float) -> tuple[float, float]:
-    """Ends of the stretch around the curve's maximum where it is at most `margin` lower."""
+def indifference(grid: FloatArray, curve: FloatArray, margin: float) -> tuple[float, float]:
+    """Ends of the stretch around the maximum where the curve is at most `margin` lower.
+
+    Args:
+        grid: ε, shape (P,).
+        curve: accuracies, shape (P,).
+        margin: δ, an accuracy in [0, 1].
+    """
     top = int(curve.argmax())
     below = np.nonzero(curve < curve[top] - margin)[0]
     left, right = below[below < top], below[below > top]

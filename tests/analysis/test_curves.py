@@ -1,4 +1,4 @@
-"""Drawn curves: their likelihood by brute force, what they go through, how they look."""
+"""Drawn curves: likelihood against numerical integration, fit to the points, maxima."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from scipy import integrate, stats
 from sklearn.gaussian_process.kernels import Matern
 
 from analysis.response import curves
-from analysis.response.curves import Model, draw_curves
+from analysis.response.curves import CurveModel, draw_curves
 
 X = np.linspace(0, 1, 9)
 Y = np.array([-2.0, -0.9, 0.1, 0.7, 0.9, 0.8, 0.5, 0.1, -0.2])
@@ -18,8 +18,8 @@ def test_matern_is_scikit_learns():
 
 
 def test_likelihood_is_the_integral_over_level_and_height():
-    """Up to a constant common to all, against numerical integration of the plain Gaussian."""
-    model = Model(X, Y, np.linspace(0.01, 0.05, 9), 16)
+    """Equal to numerical integration of the Gaussian, up to a common constant."""
+    model = CurveModel(X, Y, np.linspace(0.01, 0.05, 9), 16)
     particles = model.start(np.random.default_rng(0))
     rows = particles[np.random.default_rng(1).choice(len(particles), 12, replace=False)]
     rows = rows[np.argsort(rows.stratum)]
@@ -31,7 +31,7 @@ def test_likelihood_is_the_integral_over_level_and_height():
         inverse, logdet = np.linalg.inv(covariance), np.linalg.slogdet(covariance).logabsdet
 
         def of_height(h, g=g[k], inverse=inverse, logdet=logdet):
-            """Density of y given a height, level integrated over the line."""
+            """Density of y given a height, with the level integrated out."""
             r = Y - h * g
             total = inverse.sum()
             q = r @ inverse @ r - (inverse.sum(axis=0) @ r) ** 2 / total
@@ -41,11 +41,11 @@ def test_likelihood_is_the_integral_over_level_and_height():
                 * stats.norm.pdf(h, 0, curves.HEIGHT)
             )
 
-        found = integrate.quad(
+        integral, _ = integrate.quad(
             of_height, 0, 12, epsabs=0, epsrel=1e-10, limit=400, points=[0.5, 1, 2]
         )
-        if found[0] > 1e-250:
-            differences.append(np.log(found[0]) - rows.score[k])
+        if integral > 1e-250:
+            differences.append(np.log(integral) - rows.score[k])
     assert len(differences) >= 8
     assert np.ptp(differences) < 1e-6
 
@@ -58,46 +58,46 @@ def test_curves_go_through_points_without_noise():
     assert np.abs(drawn.middle[at] - (0.9 + 0.05 * Y)).max() < 0.001
 
 
-def test_more_noise_is_a_longer_interval_and_the_truth_is_inside():
-    dome = 0.93 - 0.01 * (8 * X - 3.3) ** 2
+def test_more_noise_gives_a_longer_interval_that_contains_the_truth():
+    truth = 0.93 - 0.01 * (8 * X - 3.3) ** 2
     lengths = []
     for sd in (0.001, 0.01, 0.03):
-        y = dome + np.random.default_rng(3).normal(0, sd, 9)
-        places = draw_curves(8 * X, y, np.full(9, sd**2), 16).places
-        low, high = np.quantile(places, [0.025, 0.975])
+        y = truth + np.random.default_rng(3).normal(0, sd, 9)
+        peaks = draw_curves(8 * X, y, np.full(9, sd**2), 16).peaks
+        low, high = np.quantile(peaks, [0.025, 0.975])
         assert low <= 3.3 <= high
         lengths.append(high - low)
     assert lengths == sorted(lengths)
 
 
-def test_a_kinked_top_between_two_points_is_believed():
-    """The left curvature is 10 times the right one; a smooth curve would be far to the right."""
+def test_a_kinked_maximum_between_two_points_is_covered():
+    """The left curvature is 10 times the right one: a smooth curve would peak far to the right."""
     top, left, right = 3.4, 0.04, 0.004
     d = 8 * X - top
     y = 0.93 - np.where(d < 0, left, right) * d**2
-    places = draw_curves(8 * X, y, np.full(9, 1e-6), 16).places
-    low, high = np.quantile(places, [0.025, 0.975])
+    peaks = draw_curves(8 * X, y, np.full(9, 1e-6), 16).peaks
+    low, high = np.quantile(peaks, [0.025, 0.975])
     assert low <= top <= high
     assert high - low < 0.5
 
 
-def test_places_are_the_curves_tops():
+def test_peaks_are_the_curves_maxima():
     drawn = draw_curves(8 * X, 0.9 + 0.05 * Y, np.full(9, 1e-6), 16)
     step = drawn.grid[1] - drawn.grid[0]
     tops = drawn.grid[drawn.curves.argmax(axis=1)]
-    assert np.abs(drawn.places - tops).max() <= step + 1e-9
+    assert np.abs(drawn.peaks - tops).max() <= step + 1e-9
 
 
 def test_drawn_curves_reproduce():
     one, two = (draw_curves(X, Y, np.full(9, 0.1), 14, rng_seed=4) for _ in range(2))
     assert np.array_equal(one.curves, two.curves)
-    assert np.array_equal(one.places, two.places)
-    assert not np.array_equal(one.places, draw_curves(X, Y, np.full(9, 0.1), 14, 5).places)
+    assert np.array_equal(one.peaks, two.peaks)
+    assert not np.array_equal(one.peaks, draw_curves(X, Y, np.full(9, 0.1), 14, 5).peaks)
 
 
-@pytest.mark.parametrize("seeds_known", [False, True])
-def test_one_seed_leaves_the_noise_open(seeds_known):
-    drawn = draw_curves(X, Y, np.full(9, 0.01), 16 if seeds_known else 0)
+@pytest.mark.parametrize("dof", [0, 16])
+def test_draws_are_finite_with_and_without_an_estimate_of_the_noise(dof):
+    drawn = draw_curves(X, Y, np.full(9, 0.01), dof)
     assert np.isfinite(drawn.curves).all()
-    low, high = np.quantile(drawn.places, [0.025, 0.975])
+    low, high = np.quantile(drawn.peaks, [0.025, 0.975])
     assert low < 0.5 < high

@@ -1,4 +1,4 @@
-"""The response curve: where its top is, how sure, and what is flagged."""
+"""The response curve: the best ε, its interval, and what is flagged."""
 
 import numpy as np
 import pytest
@@ -30,9 +30,9 @@ def test_an_optimum_on_the_edge_is_flagged(tmp_path):
 
 
 def test_a_flat_curve_gives_a_wide_interval(tmp_path):
-    found = fitted(tmp_path, flat())
-    assert found.best.high - found.best.low > 4
-    assert found.indifference[1] - found.indifference[0] > 6
+    response = fitted(tmp_path, flat())
+    assert response.best.high - response.best.low > 4
+    assert response.indifference[1] - response.indifference[0] > 6
 
 
 def test_seed_effect_is_removed_exactly():
@@ -40,20 +40,21 @@ def test_seed_effect_is_removed_exactly():
     shape, seeds = rng.normal(size=(9, 1)), rng.normal(size=(1, 5))
     y = shape + seeds
     y[2, 3] = np.nan
-    found = remove_seed_effect(y)
-    assert found.noise == pytest.approx(0, abs=1e-10)
-    assert found.variances == pytest.approx(0, abs=1e-20)
-    assert np.allclose(found.means - found.means[0], (shape - shape[0])[:, 0], atol=1e-12)
+    adjusted = remove_seed_effect(y)
+    assert adjusted.noise == pytest.approx(0, abs=1e-10)
+    assert adjusted.variances == pytest.approx(0, abs=1e-20)
+    assert np.allclose(adjusted.means - adjusted.means[0], (shape - shape[0])[:, 0], atol=1e-12)
 
 
-def test_noise_of_failing_points_does_not_blur_the_top():
-    """Where the loss fails, seeds differ by tens of points; near the top by tenths."""
+def test_noise_of_failing_points_does_not_blur_the_maximum():
+    """Where the loss fails, seeds differ by tens of points; near the maximum by tenths."""
     rng = np.random.default_rng(1)
     spread = np.array([0.1, 0.1, 0.1, *[0.002] * 7])[:, None]
     mean = np.array([0.2, 0.3, 0.5, 0.85, 0.9, 0.93, 0.94, 0.93, 0.91, 0.88])[:, None]
-    found = remove_seed_effect(mean + rng.normal(0, 0.05, (1, 5)) + rng.normal(0, spread, (10, 5)))
-    assert found.noise < 0.004
-    assert found.variances[0] > 100 * found.variances[5]
+    y = mean + rng.normal(0, 0.05, (1, 5)) + rng.normal(0, spread, (10, 5))
+    adjusted = remove_seed_effect(y)
+    assert adjusted.noise < 0.004
+    assert adjusted.variances[0] > 100 * adjusted.variances[5]
 
 
 def test_learning_rate_is_tuned_out(tmp_path):
@@ -67,7 +68,7 @@ def test_learning_rate_is_tuned_out(tmp_path):
     assert len(points) == len(rows)
 
 
-def test_indifference_is_the_stretch_around_the_top():
+def test_indifference_is_the_stretch_around_the_maximum():
     grid = np.linspace(0, 4, 5)
     curve = np.array([0.9, 0.5, 0.89, 0.9, 0.894])
     assert indifference(grid, curve - [0.001, 0, 0, 0, 0], 0.007) == (3.0, 4.0)

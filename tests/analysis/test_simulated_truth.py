@@ -30,7 +30,7 @@ def intervals(make, seeds: int, sd: float, studies: int):
         y = y + rng.normal(0, sd, y.shape)
         found = remove_seed_effect(y)
         drawn = draw_curves(epsilon, found.means, found.variances, found.dof, k)
-        best = best_epsilon(drawn.places, epsilon[0], epsilon[-1], flat=is_flat(y))
+        best = best_epsilon(drawn.peaks, epsilon[0], epsilon[-1], flat=is_flat(y))
         yield best, GRID[np.argmax(dome(GRID))]
 
 

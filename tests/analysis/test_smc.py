@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.response.smc import Particles, pick, sample
+from analysis.response.smc import Particles, sample, systematic_resample
 
 DATA, SD = 1.3, 0.2
 
@@ -22,7 +22,7 @@ class TwoNormals:
     def log_prior(self, particles: Particles) -> np.ndarray:
         return -0.5 * (particles.z[:, 0] ** 2 + particles.log_noise**2)
 
-    def used(self, stratum: np.ndarray) -> np.ndarray:
+    def used_columns(self, stratum: np.ndarray) -> np.ndarray:
         return np.array([[1.0, 0.0]]).repeat(len(stratum), axis=0)
 
     def propose_setting(self, particles: Particles, rng: np.random.Generator) -> np.ndarray:
@@ -62,12 +62,12 @@ def test_parameters_are_drawn_from_the_posterior(stratum):
     assert z.std() == pytest.approx(precision**-0.5, rel=0.08)
 
 
-def test_what_the_data_say_nothing_of_stays_as_it_was():
+def test_a_parameter_without_data_keeps_its_prior():
     noise = np.concatenate([drawn(seed).log_noise for seed in range(8)])
     assert noise.mean() == pytest.approx(0, abs=0.1)
     assert noise.std() == pytest.approx(1, abs=0.08)
 
 
-def test_picking_is_in_proportion():
-    picked = pick(np.array([1.0, 0.0, 3.0, 4.0]), 800, np.random.default_rng(0))
-    assert np.bincount(picked, minlength=4).tolist() == pytest.approx([100, 0, 300, 400], abs=1)
+def test_resampling_is_in_proportion_to_the_weights():
+    drawn_rows = systematic_resample(np.array([1.0, 0.0, 3.0, 4.0]), 800, np.random.default_rng(0))
+    assert np.bincount(drawn_rows, minlength=4).tolist() == pytest.approx([100, 0, 300, 400], abs=1)
