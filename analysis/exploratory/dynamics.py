@@ -1,6 +1,6 @@
-"""How networks learn: speed, memorised wrong labels, last against best epoch, what matters.
+"""How do networks learn? Speed, memorised wrong labels, last against best epoch.
 
-Exploratory: these tables describe, and no verdict rests on them.
+Exploratory: these tables describe; no verdict depends on them.
 """
 
 from __future__ import annotations
@@ -9,19 +9,21 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.load import Study
+from study.results.schema import Stage
 
-STAGES = ("sweep", "confirm")  # the search is adaptive: its networks are no fair sample
-REACHED = 0.9  # of the final accuracy
+# The search is adaptive, so that its networks are not a representative sample.
+NON_ADAPTIVE_STAGES = (Stage.SWEEP, Stage.CONFIRM)
+REACHED_SHARE = 0.9  # of the final accuracy, for `epochs_to_90`
 
 
 def epoch_frame(study: Study) -> pd.DataFrame:
-    """Validation accuracy by epoch of every network of sweep and confirm.
+    """Validation accuracy per epoch of every network of sweep and confirm.
 
     Returns:
-        columns trial (index into `study.trials`), epoch, accuracy (clean labels where every row has
-        them, else noisy), sorted by trial and epoch.
+        columns trial (index into `study.trials`), epoch, accuracy (on clean labels if every row
+        has them, else on noisy ones), sorted by trial and epoch.
     """
-    rows = study.epochs(["epoch", "val_acc_clean", "val_acc_noisy"], STAGES)
+    rows = study.epochs(["epoch", "val_acc_clean", "val_acc_noisy"], NON_ADAPTIVE_STAGES)
     clean, noisy = rows.pop("val_acc_clean"), rows.pop("val_acc_noisy")
     rows["accuracy"] = clean if clean.notna().all() else noisy
     order = np.lexsort((rows["epoch"].to_numpy(), rows["trial"].to_numpy()))
@@ -29,7 +31,7 @@ def epoch_frame(study: Study) -> pd.DataFrame:
 
 
 def network_dynamics(study: Study, epochs: pd.DataFrame) -> pd.DataFrame:
-    """One row a network of sweep and confirm.
+    """One row per network of sweep and confirm.
 
     Args:
         study: as loaded.
@@ -37,12 +39,12 @@ def network_dynamics(study: Study, epochs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         cell_id, stage, arm, epsilon, and
-        epochs_to_90: first epoch at 90 % of the last epoch's accuracy;
+        epochs_to_90: first epoch with 90 % of the last epoch's accuracy;
         best_minus_last: accuracy lost after the best epoch, a fraction;
         memorised: share of wrong training labels that the network reproduces minus the share that
         it corrects, in [−1, 1]; null without label noise.
     """
-    trials = study.trials[study.trials["stage"].isin(STAGES)]
+    trials = study.trials[study.trials["stage"].isin(NON_ADAPTIVE_STAGES)]
     out = trials[["cell_id", "stage", "arm", "epsilon"]].copy()
     trial = epochs["trial"].to_numpy()
     accuracy = epochs["accuracy"].to_numpy(dtype=float)
@@ -53,16 +55,16 @@ def network_dynamics(study: Study, epochs: pd.DataFrame) -> pd.DataFrame:
         last = np.r_[first[1:], len(trial)] - 1
         length = last - first + 1
         final = accuracy[last]
-        reached = accuracy >= np.repeat(REACHED * final, length)
+        reached = accuracy >= np.repeat(REACHED_SHARE * final, length)
         epoch = epochs["epoch"].to_numpy(dtype=float)
-        soonest = np.minimum.reduceat(np.where(reached, epoch, np.inf), first)
-        out.loc[trial[first], "epochs_to_90"] = np.where(np.isfinite(soonest), soonest, np.nan)
+        earliest = np.minimum.reduceat(np.where(reached, epoch, np.inf), first)
+        out.loc[trial[first], "epochs_to_90"] = np.where(np.isfinite(earliest), earliest, np.nan)
         best = np.maximum.reduceat(np.nan_to_num(accuracy, nan=-1.0), first)
         out.loc[trial[first], "best_minus_last"] = best - final
     else:
         out["epochs_to_90"], out["best_minus_last"] = np.nan, np.nan
-    # noisy − clean accuracy counts only the wrong labels: +1 for one reproduced, −1 for one
-    # corrected, 0 for a third class.
+    # Noisy minus clean accuracy counts wrong labels only: +1 if the network reproduces one, −1 if
+    # it predicts the true class, 0 for a third class.
     rate = trials["noise_rate_real"].fillna(trials["noise_rate"])
     difference = trials["train_acc_noisy"] - trials["train_acc_clean"]
     out["memorised"] = np.where(rate > 0, difference / rate.where(rate > 0, 1.0), np.nan)
@@ -70,7 +72,7 @@ def network_dynamics(study: Study, epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise(networks: pd.DataFrame) -> pd.DataFrame:
-    """Means of `network_dynamics` by cell, stage, arm and ε, with the number of networks."""
+    """Means of `network_dynamics` per cell, stage, arm and ε, with n, the number of networks."""
     keys = ["cell_id", "stage", "arm", "epsilon"]
     grouped = networks.groupby(keys, dropna=False)
     means = grouped[["epochs_to_90", "best_minus_last", "memorised"]].mean()
@@ -78,12 +80,16 @@ def summarise(networks: pd.DataFrame) -> pd.DataFrame:
 
 
 def learning_curves(study: Study, epochs: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy by epoch in the confirm stage: mean, lowest and highest over seeds.
+    """Accuracy per epoch in the confirm stage: mean, minimum and maximum over seeds.
+
+    Args:
+        study: as loaded.
+        epochs: from `epoch_frame`.
 
     Returns:
         columns cell_id, arm, epoch, mean, low, high (fractions).
     """
-    confirm = study.stage("confirm").dropna(subset=["arm"])
+    confirm = study.stage(Stage.CONFIRM).dropna(subset=["arm"])
     rows = epochs[epochs["trial"].isin(confirm.index)]
     if rows.empty:
         return pd.DataFrame(columns=["cell_id", "arm", "epoch", "mean", "low", "high"])

@@ -1,9 +1,9 @@
-"""What accuracy hangs on in the sweep: shares of its variance, exactly, by functional ANOVA.
+"""Which settings explain accuracy in the sweep? Shares of its variance by functional ANOVA.
 
-The sweep is a full grid, every combination trained as often as every other, so main effects are
-variances of marginal means and the rest is interaction (Hooker 2007); no model is fitted. The
-search is not used: an adaptive sampler dwells where it is good, and importances read off it are
-those of its own path.
+The sweep is a full grid with equally many networks per combination. Main effects are therefore
+variances of marginal means, and the remainder is interaction (Hooker 2007, "Generalized functional
+ANOVA diagnostics"); no model is fitted. The search is not used: an adaptive sampler concentrates
+on good values, which distorts importances.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ def grid_importance(
     Args:
         rows: networks of a sweep.
         metric: the accuracy column.
-        factors: columns that span the grid; those with one value are left out.
+        factors: columns that span the grid; columns with a single value are ignored.
 
     Returns:
-        {factor: share, …, interaction: share}, which sum to 1; None where the grid has a gap, fewer
-        than two factors vary, or accuracy does not.
+        {factor: share, …, interaction: share}, which sum to 1; None if the grid has a gap, fewer
+        than two factors vary, or accuracy is constant.
     """
     used = [f for f in factors if rows[f].nunique() > 1]
     if len(used) < 2:
@@ -49,9 +49,9 @@ def grid_importance(
 
 
 def importance_table(sweep: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Importance of ε, learning rate and loss, one row a data set, noise and model.
+    """Importance of ε, learning rate and loss, one row per data set, noise and model.
 
-    Losses are compared over the ε and learning rates that all of them were swept at.
+    Losses are compared over the ε and learning rates that all of them share.
 
     Args:
         sweep: `trials` of the sweep stage.
@@ -62,7 +62,7 @@ def importance_table(sweep: pd.DataFrame, metric: str) -> pd.DataFrame:
     """
     keys = ["dataset", "noise_kind", "noise_rate", "model"]
     columns = [*keys, "losses", "epsilon", "lr", "loss", "interaction"]
-    found = []
+    table = []
     for key, rows in sweep.groupby(keys, dropna=False):
         labelled = rows.assign(loss=rows["loss"] + " " + rows["loss_params"].fillna("{}"))
         losses = labelled["loss"].nunique()
@@ -71,5 +71,5 @@ def importance_table(sweep: pd.DataFrame, metric: str) -> pd.DataFrame:
             labelled = labelled[labelled[factor].isin(common[common == losses].index)]
         shares = grid_importance(labelled, metric, ["epsilon", "lr", "loss"])
         if shares is not None:
-            found.append({**dict(zip(keys, key, strict=True)), "losses": losses, **shares})
-    return pd.DataFrame(found, columns=columns)
+            table.append({**dict(zip(keys, key, strict=True)), "losses": losses, **shares})
+    return pd.DataFrame(table, columns=columns)

@@ -1,4 +1,4 @@
-"""Transition matrices of a study's label noise, as drawn."""
+"""Which labels did the noise draw? Transition matrices of a study."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.data.load import LoadError, Study
 from study.results.folder import ResultsError, StudyFolder
@@ -13,23 +14,24 @@ from study.results.folder import ResultsError, StudyFolder
 
 @dataclass(frozen=True)
 class Transition:
-    """One data set's noise.
+    """The label noise of one data set.
 
     Attributes:
-        dataset, noise: as in cell ids.
-        matrix: (C, C), share of the training examples of class i that are labelled j.
+        dataset: as in cell ids.
+        noise: as in cell ids, such as `symmetric-0.4`.
+        matrix: share of the training examples of class i that carry label j, shape (C, C).
         names: C class names.
-        wrong: mean over classes of the share that is wrong, in [0, 1].
+        wrong: mean over classes of the share of wrong labels, in [0, 1].
     """
 
     dataset: str
     noise: str
-    matrix: np.ndarray
+    matrix: NDArray[np.float64]
     names: tuple[str, ...]
     wrong: float
 
     def largest(self, count: int = 3) -> list[tuple[str, str, float]]:
-        """The most frequent confusions: (true class, label, share), the largest first."""
+        """The most frequent confusions (true class, label, share), in descending order."""
         off = self.matrix - np.diag(np.diag(self.matrix))
         order = np.argsort(-off, axis=None, kind="stable")[:count]
         at = [divmod(int(k), len(off)) for k in order]
@@ -37,33 +39,33 @@ class Transition:
 
 
 def transition_matrices(study: Study) -> list[Transition]:
-    """The transition matrices in `noise.parquet` of a study's folders; clean ones are left out.
+    """The transition matrices in `noise.parquet` of a study's folders, except clean ones.
 
     Raises:
-        LoadError: a damaged file.
+        LoadError: a file is damaged.
     """
     tables = []
     for uri in study.uris:
         try:
-            found = StudyFolder(uri).read_transitions()
+            table = StudyFolder(uri).read_transitions()
         except ResultsError as error:
             raise LoadError(str(error)) from error
-        if found is not None:
-            tables.append(found.to_pandas())
+        if table is not None:
+            tables.append(table.to_pandas())
     if not tables:
         return []
     rows = pd.concat(tables).drop_duplicates(["dataset", "noise", "true_class", "noisy_class"])
     matrices = []
-    for (dataset, noise), mine in rows.groupby(["dataset", "noise"], sort=False):
-        classes = int(max(mine["true_class"].max(), mine["noisy_class"].max())) + 1
+    for (dataset, noise), shares in rows.groupby(["dataset", "noise"], sort=False):
+        classes = int(max(shares["true_class"].max(), shares["noisy_class"].max())) + 1
         matrix = np.zeros((classes, classes))
-        matrix[mine["true_class"], mine["noisy_class"]] = mine["share"]
+        matrix[shares["true_class"], shares["noisy_class"]] = shares["share"]
         names = [str(k) for k in range(classes)]
         for end in ("true", "noisy"):
-            for k, name in zip(mine[f"{end}_class"], mine[f"{end}_name"], strict=True):
+            for k, name in zip(shares[f"{end}_class"], shares[f"{end}_name"], strict=True):
                 names[int(k)] = str(name)
-        there = matrix.sum(axis=1) > 0
-        wrong = float(1 - np.diag(matrix)[there].mean())
+        occurring = matrix.sum(axis=1) > 0
+        wrong = float(1 - np.diag(matrix)[occurring].mean())
         if wrong > 0:
             matrices.append(Transition(str(dataset), str(noise), matrix, tuple(names), wrong))
     return matrices
