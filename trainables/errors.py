@@ -59,9 +59,10 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
         allowed: the words that are allowed.
 
     Returns:
-        `; allowed: a, b, c` and, where one of them is close, `; did you mean b?`.
+        `; allowed: a, b, c` (`none` where nothing is allowed) and, where one of them is close,
+        `; did you mean b?`.
     """
     words = list(allowed)
     close = difflib.get_close_matches(word, words, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    return f"; allowed: {', '.join(words)}{hint}"
+    return f"; allowed: {', '.join(words) or 'none'}{hint}"
