@@ -179,8 +179,7 @@ def noise(
         options = _parse(option)
         info = sets.info(dataset)
         kinds.check(info, kind, rate, **options)
-        drawn_only = kind in kinds.OWN_RATE or kind == "pdn"
-        if seed is None and not (drawn_only and kind != "matrix"):
+        if seed is None and not kinds.get(kind).is_drawn_only:
             matrix, realised = kinds.matrix_for(info, kind, rate, **options), None
         else:
             splits = kinds.apply(sets.load(dataset), kind, rate, seed or 0, **options)
@@ -189,7 +188,7 @@ def noise(
         print_json({"transition": matrix.tolist(), "rate_real": realised})
         return
     names = sets.load(dataset).class_names if info.classes <= 20 and realised is not None else None
-    print(kinds.picture(matrix, names))
+    print(kinds.matrix_as_text(matrix, names))
     if realised is not None:
         print(f"{100 * realised:.2f} % of the training labels are wrong")
 

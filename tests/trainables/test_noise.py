@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from trainables import datasets, noise
-from trainables.noise import NoiseError, UnknownNoiseError, corrupt, transition_matrix
+from trainables.noise import (
+    MatrixKind,
+    NoiseError,
+    UnknownNoiseError,
+    corrupt,
+    transition_matrix,
+)
+from trainables.noise.kinds.superclass import CIFAR100_SUPERCLASSES
 from trainables.seeds import derive
 
 GOLDEN = {
@@ -17,7 +24,7 @@ GOLDEN = {
     ("pair", "iid"): "b1aadc3fc61aa77f67fa774a6883d9a24344875980f42465e872da4b6cfa6f0c",
     ("pdn", "iid"): "e6a247abeee83c1dcd2813ce1be0bc51684b3b1d7c9adc122ff0fff91eb46004",
 }
-# Kinds that are a matrix, for any even number of classes, with what they need.
+# Kinds that are a matrix, for any even number of classes, with the options that they need.
 ANY_CLASSES = {
     "symmetric": lambda c: {},
     "symmetric-inclusive": lambda c: {},
@@ -35,7 +42,7 @@ def balanced(classes, each):
 
 
 def features(clean):
-    """Ten numbers an example, the same on every machine."""
+    """Ten numbers per example, the same on every machine."""
     return np.random.default_rng(1).random((len(clean), 10)) - 0.5
 
 
@@ -73,10 +80,10 @@ def test_what_holds_for_any_noise(kind, draw, half, rate, labels, seed):
     assert made.labels.shape == clean.shape
     assert ((made.labels >= 0) & (made.labels < classes)).all()
     assert made.rate == ((made.labels != clean).mean() if len(clean) else 0)
-    there = np.bincount(clean, minlength=classes) > 0
-    np.testing.assert_allclose(made.transition[there].sum(axis=1), 1)
+    present = np.bincount(clean, minlength=classes) > 0
+    np.testing.assert_allclose(made.transition[present].sum(axis=1), 1)
     wrong = 1 - np.diag(made.transition)
-    np.testing.assert_allclose(made.per_class_rate[there], wrong[there], atol=1e-12)
+    np.testing.assert_allclose(made.per_class_rate[present], wrong[present], atol=1e-12)
     again = corrupt(clean, classes, kind, rate, seed, draw=draw, **options)
     np.testing.assert_array_equal(again.labels, made.labels)
     if rate == 0:
@@ -84,11 +91,11 @@ def test_what_holds_for_any_noise(kind, draw, half, rate, labels, seed):
     defined = transition_matrix(kind, classes, rate, **options)
     np.testing.assert_allclose(defined.sum(axis=1), 1)
     possible = defined[clean, made.labels]
-    assert (possible > 0).all()  # what cannot happen did not
+    assert (possible > 0).all()  # no flip of probability 0 occurs
 
 
 def assert_within_binomial_bounds(made, defined, each):
-    # Two-sided, over all entries together: one false alarm in 10,000.
+    # Two-sided, over all entries: one false alarm in 10,000.
     tail = 0.5e-4 / defined.size
     low, high = binom.ppf(tail, each, defined), binom.isf(tail, each, defined)
     counts = made.transition * each
@@ -117,7 +124,7 @@ def test_exact_numbers(kind):
 
 
 def test_exact_numbers_are_unbiased_where_targets_are_rarer_than_one():
-    # 4 flips a class over 9 targets: each target is hit 4/9 of the time, none twice.
+    # 4 flips per class over 9 targets: each target is hit 4/9 of the time, none twice.
     hits = np.zeros((10, 10))
     for seed in range(2000):
         made = corrupt(balanced(10, 10), 10, "symmetric", 0.4, seed, draw="exact")
@@ -210,8 +217,8 @@ def test_asymmetric_flips_what_looks_alike(dataset, flips):
         "mnist": list("0123456789"),
     }[dataset]
     matrix = transition_matrix("asymmetric", 10, 0.4, dataset=dataset)
-    found = {names[i]: names[j] for i, j in np.argwhere(matrix == 0.4)}
-    assert found == flips
+    matrix_flips = {names[i]: names[j] for i, j in np.argwhere(matrix == 0.4)}
+    assert matrix_flips == flips
     assert (1 - np.diag(matrix)).mean() == pytest.approx(0.2)
 
 
@@ -222,7 +229,7 @@ def test_sequential_flipping_gives_flipped_cats_back():
     assert matrix[5, 3] == pytest.approx(0.4)
     assert (1 - np.diag(matrix)).mean() == pytest.approx(0.184)
 
-    # The code it stands for: exact numbers of what carries the label now, class after class.
+    # The published code: exact numbers of the examples that carry the label now, class by class.
     rng, clean = np.random.default_rng(0), balanced(10, 5000)
     noisy = clean.copy()
     for source, to in [(9, 1), (2, 0), (3, 5), (5, 3), (4, 7)]:
@@ -232,7 +239,7 @@ def test_sequential_flipping_gives_flipped_cats_back():
 
 
 def test_superclass_noise_stays_in_the_superclass_and_block_rotation_does_not():
-    groups = np.array(noise.matrices.CIFAR100_SUPERCLASSES)
+    groups = np.array(CIFAR100_SUPERCLASSES)
     assert set(np.bincount(groups)) == {5}
     true = transition_matrix("superclass", 100, 1.0, dataset="cifar100").argmax(axis=1)
     np.testing.assert_array_equal(groups[true], groups)
@@ -248,7 +255,7 @@ def test_superclass_noise_stays_in_the_superclass_and_block_rotation_does_not():
     assert (groups[blocks] == groups).sum() == 6
 
 
-def test_ones_own_matrix(tmp_path):
+def test_user_defined_matrix(tmp_path):
     matrix = np.array([[0.7, 0.3, 0.0], [0.1, 0.8, 0.1], [0.0, 0.0, 1.0]])
     clean = balanced(3, 20_000)
     np.save(tmp_path / "t.npy", matrix)
@@ -271,7 +278,7 @@ def test_ones_own_matrix(tmp_path):
     with pytest.raises(NoiseError, match=r"t.csv has shape \(3, 3\); 4 classes"):
         transition_matrix("matrix", 4, None, matrix=tmp_path / "t.csv")
     (tmp_path / "words.csv").write_text("1,0\nzero,1\n")
-    with pytest.raises(NoiseError, match=r"words.csv: no transition matrix can be read: .*zero"):
+    with pytest.raises(NoiseError, match=r"words.csv: not a readable transition matrix: .*zero"):
         transition_matrix("matrix", 2, None, matrix=tmp_path / "words.csv")
     with pytest.raises(NoiseError, match=r"absent.npy"):
         transition_matrix("matrix", 2, None, matrix=tmp_path / "absent.npy")
@@ -285,7 +292,7 @@ def test_instance_noise_follows_the_instance():
     assert made.rate == pytest.approx(0.4, abs=4 * (0.24 / 2000) ** 0.5)
     np.testing.assert_allclose(made.per_class_rate, 0.4, atol=0.12)
 
-    # One image many times: its flips go where its own features say, mostly to one class.
+    # Many copies of one image: its features determine the noisy class, mostly one class.
     same = corrupt(np.zeros(3000, int), 4, "pdn", 0.5, 1, features=np.repeat(x[:1], 3000, axis=0))
     share = same.transition[0, 1:] / same.rate
     logits = x[0] @ instance_weights(1, 0, 20, 4)
@@ -302,7 +309,7 @@ def instance_weights(seed, label, size, classes):
     return norm.ppf(np.random.default_rng([seed, label]).random((size, classes)))
 
 
-def test_instance_noise_at_the_ends_and_does_not_depend_on_company():
+def test_instance_noise_at_the_extreme_rates_and_a_lower_rate_flips_a_subset():
     x, clean = features(balanced(4, 300)), balanced(4, 300)
     np.testing.assert_array_equal(corrupt(clean, 4, "pdn", 0, 1, features=x).labels, clean)
     assert corrupt(clean, 4, "pdn", 1.0, 1, features=x).rate > 0.85
@@ -319,36 +326,36 @@ def test_instance_noise_at_the_ends_and_does_not_depend_on_company():
 )
 def test_noise_on_a_data_set_spares_the_test_set_and_treats_validation_alike(kind, rate):
     data = datasets.load("digits")
-    before = {part: getattr(data, f"{part}_y").copy() for part in ("train", "val", "test")}
+    before = {split: getattr(data, f"{split}_y").copy() for split in ("train", "val", "test")}
     made = noise.apply(data, kind, rate, 5)
-    for part, y in before.items():
-        np.testing.assert_array_equal(getattr(data, f"{part}_y"), y)
+    for split, y in before.items():
+        np.testing.assert_array_equal(getattr(data, f"{split}_y"), y)
     assert len(made.train.labels) == len(data.train_y)
     assert len(made.val.labels) == len(data.val_y)
     expected = {"asymmetric": 0.2}.get(kind, rate)
-    for part in (made.train, made.val):
-        n = len(part.labels)
-        assert part.rate == pytest.approx(expected, abs=4 * (0.25 / n) ** 0.5)
+    for noisy in (made.train, made.val):
+        n = len(noisy.labels)
+        assert noisy.rate == pytest.approx(expected, abs=4 * (0.25 / n) ** 0.5)
     again = noise.apply(data, kind, rate, 5)
     np.testing.assert_array_equal(again.train.labels, made.train.labels)
     # Training and validation draws are unrelated.
-    wrong = [p.labels != before[s] for p, s in ((made.train, "train"), (made.val, "val"))]
+    wrong = [made.train.labels != before["train"], made.val.labels != before["val"]]
     assert (wrong[0][:300] != wrong[1]).any()
 
 
-def test_training_and_validation_draws_have_seeds_of_their_own():
+def test_training_and_validation_draws_have_separate_seeds():
     data = datasets.load("digit-pairs")
     made = noise.apply(data, "symmetric", 0.4, 5)
-    for part in ("train", "val"):
-        alone = corrupt(getattr(data, f"{part}_y"), 100, "symmetric", 0.4, derive(5, part))
-        np.testing.assert_array_equal(getattr(made, part).labels, alone.labels)
+    for split in ("train", "val"):
+        alone = corrupt(getattr(data, f"{split}_y"), 100, "symmetric", 0.4, derive(5, split))
+        np.testing.assert_array_equal(getattr(made, split).labels, alone.labels)
 
 
 def test_instance_noise_is_one_noise_for_training_and_validation():
     data = datasets.load("digits")
     made = noise.apply(data, "pdn", 0.6, 5)
     off = ~np.eye(10, dtype=bool)
-    train, val = (part.transition[off] for part in (made.train, made.val))
+    train, val = (noisy.transition[off] for noisy in (made.train, made.val))
     unrelated = noise.apply(data, "pdn", 0.6, 6).val.transition[off]
     assert np.corrcoef(train, val)[0, 1] > 0.7
     assert np.corrcoef(train, unrelated)[0, 1] < 0.4
@@ -366,7 +373,7 @@ def test_instance_noise_is_one_noise_for_training_and_validation():
         (([0, 0], 1, "symmetric", 0.1, 0), {}, r"at least 2 classes"),
         (([0, 1], 2, "symmetric", 0.1, -1), {}, r"seed = -1"),
         (([0, 1], 2, "symmetric", 0.1, 0), {"draw": "even"}, r"allowed: iid, exact"),
-        (([0, 1], 2, "simmetric", 0.1, 0), {}, r"did you mean 'symmetric'.*pair"),
+        (([0, 1], 2, "simmetric", 0.1, 0), {}, r"allowed: .*pair.*; did you mean symmetric"),
         (([0, 1], 2, "pair", 0.1, 0), {"colour": "red"}, r"no option 'colour'"),
         (([0, 1], 2, "block-rotation", 0.1, 0), {"colour": 1}, r"'colour'; allowed: block"),
         (([0, 1], 2, "block-rotation", 0.1, 0), {}, r"block = 5; allowed: a divisor of 2"),
@@ -401,7 +408,7 @@ def test_options_survive_json():
     np.testing.assert_array_equal(transition_matrix("matrix", 3, None, matrix=rows), rows)
 
 
-def test_what_is_no_matrix():
+def test_kinds_without_a_matrix():
     with pytest.raises(UnknownNoiseError):
         transition_matrix("nothing", 10, 0.1)
     for kind, rate in (("pdn", 0.1), ("human-worst", None)):
@@ -409,12 +416,12 @@ def test_what_is_no_matrix():
             transition_matrix(kind, 10, rate)
 
 
-def test_the_picture_shows_flips_where_they_are():
-    small = noise.picture(transition_matrix("asymmetric", 10, 0.4, dataset="cifar10"))
+def test_a_matrix_as_text_shows_flips_at_their_classes():
+    small = noise.matrix_as_text(transition_matrix("asymmetric", 10, 0.4, dataset="cifar10"))
     lines = small.splitlines()
     assert len(lines) == 11
     assert lines[1 + 9].split()[1:4] == ["·", "40.0", "·"]
-    large = noise.picture(transition_matrix("pair", 100, 1.0)).splitlines()
+    large = noise.matrix_as_text(transition_matrix("pair", 100, 1.0)).splitlines()
     assert len(large) == 50
     assert large[0][:6] == "████  "  # blocks of two classes: 0 → 1 inside, 1 → 2 outside
 
@@ -426,7 +433,7 @@ def test_the_picture_shows_flips_where_they_are():
         ("cifar100", "superclass", 0.4, {"draw": "exact"}, None),
         ("cifar100", "human-fine", None, {}, None),
         ("digits", "pdn", 0.4, {}, None),
-        ("svhn", "asymmetric", 0.4, {}, "no customary map of classes for data set 'svhn'"),
+        ("svhn", "asymmetric", 0.4, {}, "no published map of classes for data set 'svhn'"),
         ("svhn", "superclass", 0.4, {}, "give groups"),
         ("cifar10", "human-fine", None, {}, "belongs to data set 'cifar100'"),
         ("digits", "pdn", 0.4, {"draw": "exact"}, "draw = iid only"),
@@ -452,3 +459,37 @@ def test_the_matrix_of_a_data_set_needs_its_info_alone():
     np.testing.assert_array_equal(
         noise.matrix_for(about, "pair", 0.4), transition_matrix("pair", 10, 0.4)
     )
+
+
+def test_a_new_kind_needs_only_its_registration():
+    def reversed_classes(classes, rate, keep=0):
+        matrix = (1 - rate) * np.eye(classes) + rate * np.eye(classes)[::-1]
+        matrix[:keep] = np.eye(classes)[:keep]
+        return matrix
+
+    kind = MatrixKind("reversed", "class i to class C − 1 − i", reversed_classes)
+    about = datasets.info("digits")
+    with noise.registered(kind):
+        assert "reversed" in noise.names()
+        assert noise.get("reversed") is kind
+        assert corrupt(np.array([0, 1, 3]), 4, "reversed", 1.0, 0).labels.tolist() == [3, 2, 0]
+        noise.check(about, "reversed", 0.4, keep=2)
+        assert noise.matrix_for(about, "reversed", 0.4, keep=2)[1, 1] == 1
+        with pytest.raises(NoiseError, match="no option 'kept'; allowed: keep; did you mean keep"):
+            noise.check(about, "reversed", 0.4, kept=2)
+        made = noise.apply(datasets.load("digits"), "reversed", 1.0, 0)
+        assert made.train.rate == made.val.rate == 1
+        with pytest.raises(ValueError, match="the name is taken"):
+            noise.register(kind)
+    with pytest.raises(UnknownNoiseError):
+        noise.get("reversed")
+
+
+def test_properties_of_the_kinds():
+    own_rate = {name for name in noise.names() if noise.get(name).has_own_rate}
+    drawn_only = {name for name in noise.names() if noise.get(name).is_drawn_only}
+    human = {name for name in noise.names() if name.startswith("human-")}
+    assert len(human) == 6
+    assert own_rate == human | {"matrix"}
+    assert drawn_only == human | {"pdn"}
+    assert set(ANY_CLASSES) == set(noise.names()) - human - {"matrix", "pdn"}

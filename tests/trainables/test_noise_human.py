@@ -6,40 +6,46 @@ import pytest
 import torch
 
 from trainables import datasets, noise
-from trainables.noise import NoiseError, human, matrices
+from trainables.noise import NoiseError
+from trainables.noise.kinds.superclass import CIFAR100_SUPERCLASSES
 
 REAL = os.environ.get("LOGIT_BIAS_DATA")
 needs_real = pytest.mark.skipif(not REAL, reason="LOGIT_BIAS_DATA names no folder of real data")
 
 
-@pytest.mark.parametrize("kind", human.KINDS)
-def test_a_missing_file_says_what_to_put_where(kind, tmp_path):
-    dataset, classes = ("cifar100", 100) if kind == "human-fine" else ("cifar10", 10)
+KINDS = [kind for kind in noise.names() if kind.startswith("human-")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_file_is_named_with_its_folder(kind, tmp_path):
     with pytest.raises(NoiseError, match=r"_human.pt or .*cifar100?n.npz") as error:
-        human.labels(kind, dataset, classes, tmp_path)
+        noise.get(kind).read(tmp_path)
     assert str(tmp_path) in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_the_authors_own_file_format(tmp_path):
+def test_the_authors_file_format(tmp_path):
     arrays = {name: np.arange(10) for name in ("clean_label", "worse_label")}
     torch.save(arrays, tmp_path / "CIFAR-10_human.pt")
-    clean, worst = human.labels("human-worst", "cifar10", 10, tmp_path)
+    clean, worst = noise.get("human-worst").read(tmp_path)
     np.testing.assert_array_equal(worst, clean)
     with pytest.raises(NoiseError, match="holds no array 'aggre_label'"):
-        human.labels("human-aggregate", "cifar10", 10, tmp_path)
+        noise.get("human-aggregate").read(tmp_path)
     (tmp_path / "CIFAR-10_human.pt").write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(NoiseError, match=r"CIFAR-10_human.pt is damaged"):
-        human.labels("human-worst", "cifar10", 10, tmp_path)
+        noise.get("human-worst").read(tmp_path)
 
 
-def test_labels_of_other_images_are_refused(tmp_path):
+def test_labels_of_other_images_are_refused():
+    digits = datasets.load("digits")
     with pytest.raises(NoiseError, match="belongs to data set 'cifar10'"):
-        noise.apply(datasets.load("digits"), "human-worst", None, 0)
+        noise.apply(digits, "human-worst", None, 0)
     with pytest.raises(NoiseError, match="needs all classes"):
-        human.labels("human-worst", "cifar10", 5, tmp_path)
+        noise.check(datasets.info("cifar10", classes=5), "human-worst", None)
     with pytest.raises(NoiseError, match="leave the rate out"):
-        noise.apply(datasets.load("digits"), "human-worst", 0.4, 0)
+        noise.apply(digits, "human-worst", 0.4, 0)
+    with pytest.raises(NoiseError, match="no option 'draw'"):
+        noise.check(datasets.info("cifar10"), "human-worst", None, draw="exact")
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +79,8 @@ def test_superclasses_are_those_of_the_files(real):
 
     with (Path(REAL) / "cifar-100-python" / "train").open("rb") as stream:
         content = pickle.load(stream, encoding="latin1")
-    own = np.array(matrices.CIFAR100_SUPERCLASSES)
-    np.testing.assert_array_equal(own[content["fine_labels"]], content["coarse_labels"])
+    superclasses = np.array(CIFAR100_SUPERCLASSES)
+    np.testing.assert_array_equal(superclasses[content["fine_labels"]], content["coarse_labels"])
 
 
 @needs_real

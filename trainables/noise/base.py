@@ -1,8 +1,7 @@
-"""Errors, what noise leaves behind, and the check of labels."""
+"""Errors, results and input checks that all kinds of label noise share."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,35 +9,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.errors import did_you_mean
+
 Labels = NDArray[np.int64]
 Matrix = NDArray[np.float64]
 
 
 class NoiseError(ValueError):
-    """Noise that cannot be made; the message is one line for the user."""
+    """Label noise that cannot be applied; the message is one line for the user."""
 
 
 class UnknownNoiseError(NoiseError):
-    """No noise of that kind; the message lists what there is."""
+    """No noise kind of that name; the message lists the names that exist.
+
+    Args:
+        kind: the name that was requested.
+        allowed: the names that exist.
+    """
 
     def __init__(self, kind: str, allowed: Iterable[str]) -> None:
-        allowed = list(allowed)
-        close = difflib.get_close_matches(kind, allowed, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        super().__init__(f"unknown noise kind {kind!r}{hint}; allowed: {', '.join(allowed)}")
+        super().__init__(f"unknown noise kind {kind!r}{did_you_mean(kind, allowed)}")
 
 
 @dataclass(frozen=True)
 class NoisyLabels:
-    """Noisy labels and what the noise turned out to be.
+    """Noisy labels and the noise that was realised.
 
-    Parameters
-    ----------
-    labels: int64 [N].
-    transition: float64 [C, C], share of class i that is now labelled j; rows sum to 1, and are
-        NaN for a class without an example.
-    rate: share of labels that are wrong.
-    per_class_rate: float64 [C], share of each class that is wrong; NaN without an example.
+    Attributes:
+        labels: int64 [N].
+        transition: float64 [C, C], share of the examples of class i that are now labelled j. Rows
+            sum to 1; the row of a class without examples is NaN.
+        rate: share of wrong labels.
+        per_class_rate: float64 [C], share of wrong labels per class; NaN without examples.
     """
 
     labels: Labels
@@ -47,9 +49,34 @@ class NoisyLabels:
     per_class_rate: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class NoisySplits:
+    """Noisy labels of one data set under one noise.
+
+    Attributes:
+        train: of the training examples.
+        val: of the validation examples, drawn independently of `train`.
+    """
+
+    train: NoisyLabels
+    val: NoisyLabels
+
+
 def describe(clean: NDArray[Any], noisy: NDArray[Any], classes: int) -> NoisyLabels:
-    """The realised transition matrix and rates of noisy labels [N] against clean ones [N]."""
-    clean, noisy = checked(clean, classes), checked(noisy, classes)
+    """Compare noisy labels with clean ones.
+
+    Args:
+        clean: true labels, whole numbers [N] in 0 … classes − 1.
+        noisy: noisy labels of the same examples, [N].
+        classes: number of classes C.
+
+    Returns:
+        the noisy labels with the realised transition matrix and rates.
+
+    Raises:
+        NoiseError: a label is not a whole number in 0 … classes − 1.
+    """
+    clean, noisy = checked_labels(clean, classes), checked_labels(noisy, classes)
     counts = np.bincount(clean * classes + noisy, minlength=classes**2).reshape(classes, classes)
     total = counts.sum(axis=1)
     with np.errstate(invalid="ignore"):
@@ -59,17 +86,40 @@ def describe(clean: NDArray[Any], noisy: NDArray[Any], classes: int) -> NoisyLab
     return NoisyLabels(noisy, transition, rate, per_class)
 
 
-def checked(labels: NDArray[Any], classes: int) -> Labels:
-    """An int64 copy of the labels [N].
+def checked_labels(labels: NDArray[Any], classes: int) -> Labels:
+    """An int64 copy of the labels.
 
-    Raises
-    ------
-    NoiseError: naming the first row that is not a whole number in 0 … classes − 1.
+    Args:
+        labels: whole numbers [N] in 0 … classes − 1.
+        classes: number of classes.
+
+    Returns:
+        a copy, int64 [N].
+
+    Raises:
+        NoiseError: a label is not a whole number in that range; the message names its row.
     """
-    given = np.asarray(labels)
-    if given.ndim != 1 or given.dtype.kind not in "iu":
-        raise NoiseError(f"labels must be whole numbers [N], not {given.dtype} {given.shape}")
-    wrong = np.flatnonzero((given < 0) | (given >= classes))
+    array = np.asarray(labels)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise NoiseError(f"labels must be whole numbers [N], not {array.dtype} {array.shape}")
+    wrong = np.flatnonzero((array < 0) | (array >= classes))
     if wrong.size:
-        raise NoiseError(f"label {given[wrong[0]]} in row {wrong[0]}; allowed: 0 to {classes - 1}")
-    return given.astype(np.int64)
+        raise NoiseError(f"label {array[wrong[0]]} in row {wrong[0]}; allowed: 0 to {classes - 1}")
+    return array.astype(np.int64)
+
+
+def generator(seed: int) -> np.random.Generator:
+    """The random generator of a noise seed.
+
+    Args:
+        seed: a whole number from 0.
+
+    Returns:
+        a new generator.
+
+    Raises:
+        NoiseError: the seed is negative.
+    """
+    if seed < 0:
+        raise NoiseError(f"noise seed = {seed}; allowed: whole numbers from 0")
+    return np.random.default_rng(seed)

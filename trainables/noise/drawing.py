@@ -1,41 +1,50 @@
-"""Drawing noisy labels from a transition matrix: each by itself, or in exact numbers."""
+"""Drawing noisy labels from a transition matrix: independently, or in exact numbers."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.noise.base import Labels, Matrix
+from trainables.noise.base import Labels, Matrix, NoiseError
 
 DRAWS = ("iid", "exact")
 
 
-def draw(clean: Labels, matrix: Matrix, rng: np.random.Generator, how: str) -> Labels:
-    """Noisy labels [N] of clean ones.
+def check_draw(draw: str) -> None:
+    """Refuse an unknown way of drawing.
 
-    Two numbers a label: one decides whether it flips, the other where to. So with one seed the
-    flips of a lower rate are a subset of those of a higher one.
+    Args:
+        draw: one of `DRAWS`.
 
-    Parameters
-    ----------
-    clean
+    Raises:
+        NoiseError: `draw` is not one of them.
+    """
+    if draw not in DRAWS:
+        raise NoiseError(f"noise draw = {draw!r}; allowed: {', '.join(DRAWS)}")
+
+
+def draw_labels(clean: Labels, matrix: Matrix, rng: np.random.Generator, draw: str) -> Labels:
+    """Noisy labels of clean ones.
+
+    Two uniform numbers per label decide whether it flips and to which class. With one seed the
+    flips of a lower rate are therefore a subset of those of a higher rate.
+
+    Args:
+        clean: int64 [N].
+        matrix: [C, C], rows sum to 1.
+        rng: the source of uniform doubles; nothing else is taken from it.
+        draw: `iid`: each label flips independently. `exact`: of the n examples of class i,
+            round(n · (1 − T[i, i])) flip; each target class receives its expected number, rounded
+            up or down without bias.
+
+    Returns:
         int64 [N].
-    matrix
-        [C, C], rows sum to 1.
-    rng
-        uniform doubles are all that is taken from it.
-    how
-        `iid`: each label flips by itself. `exact`: of the n examples of class i,
-        round(n · (1 − T[i, i])) flip, and every target class gets its share of them rounded up or
-        down, without bias.
     """
     decides, where = rng.random(len(clean)), rng.random(len(clean))
-    starts = rng.random(len(matrix)) if how == "exact" else None
+    starts = rng.random(len(matrix)) if draw == "exact" else None
     noisy = clean.copy()
     flipping = 1 - np.diag(matrix)
-    # Grouping once is what keeps a thousand classes fast.
+    # One sort instead of a mask per class: fast with a thousand classes.
     groups = np.split(np.argsort(clean, kind="stable"), np.cumsum(np.bincount(clean))[:-1])
     for label, rows in enumerate(groups):
         others = matrix[label].copy()
@@ -51,18 +60,26 @@ def draw(clean: Labels, matrix: Matrix, rng: np.random.Generator, how: str) -> L
             if count:
                 flips = rows[np.argsort(decides[rows], kind="stable")[:count]]
                 flips = flips[np.argsort(where[flips], kind="stable")]
-                shares = _whole(others / others.sum() * count, starts[label])
+                shares = _systematic_sample(others / others.sum() * count, starts[label])
                 noisy[flips] = np.repeat(np.arange(len(matrix)), shares)
     return noisy
 
 
-def _whole(expected: NDArray[np.float64], start: float) -> NDArray[Any]:
-    """Whole numbers that sum to `expected`'s (whole) sum, each its expectation up or down.
+def _systematic_sample(expected: NDArray[np.float64], start: float) -> NDArray[np.int64]:
+    """Whole numbers near their expectations, with the same sum.
 
-    Systematic sampling: as many marks as there are units, one apart, the first at `start`, are laid
-    on the cumulative sum; with `start` uniform in [0, 1) every expectation is met.
+    Systematic sampling: equidistant marks, one per unit, the first at `start`, are placed on the
+    cumulative sum. With `start` uniform in [0, 1) every number is unbiased.
+
+    Args:
+        expected: [C], from 0; the sum is a whole number.
+        start: position of the first mark, in [0, 1).
+
+    Returns:
+        int64 [C], each entry its expectation rounded up or down.
     """
     total = round(expected.sum())
     ends = np.cumsum(expected)
     ends *= total / ends[-1]
-    return np.diff(np.clip(np.ceil(ends - start), 0, total), prepend=0).astype(np.int64)
+    counts = np.diff(np.clip(np.ceil(ends - start), 0, total), prepend=0)
+    return counts.astype(np.int64)
