@@ -1,4 +1,8 @@
-"""The table of losses: look-up, own losses, and bad input."""
+"""The registry of losses: look-up, user-defined losses, bad input, and no torch."""
+
+import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -8,15 +12,17 @@ from trainables import losses
 LABELS = torch.tensor([0, 2, 1])
 
 
-def own_loss(logits, labels, *, power=2.0):
+def power_of_mae(logits, labels, *, power=2.0):
     return losses.mae(logits, labels) ** power
 
 
-OWN = losses.Loss("own", own_loss, (losses.Parameter("power", 2.0, 1.0, 3.0),), bounded=True)
+POWER_OF_MAE = losses.Loss(
+    "power_of_mae", power_of_mae, (losses.Parameter("power", 2.0, 1.0, 3.0),), bounded=True
+)
 
 
 def test_unknown_loss_lists_what_is_allowed():
-    with pytest.raises(losses.UnknownLossError, match=r"'maee' \(did you mean mae\?\).*gce") as e:
+    with pytest.raises(losses.UnknownLossError, match=r"'maee'; allowed: .*gce.* mean mae\?") as e:
         losses.get("maee")
     assert "\n" not in str(e.value)
     for name in (
@@ -29,12 +35,12 @@ def test_unknown_loss_lists_what_is_allowed():
             losses.get(name)
 
 
-def test_own_loss_in_one_line():
-    with losses.registered(OWN):
-        assert losses.get("own") is OWN
+def test_a_loss_can_be_registered_once():
+    with losses.registered(POWER_OF_MAE):
+        assert losses.get("power_of_mae") is POWER_OF_MAE
         with pytest.raises(ValueError, match="taken"):
-            losses.register(OWN)
-    assert "own" not in losses.names()
+            losses.register(POWER_OF_MAE)
+    assert "power_of_mae" not in losses.names()
 
 
 def test_dotted_name_gives_a_function_its_parameters():
@@ -47,8 +53,10 @@ def test_dotted_name_gives_a_function_its_parameters():
 def test_parameters_are_checked():
     gce = losses.get("gce")
     assert gce.check(q=0.5) == {"q": 0.5}
-    with pytest.raises(losses.LossParameterError, match="no parameter r"):
+    with pytest.raises(losses.LossParameterError, match="no parameter r; allowed: q"):
         gce.check(r=1.0)
+    with pytest.raises(losses.LossParameterError, match="no parameter r; allowed: none"):
+        losses.get("ce").check(r=1.0)
     for value in (0.0, 1.5, float("nan")):
         with pytest.raises(losses.LossParameterError, match="q ="):
             gce.check(q=value)
@@ -66,3 +74,47 @@ def test_logit_bias_is_added_to_the_label_and_leaves_its_input():
     assert torch.allclose(added, 2.0 * torch.nn.functional.one_hot(LABELS, 4), atol=1e-6)
     # A positive bias makes the labelled class look more probable: the loss falls.
     assert (losses.ce(biased[1], LABELS) < losses.ce(logits[1], LABELS)).all()
+
+
+DESCRIBE = """
+import json
+from trainables import losses
+
+print(json.dumps([[
+    name, loss.bounded, loss.symmetric, loss.asymmetric, loss.searches_epsilon,
+    loss.of_probability, loss.defaults, loss.reference, dict(loss.exact), str(loss.parameters),
+    [[preset.name, loss.preset(preset.name), preset.source] for preset in loss.presets],
+] for name in losses.names() for loss in [losses.get(name)]]))
+"""
+NO_TORCH = "import sys; sys.modules['torch'] = None  # an import of it now fails\n"
+
+
+def run(code):
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def test_everything_about_the_losses_is_known_without_torch():
+    without_torch = json.loads(run(NO_TORCH + DESCRIBE))
+    assert [row[0] for row in without_torch] == list(losses.names())
+    assert without_torch == json.loads(run(DESCRIBE))
+
+
+def test_calling_a_loss_without_torch_names_the_extra():
+    message = run(
+        NO_TORCH + "from trainables import errors, losses\n"
+        "try:\n    losses.mae.of_log_p(-1.0)\n"
+        "except errors.MissingExtraError as error:\n    print(error)"
+    )
+    assert message.count("\n") == 1
+    assert "needs torch" in message
+    assert "[train]" in message
+
+
+def test_a_broken_torch_is_not_taken_for_an_absent_one(tmp_path):
+    (tmp_path / "torch.py").write_text("import a_library_that_torch_needs")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import trainables.losses"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert finished.returncode == 1
+    assert "No module named 'a_library_that_torch_needs'" in finished.stderr

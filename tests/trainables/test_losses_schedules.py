@@ -22,7 +22,9 @@ def test_shapes():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="allowed are constant, linear, cosine, step"):
+    with pytest.raises(
+        ValueError, match="allowed: constant, linear, cosine, step; did you mean cosine"
+    ):
         epsilon_factor("cosin", 0.5)
     with pytest.raises(ValueError, match="progress"):
         epsilon_factor("linear", 1.5)

@@ -4,31 +4,44 @@ from __future__ import annotations
 
 import math
 
-import torch
-from torch import Tensor
-
 from trainables.losses._common import Scalar, as_tensor, log_softmax, per_class, per_example, pick
 from trainables.losses._log_odds import of_probability
 from trainables.losses._registry import Loss, Parameter, Preset, register
+from trainables.losses._torch import Tensor, torch
 
-LOG_CLAMP = math.log(1e-4)  # what repositories use for A = log 0: they clamp e_y at 1e-4
+LOG_CLAMP = math.log(1e-4)
+"""A = log 0 as the repositories have it: they clamp e_y at 1e-4."""
 
 
 @of_probability
 def mae(log_p: Tensor, *, scale: Scalar = 1.0) -> Tensor:
-    """Mean absolute error scale · (1 − p), in [0, scale]; the full L1 distance is scale = 2.
+    """Mean absolute error: scale · (1 − p).
 
-    Ghosh, Kumar & Sastry, 1712.09482.
+    Source: Ghosh, Kumar & Sastry, arXiv 1712.09482.
+
+    Args:
+        log_p: log-probability of the labelled class, shape [..., batch].
+        scale: at least 0; the L1 distance between e_y and the softmax is scale = 2.
+
+    Returns:
+        Shape [..., batch], in [0, scale].
     """
     return -torch.expm1(log_p) * scale
 
 
 @of_probability
 def rce(log_p: Tensor, *, log_zero: Scalar = -4.0) -> Tensor:
-    """Reverse cross-entropy −Σ_k a_k log e_yk = −A (1 − p) (Wang et al., 1908.06112, eq. 6).
+    """Reverse cross-entropy: −Σ_k a_k log e_yk = −A (1 − p).
 
-    A = `log_zero` < 0 stands for log 0: the paper has −4, the repositories log 1e-4 = −9.21.
-    In [0, −A].
+    Source: Wang et al., arXiv 1908.06112, eq. 6.
+
+    Args:
+        log_p: log-probability of the labelled class, shape [..., batch].
+        log_zero: A < 0, the value used for log 0: −4 in the paper, log 1e-4 = −9.21 in the
+            repositories.
+
+    Returns:
+        Shape [..., batch], in [0, −A].
     """
     return torch.expm1(log_p) * log_zero
 
@@ -37,26 +50,53 @@ def rce(log_p: Tensor, *, log_zero: Scalar = -4.0) -> Tensor:
 def sce(
     log_p: Tensor, *, alpha: Scalar = 0.1, beta: Scalar = 1.0, log_zero: Scalar = -4.0
 ) -> Tensor:
-    """Symmetric cross-entropy α CE + β RCE (Wang et al., 1908.06112, eq. 7)."""
+    """Symmetric cross-entropy: α CE + β RCE.
+
+    Source: Wang et al., arXiv 1908.06112, eq. 7.
+
+    Args:
+        log_p: log-probability of the labelled class, shape [..., batch].
+        alpha: weight α ≥ 0 of CE.
+        beta: weight β ≥ 0 of RCE.
+        log_zero: A < 0 of `rce`.
+
+    Returns:
+        Shape [..., batch], at least 0.
+    """
     reverse = torch.expm1(log_p) * log_zero
     return beta * reverse - alpha * log_p
 
 
 @of_probability
 def gce(log_p: Tensor, *, q: Scalar = 0.7) -> Tensor:
-    """Generalised cross-entropy (1 − p^q) / q (Zhang & Sabuncu, 1805.07836, eq. 6).
+    """Generalised cross-entropy: (1 − p^q) / q.
 
-    `q` in (0, 1]: near 0 it is CE, at 1 MAE; the paper uses 0.7. In [0, 1/q].
+    Source: Zhang & Sabuncu, arXiv 1805.07836, eq. 6.
+
+    Args:
+        log_p: log-probability of the labelled class, shape [..., batch].
+        q: in (0, 1]; CE in the limit 0, MAE at 1, 0.7 in the paper.
+
+    Returns:
+        Shape [..., batch], in [0, 1/q].
     """
     return -torch.expm1(q * log_p) / q
 
 
 @of_probability
 def truncated_gce(log_p: Tensor, *, q: Scalar = 0.7, k: Scalar = 0.5) -> Tensor:
-    """Truncated GCE: GCE where p > k, the constant (1 − k^q) / q elsewhere (1805.07836, eq. 9).
+    """Truncated GCE: GCE where p > k, and the constant (1 − k^q) / q elsewhere.
 
-    `q` in (0, 1], `k` in (0, 1). Without a warm-up on plain GCE nothing is learnt where the
-    initial p is below k: that is what the logit bias mends. In [0, (1 − k^q) / q].
+    Where the initial p is below k there is no gradient, so nothing is learnt without a warm-up on
+    GCE or a logit bias. Source: Zhang & Sabuncu, arXiv 1805.07836, eq. 9.
+
+    Args:
+        log_p: log-probability of the labelled class, shape [..., batch].
+        q: in (0, 1].
+        k: in (0, 1).
+
+    Returns:
+        Shape [..., batch], in [0, (1 − k^q) / q].
     """
     log_k = torch.log(as_tensor(k, log_p))
     return -torch.expm1(q * torch.where(log_p > log_k, log_p, log_k)) / q
@@ -64,9 +104,16 @@ def truncated_gce(log_p: Tensor, *, q: Scalar = 0.7, k: Scalar = 0.5) -> Tensor:
 
 @of_probability
 def js(log_p: Tensor, *, weight: Scalar = 0.5) -> Tensor:
-    """Weighted Jensen–Shannon divergence of e_y and the softmax, scaled (2105.04522, eq. 3).
+    """Weighted Jensen–Shannon divergence, scaled: JS_π(e_y, a) / (−(1 − π) log(1 − π)).
 
-    JS_π(e_y, a) / (−(1 − π) log(1 − π)) with π = `weight` in (0, 1): π → 0 is CE, π → 1 MAE.
+    Source: Englesson & Azizpour, arXiv 2105.04522, eq. 3.
+
+    Args:
+        log_p: log-probability of the labelled class, shape [..., batch].
+        weight: π in (0, 1); CE in the limit 0, MAE in the limit 1.
+
+    Returns:
+        Shape [..., batch], at least 0.
     """
     pi, p, q = weight, log_p.exp(), -torch.expm1(log_p)
     log_rest = torch.log1p(-as_tensor(pi, log_p))
@@ -76,28 +123,50 @@ def js(log_p: Tensor, *, weight: Scalar = 0.5) -> Tensor:
 
 
 def unhinged(logits: Tensor, labels: Tensor) -> Tensor:
-    """Multi-class unhinged loss −z_y + mean_k z_k: CE less its class average (2605.20347).
+    """Multi-class unhinged loss: mean_k z_k − z_y, which is CE minus its mean over the classes.
 
-    Convex, symmetric and unbounded; its gradient does not depend on the logits, so a logit bias
-    changes nothing. logits [..., batch, classes], labels [..., batch] → [..., batch].
+    Convex, symmetric and unbounded. Its gradient is independent of the logits, so a logit bias has
+    no effect. Source: Lemire Paquin et al., arXiv 2605.20347.
+
+    Args:
+        logits: shape [..., batch, classes].
+        labels: int64, shape [..., batch] or [batch].
+
+    Returns:
+        Shape [..., batch].
     """
     return logits.mean(-1) - pick(logits, labels)
 
 
 def alpha_mae(logits: Tensor, labels: Tensor, *, alpha: Scalar = 0.5) -> Tensor:
-    """α MAE + (1 − α) unhinged: our reading of α-MAE (2605.20347), of which we know the abstract.
+    """Mixture α MAE + (1 − α) unhinged: our reading of α-MAE, of which we know the abstract.
 
-    α = `alpha` in [0, 1]. logits [..., batch, classes], labels [..., batch] → [..., batch].
+    Source: Lemire Paquin et al., arXiv 2605.20347.
+
+    Args:
+        logits: shape [..., batch, classes].
+        labels: int64, shape [..., batch] or [batch].
+        alpha: α in [0, 1].
+
+    Returns:
+        Shape [..., batch].
     """
     alpha = per_example(alpha)
     return alpha * mae(logits, labels) + (1.0 - alpha) * unhinged(logits, labels)
 
 
 def sgce(logits: Tensor, labels: Tensor, *, q: Scalar = 0.7) -> Tensor:
-    """Symmetrised GCE (mean_k a_k^q − p^q) / q: GCE less its class average (2605.20347).
+    """Symmetrised GCE: (mean_k a_k^q − p^q) / q, which is GCE minus its mean over the classes.
 
-    `q` in (0, 1]: near 0 it is the unhinged loss, at 1 MAE − 1 + 1/c. logits
-    [..., batch, classes], labels [..., batch] → [..., batch], in [−1/q, 1/q].
+    Source: Lemire Paquin et al., arXiv 2605.20347.
+
+    Args:
+        logits: shape [..., batch, classes].
+        labels: int64, shape [..., batch] or [batch].
+        q: in (0, 1]; the unhinged loss in the limit 0, MAE − 1 + 1/c at 1.
+
+    Returns:
+        Shape [..., batch], in [−1/q, 1/q].
     """
     powers = torch.expm1(per_class(q) * log_softmax(logits))
     return (powers.mean(-1) - pick(powers, labels)) / per_example(q)

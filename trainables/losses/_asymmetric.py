@@ -2,35 +2,59 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
 from trainables.losses._common import Scalar
 from trainables.losses._log_odds import of_probability
 from trainables.losses._registry import Loss, Parameter, Preset, register
+from trainables.losses._torch import Tensor, torch
 
 
 @of_probability
 def agce(log_p: Tensor, *, a: Scalar = 0.6, q: Scalar = 0.6) -> Tensor:
-    """Asymmetric generalised cross-entropy [(a + 1)^q − (a + p)^q] / q (2106.03110, eq. 12).
+    """Asymmetric generalised cross-entropy: [(a + 1)^q − (a + p)^q] / q.
 
-    a > 0, q > 0; completely asymmetric where q ≥ 1. In [0, ((a + 1)^q − a^q) / q].
+    Source: Zhou et al., arXiv 2106.03110, eq. 12.
+
+    Args:
+        log_p: log-probability of the labelled class, shape [..., batch].
+        a: above 0.
+        q: above 0; completely asymmetric where q ≥ 1.
+
+    Returns:
+        Shape [..., batch], in [0, ((a + 1)^q − a^q) / q].
     """
     return ((a + 1.0) ** q - (a + log_p.exp()) ** q) / q
 
 
 @of_probability
 def aul(log_p: Tensor, *, a: Scalar = 5.5, q: Scalar = 3.0) -> Tensor:
-    """Asymmetric unhinged loss [(a − p)^q − (a − 1)^q] / q (2106.03110, eq. 13).
+    """Asymmetric unhinged loss: [(a − p)^q − (a − 1)^q] / q.
 
-    a > 1, q > 0; completely asymmetric where q ≤ 1. In [0, (a^q − (a − 1)^q) / q].
+    Source: Zhou et al., arXiv 2106.03110, eq. 13.
+
+    Args:
+        log_p: log-probability of the labelled class, shape [..., batch].
+        a: above 1.
+        q: above 0; completely asymmetric where q ≤ 1.
+
+    Returns:
+        Shape [..., batch], in [0, (a^q − (a − 1)^q) / q].
     """
     return ((a - log_p.exp()) ** q - (a - 1.0) ** q) / q
 
 
 @of_probability
 def ael(log_p: Tensor, *, a: Scalar = 2.5) -> Tensor:
-    """Asymmetric exponential loss exp(−p / a) (2106.03110, eq. 14), in [e^(−1/a), 1]; a > 0."""
+    """Asymmetric exponential loss: exp(−p / a).
+
+    Source: Zhou et al., arXiv 2106.03110, eq. 14.
+
+    Args:
+        log_p: log-probability of the labelled class, shape [..., batch].
+        a: above 0.
+
+    Returns:
+        Shape [..., batch], in [e^(−1/a), 1].
+    """
     return torch.exp(-log_p.exp() / a)
 
 
@@ -38,7 +62,15 @@ ALFS = "Zhou et al. 2021, arXiv 2106.03110; hitcszx/ALFs"
 
 
 def agce_parameters(a: float, q: float) -> tuple[Parameter, Parameter]:
-    """Parameters of AGCE with defaults `a` and `q`."""
+    """Parameters of AGCE.
+
+    Args:
+        a: default of a.
+        q: default of q.
+
+    Returns:
+        The parameters a and q.
+    """
     return (
         Parameter("a", a, 1e-5, 10.0, log=True, minimum=1e-8),
         Parameter("q", q, 0.1, 4.0, minimum=1e-3),
@@ -46,7 +78,15 @@ def agce_parameters(a: float, q: float) -> tuple[Parameter, Parameter]:
 
 
 def aul_parameters(a: float, q: float) -> tuple[Parameter, Parameter]:
-    """Parameters of AUL with defaults `a` and `q`."""
+    """Parameters of AUL.
+
+    Args:
+        a: default of a.
+        q: default of q.
+
+    Returns:
+        The parameters a and q.
+    """
     return (
         Parameter("a", a, 1.1, 10.0, log=True, minimum=1.001),
         Parameter("q", q, 0.1, 4.0, minimum=1e-3),
@@ -54,7 +94,14 @@ def aul_parameters(a: float, q: float) -> tuple[Parameter, Parameter]:
 
 
 def ael_parameter(a: float) -> Parameter:
-    """The parameter of AEL with default `a`."""
+    """The parameter of AEL.
+
+    Args:
+        a: default of a.
+
+    Returns:
+        The parameter a.
+    """
     return Parameter("a", a, 0.5, 10.0, log=True, minimum=1e-2)
 
 

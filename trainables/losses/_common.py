@@ -2,64 +2,117 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from trainables.losses._torch import Tensor, torch
 
 Scalar = float | Tensor
-_SHORT_AXIS = 16  # classes; measured with torch 2.15, docs/engine.md
+"""A parameter: one number, or a tensor of the member dimensions."""
+
+SHORT_AXIS = 16
+"""Classes up to which the class axis goes before the batch on a CPU (docs/engine.md)."""
 
 
 def per_example(value: Scalar) -> Scalar:
-    """Shape a parameter of the member dimensions for values [..., batch]."""
+    """Shape a parameter for values [..., batch].
+
+    Args:
+        value: a number, or a tensor of the member dimensions [...].
+
+    Returns:
+        The number, or a tensor of shape [..., 1].
+    """
     return value.unsqueeze(-1) if isinstance(value, Tensor) and value.ndim else value
 
 
 def per_class(value: Scalar) -> Scalar:
-    """Shape a parameter of the member dimensions for logits [..., batch, classes]."""
+    """Shape a parameter for logits [..., batch, classes].
+
+    Args:
+        value: a number, or a tensor of the member dimensions [...].
+
+    Returns:
+        The number, or a tensor of shape [..., 1, 1].
+    """
     return value[..., None, None] if isinstance(value, Tensor) and value.ndim else value
 
 
 def as_tensor(value: Scalar, like: Tensor) -> Tensor:
-    """Return `value` with the type and device of `like`, without a wait for the device."""
+    """Convert a parameter to a tensor without waiting for the device.
+
+    Args:
+        value: a number or a tensor.
+        like: the tensor whose dtype and device the result has.
+
+    Returns:
+        A tensor of shape [] for a number, else of the shape of `value`.
+    """
     return value.to(like) if isinstance(value, Tensor) else like.new_full((), value)
 
 
-def log1p(value: Scalar) -> Tensor:
-    """Return log(1 + value) of a float or a tensor."""
-    return torch.log1p(torch.as_tensor(value))
-
-
 def pick(values: Tensor, labels: Tensor) -> Tensor:
-    """Entry of the labelled class: [..., batch, classes] → [..., batch].
+    """Entry of the labelled class.
 
-    Labels [batch] serve all members.
+    Args:
+        values: shape [..., batch, classes].
+        labels: int64, shape [..., batch], or [batch] for labels that all members share.
+
+    Returns:
+        Shape [..., batch].
     """
     return values.gather(-1, labels.expand(values.shape[:-1]).unsqueeze(-1)).squeeze(-1)
 
 
 def log_softmax(logits: Tensor) -> Tensor:
-    """Return the logarithm of the softmax over the last axis, [..., batch, classes]."""
-    if logits.ndim > 1 and logits.shape[-1] <= _SHORT_AXIS and logits.device.type == "cpu":
+    """Logarithm of the softmax over the last axis.
+
+    Args:
+        logits: shape [..., batch, classes].
+
+    Returns:
+        Shape [..., batch, classes].
+    """
+    if logits.ndim > 1 and logits.shape[-1] <= SHORT_AXIS and logits.device.type == "cpu":
         # torch takes ten times as long over a short last axis as over a strided one.
         return logits.transpose(-1, -2).log_softmax(-2).transpose(-1, -2)
     return logits.log_softmax(-1)
 
 
 def log_probability(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return log p of the labelled class, finite for finite logits: [..., batch]."""
+    """Logarithm of the labelled class's softmax probability, finite for finite logits.
+
+    Args:
+        logits: shape [..., batch, classes].
+        labels: int64, shape [..., batch] or [batch].
+
+    Returns:
+        Shape [..., batch], at most 0.
+    """
     return pick(log_softmax(logits), labels)
 
 
 def complement(log_p: Tensor) -> Tensor:
-    """Return 1 − p, never exactly 0, so that a fractional power of it has a finite gradient."""
+    """Return 1 − p, never exactly 0, so that a fractional power of it has a finite gradient.
+
+    Args:
+        log_p: logarithm of p, any shape.
+
+    Returns:
+        The shape of `log_p`, in (0, 1].
+    """
     return (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)
 
 
 def add_logit_bias(logits: Tensor, labels: Tensor, epsilon: Scalar) -> Tensor:
-    """Return logits [..., batch, classes] with `epsilon` added to the labelled class's.
+    """Add the logit bias ε to the labelled class's logit (arXiv 2306.05497).
 
-    `epsilon` is a float or a tensor of the member dimensions. For the loss only: predictions use
-    the logits as they are. The input is not modified (arXiv 2306.05497).
+    Only the loss sees these logits; predictions use the unbiased ones.
+
+    Args:
+        logits: shape [..., batch, classes]; not modified.
+        labels: int64, shape [..., batch] or [batch].
+        epsilon: ε, a number or a tensor of the member dimensions [...].
+
+    Returns:
+        Shape [..., batch, classes].
     """
     if not isinstance(epsilon, Tensor) and epsilon == 0.0:
         return logits

@@ -5,26 +5,39 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import torch
-from torch import Tensor
-
 from trainables.losses._common import Scalar, as_tensor, complement, log_softmax, per_example, pick
 from trainables.losses._log_odds import of_probability
 from trainables.losses._registry import Loss, Parameter, Preset, register
+from trainables.losses._torch import Tensor, torch
 
 MAX_TAYLOR_ORDER = 20
 
 
 @of_probability
 def ce(log_p: Tensor) -> Tensor:
-    """Cross-entropy −log p."""
+    """Cross-entropy: −log p.
+
+    Args:
+        log_p: log-probability of the labelled class, shape [..., batch].
+
+    Returns:
+        Shape [..., batch], at least 0.
+    """
     return -log_p
 
 
 def label_smoothing(logits: Tensor, labels: Tensor, *, smoothing: Scalar = 0.1) -> Tensor:
-    """Cross-entropy to the target (1 − smoothing) e_y + smoothing / c (Szegedy, 1512.00567).
+    """Cross-entropy to the target (1 − s) e_y + s / c.
 
-    `smoothing` in [0, 1). logits [..., batch, classes], labels [..., batch] → [..., batch].
+    Source: Szegedy et al., arXiv 1512.00567.
+
+    Args:
+        logits: shape [..., batch, classes].
+        labels: int64, shape [..., batch] or [batch].
+        smoothing: s in [0, 1).
+
+    Returns:
+        Shape [..., batch], at least 0.
     """
     smoothing = per_example(smoothing)
     log_a = log_softmax(logits)
@@ -33,17 +46,33 @@ def label_smoothing(logits: Tensor, labels: Tensor, *, smoothing: Scalar = 0.1) 
 
 @of_probability
 def focal(log_p: Tensor, *, gamma: Scalar = 0.5, modulator_gradient: Scalar = 1.0) -> Tensor:
-    """Focal loss −(1 − p)^γ log p (Lin et al., 1708.02002, eq. 4).
+    """Focal loss: −(1 − p)^γ log p.
 
-    γ = `gamma` ≥ 0; the noisy-label literature uses 0.5. `modulator_gradient` = 1 is the formula's
-    own gradient; 0 treats (1 − p)^γ as a constant weight, as the field's repositories do (same
-    values, other gradients).
+    Source: Lin et al., arXiv 1708.02002, eq. 4.
+
+    Args:
+        log_p: log-probability of the labelled class, shape [..., batch].
+        gamma: γ ≥ 0; the noisy-label literature uses 0.5.
+        modulator_gradient: 1 gives the derivative of the formula. 0 treats (1 − p)^γ as a constant
+            weight, as the repositories do: the values are the same, the gradients are not.
+
+    Returns:
+        Shape [..., batch], at least 0.
     """
     return -modulator(log_p, gamma, modulator_gradient) * log_p
 
 
 def modulator(log_p: Tensor, gamma: Scalar, gradient: Scalar) -> Tensor:
-    """Focal weight (1 − p)^γ whose gradient is multiplied by `gradient`."""
+    """Focal weight (1 − p)^γ.
+
+    Args:
+        log_p: logarithm of p, any shape.
+        gamma: γ ≥ 0, broadcast against `log_p`.
+        gradient: factor of the weight's gradient, broadcast against `log_p`.
+
+    Returns:
+        The shape of `log_p`, in [0, 1].
+    """
     weight = complement(log_p) ** gamma
     if not isinstance(gradient, Tensor) and gradient == 1.0:
         return weight
@@ -53,10 +82,17 @@ def modulator(log_p: Tensor, gamma: Scalar, gradient: Scalar) -> Tensor:
 
 @of_probability
 def taylor_ce(log_p: Tensor, *, order: Scalar = 2.0) -> Tensor:
-    """Taylor cross-entropy Σ_{i=1}^{t} (1 − p)^i / i (Feng et al., IJCAI 2020, eq. 6).
+    """Taylor cross-entropy: Σ_{i=1}^{t} (1 − p)^i / i.
 
-    t = `order` from 1 (MAE) to 20; CE is the limit. A fractional order interpolates linearly
-    between its neighbours.
+    Source: Feng et al., IJCAI 2020, eq. 6.
+
+    Args:
+        log_p: log-probability of the labelled class, shape [..., batch].
+        order: t from 1 (MAE) to 20; CE is the limit. A fractional order interpolates linearly
+            between its neighbours.
+
+    Returns:
+        Shape [..., batch], in [0, Σ_{i=1}^{t} 1 / i].
     """
     q = -torch.expm1(log_p)
     last = MAX_TAYLOR_ORDER if isinstance(order, Tensor) else math.ceil(order)
@@ -71,9 +107,16 @@ def taylor_ce(log_p: Tensor, *, order: Scalar = 2.0) -> Tensor:
 
 @of_probability
 def phuber_ce(log_p: Tensor, *, tau: Scalar = 10.0) -> Tensor:
-    """Partially Huberised CE (Menon et al., ICLR 2020): linear in p below 1/τ, CE above.
+    """Partially Huberised cross-entropy: linear in p below 1/τ, CE above.
 
-    τ = `tau` > 1; CIFAR-10 uses 2, CIFAR-100 10 or 50. In [0, 1 + log τ].
+    Source: Menon et al., ICLR 2020.
+
+    Args:
+        log_p: log-probability of the labelled class, shape [..., batch].
+        tau: τ > 1; 2 for CIFAR-10, 10 or 50 for CIFAR-100.
+
+    Returns:
+        Shape [..., batch], in [0, 1 + log τ].
     """
     log_tau = torch.log(as_tensor(tau, log_p))
     linear = 1.0 + log_tau - tau * log_p.exp()
@@ -81,20 +124,30 @@ def phuber_ce(log_p: Tensor, *, tau: Scalar = 10.0) -> Tensor:
 
 
 @of_probability
-def bounded_ce(log_p: Tensor, *, bound: Callable[[Tensor], Tensor] = torch.tanh) -> Tensor:
+def bounded_ce(log_p: Tensor, *, bound: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """Bounded cross-entropy tanh(−log p): our reading, not the paper's formula.
 
-    The paper's boundCE (arXiv 2306.05497) is known to us by name and by one property, that its
-    error δ_k vanishes as a_k → 0. tanh(CE) = (1 − p²) / (1 + p²) has it. Pass another `bound`, a
-    bounded increasing function of the cross-entropy, where you know better. In [0, 1] for tanh.
+    Of boundCE (arXiv 2306.05497) we know the name and one property: its error δ_k vanishes as
+    a_k → 0. tanh(CE) = (1 − p²) / (1 + p²) has this property.
+
+    Args:
+        log_p: log-probability of the labelled class, shape [..., batch].
+        bound: a bounded increasing function of the cross-entropy; tanh where None.
+
+    Returns:
+        Shape [..., batch], in [0, 1] for tanh.
     """
-    return bound(-log_p)
+    return torch.tanh(-log_p) if bound is None else bound(-log_p)
 
 
-_GAMMA = Parameter("gamma", 0.5, 0.0, 5.0, minimum=0.0)
+GAMMA = Parameter("gamma", 0.5, 0.0, 5.0, minimum=0.0)
 MODULATOR_GRADIENT = Parameter("modulator_gradient", 1.0, 1.0, 1.0, minimum=0.0, maximum=1.0)
 EXACT = {"modulator_gradient": 1.0}
-REPOSITORIES = "HanxunH/Active-Passive-Losses, hitcszx/ALFs, Virusdoll/Active-Negative-Loss"
+DETACHED_MODULATOR = Preset(
+    "repositories",
+    {"gamma": 0.5, "modulator_gradient": 0.0},
+    "HanxunH/Active-Passive-Losses, hitcszx/ALFs, Virusdoll/Active-Negative-Loss",
+)
 
 register(Loss("ce", ce, reference="textbook"))
 register(
@@ -109,9 +162,9 @@ register(
     Loss(
         "focal",
         focal,
-        (_GAMMA, MODULATOR_GRADIENT),
+        (GAMMA, MODULATOR_GRADIENT),
         reference="Lin et al. 2017, arXiv 1708.02002",
-        presets=(Preset("repositories", {"gamma": 0.5, "modulator_gradient": 0.0}, REPOSITORIES),),
+        presets=(DETACHED_MODULATOR,),
         exact=EXACT,
     )
 )

@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from trainables.losses._common import Scalar, add_logit_bias, per_example
 from trainables.losses._log_odds import OfProbability, log_odds, log_sigmoid
 from trainables.losses._registry import Loss
+from trainables.losses._torch import Tensor
 
 
 def evaluate(
     loss: Loss, logits: Tensor, labels: Tensor, epsilon: Scalar = 0.0, **params: Scalar
 ) -> Tensor:
-    """Values [..., batch] of `loss` on logits that carry the logit bias `epsilon`."""
+    """Values of a loss on logits that carry the logit bias (arXiv 2306.05497).
+
+    Args:
+        loss: the loss.
+        logits: shape [..., batch, classes], without the logit bias.
+        labels: int64, shape [..., batch] or [batch].
+        epsilon: the logit bias ε, a number or a tensor of the member dimensions [...].
+        **params: the loss's parameters, likewise.
+
+    Returns:
+        Shape [..., batch].
+    """
     return loss.function(add_logit_bias(logits, labels, epsilon), labels, **params)
 
 
 def evaluate_log_odds(
     loss: Loss, delta: Tensor, scale: Scalar | None = None, /, **params: Scalar
 ) -> Tensor:
-    """Values [..., batch] of a loss of p alone at p = sigmoid(`delta`).
+    """Values of a loss of p alone at p = sigmoid(Δ).
 
-    A logit bias is already in `delta`: `log_odds(logits, labels) + epsilon`. With `scale`,
-    `evaluate_rescaled`.
+    Args:
+        loss: a loss with `of_probability`.
+        delta: log-odds Δ, shape [..., batch]. They already contain a logit bias:
+            `log_odds(logits, labels) + epsilon`.
+        scale: factor of `evaluate_rescaled`, or None for the loss itself.
+        **params: the loss's parameters, numbers or tensors of the member dimensions [...].
 
-    Raises ValueError for a loss that does not depend on p alone.
+    Returns:
+        Shape [..., batch].
+
+    Raises:
+        ValueError: the loss does not depend on p alone.
     """
     if not isinstance(loss.function, OfProbability):
         raise ValueError(f"loss {loss.name} does not depend on the labelled probability alone")
@@ -37,13 +55,24 @@ def evaluate_log_odds(
 def evaluate_rescaled(
     loss: Loss, logits: Tensor, labels: Tensor, scale: Scalar, /, **params: Scalar
 ) -> Tensor:
-    """Values [..., batch] of `loss` with Ou & Zhang's rescaled weight function (2305.02139).
+    """Values of a loss with the rescaled weight function of Ou & Zhang (arXiv 2305.02139).
 
-    A loss l of the labelled probability p = sigmoid(Δ) has gradient −w(Δ)∇Δ. Their `rescale`
-    trains with w(scale · Δ) instead, which is the gradient of l(sigmoid(scale · Δ)) / scale.
-    `scale` > 0 is a float or a tensor of the member dimensions; `logit_bias.rescale_factor`
-    computes it from the number of classes. Their `shift` is the logit bias itself.
+    A loss l of the labelled probability p = sigmoid(Δ) has the gradient −w(Δ)∇Δ. The method
+    `rescale` trains with w(scale · Δ) instead, which is the gradient of
+    l(sigmoid(scale · Δ)) / scale. Their other method, `shift`, is the logit bias.
 
-    Raises ValueError for a loss that does not depend on p alone.
+    Args:
+        loss: a loss with `of_probability`.
+        logits: shape [..., batch, classes].
+        labels: int64, shape [..., batch] or [batch].
+        scale: above 0, a number or a tensor of the member dimensions [...];
+            `theory.logit_bias.rescale_factor` computes it from the number of classes.
+        **params: the loss's parameters, likewise.
+
+    Returns:
+        Shape [..., batch].
+
+    Raises:
+        ValueError: the loss does not depend on p alone.
     """
     return evaluate_log_odds(loss, log_odds(logits, labels), scale, **params)

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import math
 
-import torch
-from torch import Tensor
-
-from trainables.losses._common import (
-    Scalar,
-    as_tensor,
-    log_softmax,
-    per_class,
-    per_example,
-    pick,
-)
+from trainables.losses._common import Scalar, as_tensor, log_softmax, per_class, per_example, pick
 from trainables.losses._entropy import ce
 from trainables.losses._log_odds import log_sigmoid
 from trainables.losses._registry import Loss, Parameter, Preset, register
+from trainables.losses._torch import Tensor, torch
 
 
 def eps_softmax(logits: Tensor, labels: Tensor, *, m: Scalar = 1e4, p_min: Scalar = 1e-8) -> Tensor:
-    """Cross-entropy of the ε-softmax (Wang et al., NeurIPS 2024, eq. 3).
+    """Cross-entropy of the ε-softmax, (a + m e_argmax) / (m + 1).
 
-    Adds m ≥ 0 to the largest probability and divides all by m + 1; the result is clamped at
-    `p_min`, as in the authors' code, which makes the loss bounded. logits [..., batch, classes],
-    labels [..., batch] → [..., batch], in [0, −log p_min].
+    Source: Wang et al., NeurIPS 2024, eq. 3.
+
+    Args:
+        logits: shape [..., batch, classes].
+        labels: int64, shape [..., batch] or [batch].
+        m: at least 0, added to the largest probability.
+        p_min: in (0, 0.5]; the authors' code clamps the result at it, which bounds the loss.
+
+    Returns:
+        Shape [..., batch], in [0, −log p_min].
     """
     return _eps_softmax_of(log_softmax(logits), labels, m, p_min)
 
@@ -51,9 +49,20 @@ def eps_softmax_mae(
     m: Scalar = 1e5,
     p_min: Scalar = 1e-8,
 ) -> Tensor:
-    """Return α CE_ε + β MAE with the ε-softmax and MAE = 1 − p (Wang et al., NeurIPS 2024).
+    """Sum α CE_ε + β MAE, where CE_ε is `eps_softmax` and MAE = 1 − p.
 
-    The source's MAE is 2 − 2p: its β is half of this one. Shapes as in `eps_softmax`.
+    Source: Wang et al., NeurIPS 2024, where MAE is 2 − 2p: the β of the paper is half of this one.
+
+    Args:
+        logits: shape [..., batch, classes].
+        labels: int64, shape [..., batch] or [batch].
+        alpha: weight α ≥ 0 of CE_ε.
+        beta: weight β ≥ 0 of MAE.
+        m: of `eps_softmax`.
+        p_min: of `eps_softmax`.
+
+    Returns:
+        Shape [..., batch], in [0, −α log p_min + β].
     """
     log_a = log_softmax(logits)
     entropy = _eps_softmax_of(log_a, labels, m, p_min)
@@ -63,12 +72,19 @@ def eps_softmax_mae(
 def logit_clip(
     logits: Tensor, labels: Tensor, *, delta: Scalar = 1.0, threshold_ratio: Scalar = 1.0
 ) -> Tensor:
-    """Cross-entropy of logits whose norm is clipped to `delta` (Wei et al., 2212.04055, eq. 4).
+    """Cross-entropy of logits with a clipped norm: where ‖z‖₂ > threshold, z becomes δ z / ‖z‖₂.
 
-    Logits with ‖z‖₂ > threshold become δ z / ‖z‖₂. The paper's threshold is δ = `delta`; the
-    repositories compare with another value than they rescale to, hence `threshold_ratio` =
-    threshold / δ. A logit bias is added before the clipping. logits [..., batch, classes],
-    labels [..., batch] → [..., batch].
+    A logit bias is added before the clipping. Source: Wei et al., arXiv 2212.04055, eq. 4.
+
+    Args:
+        logits: shape [..., batch, classes].
+        labels: int64, shape [..., batch] or [batch].
+        delta: δ > 0.
+        threshold_ratio: threshold / δ. It is 1 in the paper; the repositories compare the norm
+            with another value than δ.
+
+    Returns:
+        Shape [..., batch], at least 0.
     """
     delta = per_class(delta)
     norm = torch.linalg.vector_norm(logits, dim=-1, keepdim=True)
@@ -79,10 +95,18 @@ def logit_clip(
 def ldr_kl(
     logits: Tensor, labels: Tensor, *, temperature: Scalar = 1.0, margin: Scalar = 0.1
 ) -> Tensor:
-    """LDR-KL loss λ log mean_k exp((s_k − s_y + margin·1[k≠y]) / λ) (Zhu et al., ICML 2023).
+    """LDR-KL loss: λ log mean_k exp((s_k − s_y + μ 1[k≠y]) / λ).
 
-    s = softplus(z) / mean softplus(z) are normalised scores and λ = `temperature` > 0 (10 on
-    CIFAR-10, 1 on CIFAR-100). logits [..., batch, classes], labels [..., batch] → [..., batch].
+    s = softplus(z) / mean_k softplus(z_k) are normalised scores. Source: Zhu et al., ICML 2023.
+
+    Args:
+        logits: shape [..., batch, classes].
+        labels: int64, shape [..., batch] or [batch].
+        temperature: λ > 0; 10 for CIFAR-10, 1 for CIFAR-100.
+        margin: μ ≥ 0.
+
+    Returns:
+        Shape [..., batch].
     """
     temperature, margin = per_class(temperature), per_class(margin)
     scores = logits.shape[-1] * _log_softplus(logits).softmax(-1)
@@ -94,7 +118,7 @@ def ldr_kl(
 
 
 def _log_softplus(x: Tensor) -> Tensor:
-    """Return log(log(1 + e^x)), also where e^x underflows: there it is x."""
+    """Return log(log(1 + e^x)); where e^x underflows, this is x."""
     inner = log_sigmoid(-x.clamp_min(-20.0)).neg().log()
     return torch.where(x > -20.0, inner, x)
 

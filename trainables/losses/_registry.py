@@ -1,8 +1,7 @@
-"""What a loss is, and the table of all of them."""
+"""The registry of losses: what is known about each, and how to add one."""
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import math
@@ -10,16 +9,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from torch import Tensor
-
-from trainables.losses._common import Scalar as Scalar
+from trainables.errors import did_you_mean
 from trainables.losses._log_odds import OfProbability
+from trainables.losses._torch import Tensor
 
 LossFunction = Callable[..., Tensor]
 
 
 class UnknownLossError(ValueError):
-    """No loss of that name; the message lists what is allowed."""
+    """No loss has that name; the message lists the allowed names."""
 
 
 class LossParameterError(ValueError):
@@ -30,8 +28,19 @@ class LossParameterError(ValueError):
 class Parameter:
     """A scalar parameter of a loss.
 
-    `low`, `high` and `log` are what a search explores. `minimum` and `maximum` are what the
-    formula allows, both inclusive.
+    Attributes:
+        name: name of the keyword argument.
+        default: value where none is given.
+        low: lower end of the usual range. The conformance suite draws values from this range, and
+            the analytic rules look for a solution around it.
+        high: upper end of the usual range; equal to `low` for a convention of the source that is
+            not tuned.
+        log: whether the usual range spans orders of magnitude, so that draws are log-uniform.
+        minimum: smallest value that the formula allows, inclusive.
+        maximum: largest value that the formula allows, inclusive.
+
+    Raises:
+        LossParameterError: not minimum ≤ low ≤ default ≤ high ≤ maximum.
     """
 
     name: str
@@ -41,11 +50,6 @@ class Parameter:
     log: bool = False
     minimum: float = -math.inf
     maximum: float = math.inf
-
-    @property
-    def searched(self) -> bool:
-        """Whether a search explores it; otherwise it stays at its default."""
-        return self.low < self.high
 
     def __post_init__(self) -> None:
         if not self.minimum <= self.low <= self.default <= self.high <= self.maximum:
@@ -60,8 +64,12 @@ class Parameter:
 class Preset:
     """Parameter values that a publication or a repository used.
 
-    `weight_l1` is the coefficient of ‖θ‖₁ that the source adds to the mean loss; it depends on
-    the network, so a trainer adds it, not the loss.
+    Attributes:
+        name: unique among the presets of a loss.
+        params: parameter name → value; the other parameters keep their defaults.
+        source: publication or repository.
+        weight_l1: coefficient of ‖θ‖₁ that the source adds to the mean loss. It depends on the
+            network, so the trainer adds it, not the loss.
     """
 
     name: str
@@ -72,19 +80,25 @@ class Preset:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss function with what a study and a reader must know about it.
+    """A loss function, and what a study and a reader need to know about it.
 
-    `function(logits, labels, *, parameter…)` takes logits [..., batch, classes] and labels
-    [..., batch] (int64) and returns values [..., batch]; each parameter is a float or a tensor
-    of the leading member dimensions (…).
-
-    `bounded`: for a given number of classes the values are, for any logits.
-    `symmetric`: Σ_k L(·, k) does not depend on the logits, for any parameter values
-    (Ghosh et al., 1712.09482).
-    `asymmetric`: asymmetric in the sense of Zhou et al. (2106.03110), for some parameter values.
-    `searches_epsilon`: a study searches a logit bias for it.
-    `exact`: settings at which the gradient is the derivative of the value, where the source
-    defines another (a detached weight) or both are approximations (a truncated iteration).
+    Attributes:
+        name: name in the registry and in study files.
+        function: `function(logits, labels, *, parameter…)` with logits [..., batch, classes] and
+            int64 labels [..., batch], or [batch] shared by all members; returns values
+            [..., batch]. Each parameter is a number or a tensor of the member dimensions [...].
+        parameters: its parameters.
+        bounded: whether the values are bounded over all logits, for a given number of classes.
+        symmetric: whether Σ_k L(·, k) is independent of the logits, for all parameter values
+            (Ghosh et al., arXiv 1712.09482).
+        searches_epsilon: whether a study searches a logit bias for it.
+        reference: publication.
+        asymmetric: whether it is asymmetric in the sense of Zhou et al. (arXiv 2106.03110) for
+            some parameter values.
+        presets: published parameter values.
+        exact: parameter values at which the gradient is the derivative of the value, where the
+            source defines another gradient (a detached weight) or approximates both (a truncated
+            iteration).
     """
 
     name: str
@@ -109,32 +123,45 @@ class Loss:
         return {p.name: p.default for p in self.parameters}
 
     def preset(self, name: str) -> dict[str, float]:
-        """All parameter values of the preset called `name`.
+        """Parameter values of a preset.
 
-        Raises LossParameterError where there is none.
+        Args:
+            name: name of the preset.
+
+        Returns:
+            Parameter name → value, for all parameters.
+
+        Raises:
+            LossParameterError: the loss has no such preset.
         """
         for preset in self.presets:
             if preset.name == name:
                 return self.check(**preset.params)
-        allowed = ", ".join(p.name for p in self.presets) or "none"
-        raise LossParameterError(f"loss {self.name} has no preset {name!r}: allowed are {allowed}")
+        allowed = did_you_mean(name, [p.name for p in self.presets])
+        raise LossParameterError(f"loss {self.name} has no preset {name!r}{allowed}")
 
     def check(self, **params: float) -> dict[str, float]:
-        """Return the defaults updated with `params`.
+        """Validate parameter values, and complete them with the defaults.
 
-        Raises LossParameterError for an unknown name or a value outside the domain.
+        Args:
+            **params: parameter name → value.
+
+        Returns:
+            Parameter name → value, for all parameters.
+
+        Raises:
+            LossParameterError: unknown name, or a value outside the domain.
         """
         known = {p.name: p for p in self.parameters}
         for name, value in params.items():
             if name not in known:
-                allowed = ", ".join(known) or "none"
                 raise LossParameterError(
-                    f"loss {self.name} has no parameter {name}: allowed are {allowed}"
+                    f"loss {self.name} has no parameter {name}{did_you_mean(name, known)}"
                 )
-            low, high = known[name].minimum, known[name].maximum
-            if not low <= value <= high:  # also refuses NaN
+            minimum, maximum = known[name].minimum, known[name].maximum
+            if not minimum <= value <= maximum:  # also rejects NaN
                 raise LossParameterError(
-                    f"loss {self.name}: {name} = {value:g} must lie in [{low:g}, {high:g}]"
+                    f"loss {self.name}: {name} = {value:g} must lie in [{minimum:g}, {maximum:g}]"
                 )
         return self.defaults | params
 
@@ -143,12 +170,19 @@ _LOSSES: dict[str, Loss] = {}
 
 
 def register(loss: Loss) -> Loss:
-    """Add `loss` to the table, so that `get` and study files find it by name.
+    """Add a loss to the registry, so that `get` and study files find it by name.
 
-    A worker process sees only what it has imported: in a study file name a loss of your own as
-    'package.module:attribute' instead, which `get` imports wherever it runs.
+    A worker process knows only the modules that it imports itself. In a study file, name a
+    user-defined loss as 'package.module:attribute': `get` then imports it on every worker.
 
-    Raises ValueError where the name is taken.
+    Args:
+        loss: the loss.
+
+    Returns:
+        `loss`.
+
+    Raises:
+        ValueError: the name is taken.
     """
     if loss.name in _LOSSES:
         raise ValueError(f"loss {loss.name}: the name is taken")
@@ -158,7 +192,17 @@ def register(loss: Loss) -> Loss:
 
 @contextmanager
 def registered(loss: Loss) -> Iterator[Loss]:
-    """Like `register`, for the length of a `with` block."""
+    """Register a loss for the duration of a `with` block.
+
+    Args:
+        loss: the loss.
+
+    Yields:
+        `loss`.
+
+    Raises:
+        ValueError: the name is taken.
+    """
     register(loss)
     try:
         yield loss
@@ -172,44 +216,47 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Loss:
-    """Return the loss called `name`, or the one at 'package.module:attribute'.
+    """Look up a loss.
 
-    The attribute is a `Loss`, or a plain function; of a function the keyword-only arguments with
-    a numeric default become parameters that are not searched, nothing is claimed about bounds
-    or symmetry, and a study searches a logit bias for it.
+    Args:
+        name: name of a registered loss, or 'package.module:attribute'. The attribute is a `Loss`
+            or a plain function. The keyword-only arguments of a function that have a numeric
+            default become its parameters; it is taken as neither bounded nor symmetric, and a
+            study searches a logit bias for it.
 
-    Raises UnknownLossError where there is none.
+    Returns:
+        The loss.
+
+    Raises:
+        UnknownLossError: there is no such loss, or it cannot be imported.
     """
     if name in _LOSSES:
         return _LOSSES[name]
     if ":" in name:
         return _imported(name)
-    close = difflib.get_close_matches(name, _LOSSES, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    raise UnknownLossError(
-        f"unknown loss {name!r}{hint}: allowed are {', '.join(names())}, or package.module:function"
-    )
+    allowed = did_you_mean(name, [*names(), "package.module:function"])
+    raise UnknownLossError(f"unknown loss {name!r}{allowed}")
 
 
 def _imported(name: str) -> Loss:
     module_name, _, attribute = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
+        loss_or_function = getattr(importlib.import_module(module_name), attribute)
     except ModuleNotFoundError as error:
         raise UnknownLossError(
             f"unknown loss {name!r}: {error}; is its folder installed or on PYTHONPATH?"
         ) from error
     except Exception as error:  # a user's module may fail in any way
         raise UnknownLossError(f"unknown loss {name!r}: {error}") from error
-    if isinstance(found, Loss):
-        return found
-    if not callable(found):
+    if isinstance(loss_or_function, Loss):
+        return loss_or_function
+    if not callable(loss_or_function):
         raise UnknownLossError(f"unknown loss {name!r}: it is neither a function nor a Loss")
     parameters = tuple(
         Parameter(p.name, float(p.default), float(p.default), float(p.default))
-        for p in inspect.signature(found).parameters.values()
+        for p in inspect.signature(loss_or_function).parameters.values()
         if p.kind is p.KEYWORD_ONLY
         and isinstance(p.default, int | float)
         and not isinstance(p.default, bool)
     )
-    return Loss(name, found, parameters, searches_epsilon=True, reference="the user's own")
+    return Loss(name, loss_or_function, parameters, searches_epsilon=True, reference="user-defined")

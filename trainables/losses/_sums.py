@@ -1,14 +1,12 @@
-"""Sums of two losses: active-passive, with asymmetric passive losses, and active-negative.
+"""Sums of an active loss (NCE, NFL) and a passive one (MAE, RCE, AGCE, AUL, AEL).
 
-Active losses (NCE, NFL) raise the labelled probability, passive ones lower the others (Ma et al.,
-2006.13554); negative losses (NNCE, NNFL) are passive losses built from active ones.
+Active losses raise the labelled probability, passive losses lower the others (Ma et al.,
+arXiv 2006.13554).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-from torch import Tensor
 
 from trainables.losses._absolute import ALPHA, BETA, LOG_CLAMP, LOG_ZERO, mae, rce
 from trainables.losses._asymmetric import (
@@ -21,28 +19,43 @@ from trainables.losses._asymmetric import (
     aul_parameters,
 )
 from trainables.losses._common import Scalar, log_softmax, per_example, pick
-from trainables.losses._entropy import EXACT, MODULATOR_GRADIENT
-from trainables.losses._normalised import (
-    ANL,
-    APL,
-    GAMMA,
-    P_MIN,
-    nce_of,
-    nfl_of,
-    nnce_of,
-    nnfl_of,
-)
+from trainables.losses._entropy import EXACT, GAMMA, MODULATOR_GRADIENT
+from trainables.losses._normalised import APL, nce_of, nfl_of
 from trainables.losses._registry import Loss, Parameter, Preset, register
+from trainables.losses._torch import Tensor
 
 
-def _sum(alpha: Scalar, active: Tensor, beta: Scalar, passive: Tensor) -> Tensor:
+def weighted_sum(alpha: Scalar, active: Tensor, beta: Scalar, passive: Tensor) -> Tensor:
+    """Return α · active + β · passive.
+
+    Args:
+        alpha: α, a number or a tensor of the member dimensions [...].
+        active: shape [..., batch].
+        beta: β, likewise.
+        passive: shape [..., batch].
+
+    Returns:
+        Shape [..., batch].
+    """
     return per_example(alpha) * active + per_example(beta) * passive
 
 
 def nce_mae(logits: Tensor, labels: Tensor, *, alpha: Scalar = 1.0, beta: Scalar = 1.0) -> Tensor:
-    """Return α NCE + β MAE, MAE = 1 − p (2006.13554). α, β ≥ 0; shapes as in `nce`."""
+    """Sum α NCE + β MAE with MAE = 1 − p.
+
+    Source: Ma et al., arXiv 2006.13554.
+
+    Args:
+        logits: shape [..., batch, classes].
+        labels: int64, shape [..., batch] or [batch].
+        alpha: weight α ≥ 0 of NCE.
+        beta: weight β ≥ 0 of MAE.
+
+    Returns:
+        Shape [..., batch], in [0, α + β].
+    """
     log_a = log_softmax(logits)
-    return _sum(alpha, nce_of(log_a, labels), beta, mae.of_log_p(pick(log_a, labels)))
+    return weighted_sum(alpha, nce_of(log_a, labels), beta, mae.of_log_p(pick(log_a, labels)))
 
 
 def nce_rce(
@@ -53,10 +66,23 @@ def nce_rce(
     beta: Scalar = 1.0,
     log_zero: Scalar = -4.0,
 ) -> Tensor:
-    """Return α NCE + β RCE (2006.13554). α, β ≥ 0, `log_zero` as in `rce`; shapes as in `nce`."""
+    """Sum α NCE + β RCE.
+
+    Source: Ma et al., arXiv 2006.13554.
+
+    Args:
+        logits: shape [..., batch, classes].
+        labels: int64, shape [..., batch] or [batch].
+        alpha: weight α ≥ 0 of NCE.
+        beta: weight β ≥ 0 of RCE.
+        log_zero: A < 0 of `rce`.
+
+    Returns:
+        Shape [..., batch], in [0, α − A β].
+    """
     log_a = log_softmax(logits)
     reverse = rce.of_log_p(pick(log_a, labels), log_zero=log_zero)
-    return _sum(alpha, nce_of(log_a, labels), beta, reverse)
+    return weighted_sum(alpha, nce_of(log_a, labels), beta, reverse)
 
 
 def nfl_mae(
@@ -68,10 +94,24 @@ def nfl_mae(
     gamma: Scalar = 0.5,
     modulator_gradient: Scalar = 1.0,
 ) -> Tensor:
-    """Return α NFL + β MAE, the paper's NF-MAE (2006.13554, 2306.05497). Shapes as in `nfl`."""
+    """Sum α NFL + β MAE with MAE = 1 − p; NF-MAE in arXiv 2306.05497.
+
+    Source: Ma et al., arXiv 2006.13554.
+
+    Args:
+        logits: shape [..., batch, classes].
+        labels: int64, shape [..., batch] or [batch].
+        alpha: weight α ≥ 0 of NFL.
+        beta: weight β ≥ 0 of MAE.
+        gamma: γ ≥ 0 of `focal`.
+        modulator_gradient: of `focal`.
+
+    Returns:
+        Shape [..., batch], in [0, α + β].
+    """
     log_a = log_softmax(logits)
     active = nfl_of(log_a, labels, gamma, modulator_gradient)
-    return _sum(alpha, active, beta, mae.of_log_p(pick(log_a, labels)))
+    return weighted_sum(alpha, active, beta, mae.of_log_p(pick(log_a, labels)))
 
 
 def nfl_rce(
@@ -84,10 +124,25 @@ def nfl_rce(
     log_zero: Scalar = -4.0,
     modulator_gradient: Scalar = 1.0,
 ) -> Tensor:
-    """Return α NFL + β RCE (2006.13554). Parameters as in `nfl` and `rce`; shapes as in `nfl`."""
+    """Sum α NFL + β RCE.
+
+    Source: Ma et al., arXiv 2006.13554.
+
+    Args:
+        logits: shape [..., batch, classes].
+        labels: int64, shape [..., batch] or [batch].
+        alpha: weight α ≥ 0 of NFL.
+        beta: weight β ≥ 0 of RCE.
+        gamma: γ ≥ 0 of `focal`.
+        log_zero: A < 0 of `rce`.
+        modulator_gradient: of `focal`.
+
+    Returns:
+        Shape [..., batch], in [0, α − A β].
+    """
     log_a = log_softmax(logits)
     reverse = rce.of_log_p(pick(log_a, labels), log_zero=log_zero)
-    return _sum(alpha, nfl_of(log_a, labels, gamma, modulator_gradient), beta, reverse)
+    return weighted_sum(alpha, nfl_of(log_a, labels, gamma, modulator_gradient), beta, reverse)
 
 
 def nce_agce(
@@ -99,9 +154,25 @@ def nce_agce(
     a: Scalar = 6.0,
     q: Scalar = 1.5,
 ) -> Tensor:
-    """Return α NCE + β AGCE (2106.03110). Parameters as in `agce`; shapes as in `nce`."""
+    """Sum α NCE + β AGCE.
+
+    Source: Zhou et al., arXiv 2106.03110.
+
+    Args:
+        logits: shape [..., batch, classes].
+        labels: int64, shape [..., batch] or [batch].
+        alpha: weight α ≥ 0 of NCE.
+        beta: weight β ≥ 0 of AGCE.
+        a: of `agce`.
+        q: of `agce`.
+
+    Returns:
+        Shape [..., batch], at least 0.
+    """
     log_a = log_softmax(logits)
-    return _sum(alpha, nce_of(log_a, labels), beta, agce.of_log_p(pick(log_a, labels), a=a, q=q))
+    return weighted_sum(
+        alpha, nce_of(log_a, labels), beta, agce.of_log_p(pick(log_a, labels), a=a, q=q)
+    )
 
 
 def nce_aul(
@@ -113,9 +184,25 @@ def nce_aul(
     a: Scalar = 6.3,
     q: Scalar = 1.5,
 ) -> Tensor:
-    """Return α NCE + β AUL (2106.03110). Parameters as in `aul`; shapes as in `nce`."""
+    """Sum α NCE + β AUL.
+
+    Source: Zhou et al., arXiv 2106.03110.
+
+    Args:
+        logits: shape [..., batch, classes].
+        labels: int64, shape [..., batch] or [batch].
+        alpha: weight α ≥ 0 of NCE.
+        beta: weight β ≥ 0 of AUL.
+        a: of `aul`.
+        q: of `aul`.
+
+    Returns:
+        Shape [..., batch], at least 0.
+    """
     log_a = log_softmax(logits)
-    return _sum(alpha, nce_of(log_a, labels), beta, aul.of_log_p(pick(log_a, labels), a=a, q=q))
+    return weighted_sum(
+        alpha, nce_of(log_a, labels), beta, aul.of_log_p(pick(log_a, labels), a=a, q=q)
+    )
 
 
 def nce_ael(
@@ -126,52 +213,28 @@ def nce_ael(
     beta: Scalar = 4.0,
     a: Scalar = 5.0,
 ) -> Tensor:
-    """Return α NCE + β AEL (2106.03110). Parameters as in `ael`; shapes as in `nce`."""
-    log_a = log_softmax(logits)
-    return _sum(alpha, nce_of(log_a, labels), beta, ael.of_log_p(pick(log_a, labels), a=a))
+    """Sum α NCE + β AEL.
 
+    Source: Zhou et al., arXiv 2106.03110.
 
-def anl_ce(
-    logits: Tensor,
-    labels: Tensor,
-    *,
-    alpha: Scalar = 5.0,
-    beta: Scalar = 5.0,
-    p_min: Scalar = 1e-7,
-) -> Tensor:
-    """Return α NCE + β NNCE (Ye et al., NeurIPS 2023). Shapes as in `nce`.
+    Args:
+        logits: shape [..., batch, classes].
+        labels: int64, shape [..., batch] or [batch].
+        alpha: weight α ≥ 0 of NCE.
+        beta: weight β ≥ 0 of AEL.
+        a: of `ael`.
 
-    The source adds δ‖θ‖₁ and no weight decay; δ is the presets' `weight_l1`.
+    Returns:
+        Shape [..., batch], in [0, α + β].
     """
     log_a = log_softmax(logits)
-    return _sum(alpha, nce_of(log_a, labels), beta, nnce_of(log_a, labels, p_min))
-
-
-def anl_fl(
-    logits: Tensor,
-    labels: Tensor,
-    *,
-    alpha: Scalar = 5.0,
-    beta: Scalar = 5.0,
-    gamma: Scalar = 0.5,
-    p_min: Scalar = 1e-7,
-    modulator_gradient: Scalar = 1.0,
-) -> Tensor:
-    """Return α NFL + β NNFL (Ye et al., NeurIPS 2023). Shapes as in `nfl`.
-
-    The source adds δ‖θ‖₁ and no weight decay; δ is the presets' `weight_l1`.
-    """
-    log_a = log_softmax(logits)
-    active = nfl_of(log_a, labels, gamma, modulator_gradient)
-    negative = nnfl_of(log_a, labels, gamma, p_min, modulator_gradient)
-    return _sum(alpha, active, beta, negative)
+    return weighted_sum(alpha, nce_of(log_a, labels), beta, ael.of_log_p(pick(log_a, labels), a=a))
 
 
 _BETA_4 = Parameter("beta", 4.0, 0.01, 100.0, log=True, minimum=0.0)
-_ALPHA_5 = Parameter("alpha", 5.0, 0.01, 100.0, log=True, minimum=0.0)
-_BETA_5 = Parameter("beta", 5.0, 0.01, 100.0, log=True, minimum=0.0)
 _APL_CODE = f"{APL}; HanxunH/Active-Passive-Losses"
 _EPS_SOFTMAX = "cswjl/eps-softmax"
+_ALFS_CODE = "hitcszx/ALFs"
 _ANL_CODE = "Virusdoll/Active-Negative-Loss"
 
 
@@ -187,7 +250,7 @@ def _presets(
 _RCE_TABLE = {
     "apl-cifar10": ((1.0, 1.0), _APL_CODE),
     "apl-cifar100": ((10.0, 0.1), _APL_CODE),
-    "alfs-cifar100": ((10.0, 1.0), "hitcszx/ALFs"),
+    "alfs-cifar100": ((10.0, 1.0), _ALFS_CODE),
 }
 _NCE_RCE_TABLE = _RCE_TABLE | {
     "apl-webvision": ((50.0, 0.1), _APL_CODE),
@@ -198,16 +261,10 @@ _MAE_TABLE = {
     "apl-cifar100": ((10.0, 1.0), _APL_CODE),
 }
 _NCE_MAE_TABLE = _MAE_TABLE | {
-    "alfs-mnist": ((1.0, 100.0), "hitcszx/ALFs"),
-    "alfs-cifar100": ((10.0, 1.0), "hitcszx/ALFs"),
+    "alfs-mnist": ((1.0, 100.0), _ALFS_CODE),
+    "alfs-cifar100": ((10.0, 1.0), _ALFS_CODE),
     "anl-cifar100": ((10.0, 0.1), _ANL_CODE),
     "eps-softmax-cifar100": ((10.0, 0.1), _EPS_SOFTMAX),
-}
-_ANL_TABLE = {
-    "anl-mnist": (1.0, 1.0, 1e-6),
-    "anl-cifar10": (5.0, 5.0, 5e-5),
-    "anl-cifar100": (10.0, 1.0, 5e-7),
-    "anl-webvision": (20.0, 1.0, 5e-6),
 }
 
 register(
@@ -231,12 +288,7 @@ register(
         symmetric=True,
         searches_epsilon=True,
         reference=APL,
-        presets=_presets(
-            _NCE_RCE_TABLE,
-            "alpha",
-            "beta",
-            log_zero=LOG_CLAMP,
-        ),
+        presets=_presets(_NCE_RCE_TABLE, "alpha", "beta", log_zero=LOG_CLAMP),
     )
 )
 register(
@@ -339,51 +391,5 @@ register(
             "beta",
             "a",
         ),
-    )
-)
-register(
-    Loss(
-        "anl_ce",
-        anl_ce,
-        (
-            _ALPHA_5,
-            _BETA_5,
-            P_MIN,
-        ),
-        bounded=True,
-        symmetric=True,
-        searches_epsilon=True,
-        reference=ANL,
-        presets=tuple(
-            Preset(name, {"alpha": alpha, "beta": beta}, ANL, weight_l1=delta)
-            for name, (alpha, beta, delta) in _ANL_TABLE.items()
-        ),
-    )
-)
-register(
-    Loss(
-        "anl_fl",
-        anl_fl,
-        (
-            _ALPHA_5,
-            _BETA_5,
-            GAMMA,
-            P_MIN,
-            MODULATOR_GRADIENT,
-        ),
-        bounded=True,
-        symmetric=True,
-        searches_epsilon=True,
-        reference=ANL,
-        presets=tuple(
-            Preset(
-                name,
-                {"alpha": alpha, "beta": beta, "gamma": 0.5, "modulator_gradient": 0.0},
-                ANL,
-                weight_l1=delta,
-            )
-            for name, (alpha, beta, delta) in _ANL_TABLE.items()
-        ),
-        exact=EXACT,
     )
 )

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
-from trainables.losses._common import (
-    Scalar,
-    as_tensor,
-    log_softmax,
-    per_class,
-    per_example,
-    pick,
-)
+from trainables.losses._common import Scalar, as_tensor, log_softmax, per_class, per_example, pick
 from trainables.losses._registry import Loss, Parameter, Preset, register
+from trainables.losses._torch import Tensor, torch
 
 
 def bi_tempered(
     logits: Tensor, labels: Tensor, *, t1: Scalar = 0.8, t2: Scalar = 1.2, iterations: Scalar = 5.0
 ) -> Tensor:
-    """Bi-tempered logistic loss −log_t1 p_y − (1 − Σ_k p_k^(2−t1)) / (2 − t1) (1906.03361, eq. 5).
+    """Bi-tempered logistic loss: −log_t1 p_y − (1 − Σ_k p_k^(2−t1)) / (2 − t1).
 
-    p = exp_t2(z − λ) is the heavy-tailed softmax. `t1` in [0, 1) bounds the loss, `t2` ≥ 1 makes
-    the tail heavy; t2 = 1 is softmax. λ has no closed form: as in google/bi-tempered-loss it is
-    taken from `iterations` steps of a fixed-point iteration (5 is their default; with very many
-    classes more are needed for Σp = 1). Its gradient is exact, not that of the iteration.
-    logits [..., batch, classes], labels [..., batch] → [..., batch].
+    p = exp_t2(z − λ) is the tempered softmax. λ has no closed form: as in google/bi-tempered-loss,
+    a fixed-point iteration approximates it. The gradient is that of the exact λ, not that of the
+    iteration. Source: Amid et al., arXiv 1906.03361, eq. 5.
+
+    Args:
+        logits: shape [..., batch, classes].
+        labels: int64, shape [..., batch] or [batch].
+        t1: in [0, 1); it bounds the loss.
+        t2: at least 1; above 1 the softmax has a heavy tail, at 1 it is the usual softmax.
+        iterations: number of fixed-point steps; the largest one where it is a tensor. The
+            reference takes 5; very many classes need more to reach Σ_k p_k = 1.
+
+    Returns:
+        Shape [..., batch].
     """
     log_p = log_tempered_softmax(logits, t2, int(torch.as_tensor(iterations).max()))
     t1_example, t1_class = per_example(t1), per_class(t1)
@@ -35,7 +35,17 @@ def bi_tempered(
 
 
 def log_tempered_softmax(logits: Tensor, t2: Scalar, iterations: int = 5) -> Tensor:
-    """Logarithm of the tempered softmax exp_t2(z − λ), Σ = 1 up to the iteration's error."""
+    """Logarithm of the tempered softmax exp_t2(z − λ).
+
+    Args:
+        logits: shape [..., batch, classes].
+        t2: at least 1, a number or a tensor of the member dimensions [...].
+        iterations: number of fixed-point steps for λ. The probabilities sum to 1 up to the error
+            that the iteration leaves.
+
+    Returns:
+        Shape [..., batch, classes].
+    """
     t = as_tensor(per_class(t2), logits)
     everywhere, anywhere = _is_one(t2)
     if everywhere:
@@ -58,10 +68,10 @@ def log_tempered_softmax(logits: Tensor, t2: Scalar, iterations: int = 5) -> Ten
 
 
 def _is_one(t: Scalar) -> tuple[bool, bool]:
-    """Whether t is 1 everywhere, and whether it may be so anywhere."""
+    """Whether t is 1 everywhere, and whether it may be 1 anywhere."""
     if not isinstance(t, Tensor):
         return t == 1.0, t == 1.0
-    if t.device.type != "cpu":  # asking would make the host wait for the device
+    if t.device.type != "cpu":  # reading the values would make the host wait for the device
         return False, True
     return bool((t == 1.0).all()), bool((t == 1.0).any())
 

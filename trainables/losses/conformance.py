@@ -1,10 +1,10 @@
-"""What every loss must do, a user's own too.
+"""What every loss must do, a user-defined one included.
 
     from trainables.losses import Loss, Parameter, conformance
-    conformance.check(Loss("mine", mine, (Parameter("t", 1.0, 0.5, 2.0),), bounded=True))
+    conformance.check(Loss("power", power, (Parameter("t", 1.0, 0.5, 2.0),), bounded=True))
 
-Each `check_*` takes a loss and raises AssertionError with what went wrong. Random logits come from
-the given seed; parameters are drawn from their ranges.
+Each `check_*` takes a loss and a seed, and raises AssertionError with what is wrong. The logits are
+random; parameters are drawn from their usual ranges.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-import torch
-from torch import Tensor
-
 from trainables.losses._common import add_logit_bias
 from trainables.losses._evaluate import evaluate, evaluate_log_odds
 from trainables.losses._log_odds import log_odds
 from trainables.losses._registry import Loss
+from trainables.losses._torch import Tensor, torch
 
 Check = Callable[[Loss, int], None]
 Textbook = Callable[..., Tensor]
@@ -28,7 +26,15 @@ _CLASSES = 7
 
 
 def draw_params(loss: Loss, generator: torch.Generator) -> dict[str, float]:
-    """Parameters drawn uniformly from their ranges (log-uniformly where the range says so)."""
+    """Draw parameters uniformly from their usual ranges, log-uniformly where `Parameter.log`.
+
+    Args:
+        loss: the loss.
+        generator: source of randomness.
+
+    Returns:
+        Parameter name → value, for all parameters.
+    """
     params = {}
     for p in loss.parameters:
         share = float(torch.rand((), generator=generator, dtype=torch.float64))
@@ -43,7 +49,17 @@ def draw_params(loss: Loss, generator: torch.Generator) -> dict[str, float]:
 def draw(
     loss: Loss, seed: int, *shape: int, scale: float = 2.0
 ) -> tuple[Tensor, Tensor, dict[str, float]]:
-    """Float64 logits of `shape` [..., batch, classes], labels and parameters of `loss`."""
+    """Draw logits, labels and parameters.
+
+    Args:
+        loss: the loss whose parameters are drawn.
+        seed: seed of all draws.
+        *shape: [..., batch, classes].
+        scale: standard deviation of the logits.
+
+    Returns:
+        Float64 logits of `shape`, int64 labels [..., batch], and parameter name → value.
+    """
     generator = torch.Generator().manual_seed(seed)
     logits = scale * torch.randn(*shape, generator=generator, dtype=torch.float64)
     labels = torch.randint(shape[-1], shape[:-1], generator=generator)
@@ -51,7 +67,7 @@ def draw(
 
 
 def check_shape(loss: Loss, seed: int = 0) -> None:
-    """Values are [..., batch], one an example, in the dtype of the logits; inputs unchanged."""
+    """Values have the shape of the labels and the dtype of the logits; inputs stay unchanged."""
     for dtype in (torch.float32, torch.float64):
         logits, labels, params = draw(loss, seed, 2, 3, 4, _CLASSES)
         logits = logits.to(dtype)
@@ -63,9 +79,9 @@ def check_shape(loss: Loss, seed: int = 0) -> None:
 
 
 def check_defaults(loss: Loss, seed: int = 0) -> None:
-    """The function's own defaults are the table's."""
+    """The defaults of the function's arguments are those of `Loss.parameters`."""
     logits, labels, _ = draw(loss, seed, 4, _CLASSES)
-    _same(loss.function(logits, labels), loss.function(logits, labels, **loss.defaults), 0.0)
+    _assert_close(loss.function(logits, labels), loss.function(logits, labels, **loss.defaults), 0)
 
 
 def check_gradient(loss: Loss, seed: int = 0) -> None:
@@ -82,7 +98,16 @@ def check_gradient(loss: Loss, seed: int = 0) -> None:
 
 
 def check_textbook(loss: Loss, textbook: Textbook, seed: int = 0) -> None:
-    """Values and gradients agree with the plain formula in float64 to 1e-9 relative."""
+    """Values and gradients agree with a plain formula in float64, to 1e-9 relative.
+
+    Args:
+        loss: the loss.
+        textbook: the formula, a function of the softmax probabilities.
+        seed: seed of the logits and parameters.
+
+    Raises:
+        AssertionError: they differ.
+    """
     logits, labels, params = draw(loss, seed, 16, _CLASSES)
     params.update(loss.exact)
     logits.requires_grad_()
@@ -93,8 +118,8 @@ def check_textbook(loss: Loss, textbook: Textbook, seed: int = 0) -> None:
     ):
         (gradient,) = torch.autograd.grad(values.sum(), logits)
         results.append((values.detach(), gradient))
-    _same(results[0][0], results[1][0], 1e-9)
-    _same(results[0][1], results[1][1], 1e-9)
+    _assert_close(results[0][0], results[1][0], 1e-9)
+    _assert_close(results[0][1], results[1][1], 1e-9)
 
 
 def check_extreme_logits(loss: Loss, seed: int = 0) -> None:
@@ -106,10 +131,10 @@ def check_extreme_logits(loss: Loss, seed: int = 0) -> None:
             equal = torch.full((1, _CLASSES), value, dtype=dtype)
             _check_finite(loss, equal, labels[:1], params)
             for spike in (1e4, -1e4, 40.0, -40.0):
-                one = equal.clone()
-                one[0, 0] += spike
+                spiked = equal.clone()
+                spiked[0, 0] += spike
                 for label in (0, 1):
-                    _check_finite(loss, one, torch.tensor([label]), params)
+                    _check_finite(loss, spiked, torch.tensor([label]), params)
 
 
 def check_many_classes(loss: Loss, seed: int = 0, classes: int = 1_000_000) -> None:
@@ -121,8 +146,8 @@ def check_many_classes(loss: Loss, seed: int = 0, classes: int = 1_000_000) -> N
 def check_symmetry(loss: Loss, seed: int = 0) -> None:
     """Σ_k L(·, k) is constant exactly where the loss is flagged symmetric."""
     logits, _, params = draw(loss, seed, 64, _CLASSES)
-    every = torch.arange(_CLASSES).expand(64, _CLASSES).T
-    total = loss.function(logits.expand(_CLASSES, -1, -1), every, **params).sum(0)
+    every_label = torch.arange(_CLASSES).expand(64, _CLASSES).T
+    total = loss.function(logits.expand(_CLASSES, -1, -1), every_label, **params).sum(0)
     spread = float((total.max() - total.min()) / total.abs().max().clamp_min(1.0))
     if loss.symmetric:
         assert spread < 1e-9, f"flagged symmetric, but Σ_k L varies by {spread:.2g}"
@@ -131,9 +156,9 @@ def check_symmetry(loss: Loss, seed: int = 0) -> None:
 
 
 def check_bounded(loss: Loss, seed: int = 0) -> None:
-    """Values stay bounded exactly where the loss is flagged so, with a logit bias too."""
+    """Values stay bounded exactly where the loss is flagged bounded, also with a logit bias."""
     logits, labels, params = draw(loss, seed, 64, _CLASSES, scale=1.0)
-    # So far out that even a bound approached as slowly as x^-0.01 is reached.
+    # These scales also reach a bound that the loss approaches as slowly as x^-0.01.
     near, far = (
         max(
             float(evaluate(loss, scale * logits, labels, epsilon, **params).abs().max())
@@ -148,12 +173,12 @@ def check_bounded(loss: Loss, seed: int = 0) -> None:
 
 
 def check_permutation(loss: Loss, seed: int = 0) -> None:
-    """Renaming the classes changes nothing."""
+    """The order of the classes does not matter."""
     logits, labels, params = draw(loss, seed, 16, _CLASSES)
     order = torch.randperm(_CLASSES, generator=torch.Generator().manual_seed(seed))
     renamed = torch.empty_like(order)
     renamed[order] = torch.arange(_CLASSES)
-    _same(
+    _assert_close(
         loss.function(logits[:, order], renamed[labels], **params),
         loss.function(logits, labels, **params),
         1e-12,
@@ -161,7 +186,7 @@ def check_permutation(loss: Loss, seed: int = 0) -> None:
 
 
 def check_logit_bias(loss: Loss, seed: int = 0) -> None:
-    """ε = 0 is the plain loss; ε is added to the labelled logit, and to nothing else."""
+    """ε = 0 gives the plain loss; ε is added to the labelled logit only."""
     logits, labels, params = draw(loss, seed, 16, _CLASSES)
     plain = loss.function(logits, labels, **params)
     assert torch.equal(evaluate(loss, logits, labels, 0.0, **params), plain)
@@ -175,7 +200,7 @@ def check_logit_bias(loss: Loss, seed: int = 0) -> None:
 
 
 def check_log_odds(loss: Loss, seed: int = 0) -> None:
-    """A loss of p alone is the same from log-odds, the way a cohort takes it, as from logits."""
+    """A loss of p alone has the same values and gradients from log-odds as from logits."""
     if not loss.of_probability:
         return
     logits, labels, params = draw(loss, seed, 16, _CLASSES)
@@ -187,8 +212,8 @@ def check_log_odds(loss: Loss, seed: int = 0) -> None:
     ):
         (gradient,) = torch.autograd.grad(values.sum(), leaf)
         results.append((values, gradient))
-    for one, other in zip(*results, strict=True):
-        _same(one, other, 1e-9)
+    for from_log_odds, from_logits in zip(*results, strict=True):
+        _assert_close(from_log_odds, from_logits, 1e-9)
     for dtype in (torch.float32, torch.float64):
         delta = torch.tensor([-2e4, -40.0, 0.0, 40.0, 2e4], dtype=dtype, requires_grad=True)
         values = evaluate_log_odds(loss, delta, **params)
@@ -202,18 +227,18 @@ def check_members(loss: Loss, seed: int = 0) -> None:
     members = 5
     logits, labels, _ = draw(loss, seed, members, 6, _CLASSES)
     generator = torch.Generator().manual_seed(seed + 1)
-    each = [draw_params(loss, generator) for _ in range(members)]
+    params_of = [draw_params(loss, generator) for _ in range(members)]
     stacked = {
-        name: torch.tensor([params[name] for params in each], dtype=torch.float64)
+        name: torch.tensor([params[name] for params in params_of], dtype=torch.float64)
         for name in loss.defaults
     }
     epsilon = torch.linspace(0.0, 3.0, members, dtype=torch.float64)
-    together = evaluate(loss, logits, labels, epsilon, **stacked)
-    shared = evaluate(loss, logits, labels[0], epsilon, **stacked)
-    for k, params in enumerate(each):
-        for batch, target in ((together, labels[k]), (shared, labels[0])):
-            alone = evaluate(loss, logits[k], target, float(epsilon[k]), **params)
-            _same(batch[k], alone, 1e-10)
+    cohort = evaluate(loss, logits, labels, epsilon, **stacked)
+    cohort_with_shared_labels = evaluate(loss, logits, labels[0], epsilon, **stacked)
+    for k, params in enumerate(params_of):
+        for values, targets in ((cohort, labels[k]), (cohort_with_shared_labels, labels[0])):
+            alone = evaluate(loss, logits[k], targets, float(epsilon[k]), **params)
+            _assert_close(values[k], alone, 1e-10)
 
 
 CHECKS: tuple[Check, ...] = (
@@ -231,13 +256,20 @@ CHECKS: tuple[Check, ...] = (
 
 
 def check(loss: Loss, *, seeds: int = 3, textbook: Textbook | None = None) -> None:
-    """Run every check of `CHECKS` with `seeds` draws each, and once with a million classes.
+    """Run every check of `CHECKS`, and once a million classes.
 
-    `textbook` is the loss as the paper prints it, on probabilities. Raises AssertionError.
+    Args:
+        loss: the loss.
+        seeds: number of random draws per check.
+        textbook: the loss as the paper prints it, a function of the softmax probabilities, for
+            `check_textbook`; None to leave that check out.
+
+    Raises:
+        AssertionError: a check fails.
     """
     for seed in range(seeds):
-        for one in CHECKS:
-            one(loss, seed)
+        for check_one in CHECKS:
+            check_one(loss, seed)
         if textbook is not None:
             check_textbook(loss, textbook, seed)
     check_many_classes(loss)
@@ -252,7 +284,7 @@ def _check_finite(loss: Loss, logits: Tensor, labels: Tensor, params: Mapping[st
     assert gradient.isfinite().all(), f"gradient is not finite for {where}"
 
 
-def _same(a: Tensor, b: Tensor, relative: float) -> None:
-    scale = float(b.detach().abs().max().clamp_min(1e-3))
-    worst = float((a.detach() - b.detach()).abs().max()) / scale
+def _assert_close(actual: Tensor, expected: Tensor, relative: float) -> None:
+    scale = float(expected.detach().abs().max().clamp_min(1e-3))
+    worst = float((actual.detach() - expected.detach()).abs().max()) / scale
     assert worst <= relative, f"differs by {worst:.3g} relative to the largest value"

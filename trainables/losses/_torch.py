@@ -1,0 +1,45 @@
+"""PyTorch, or stand-ins where it is not installed.
+
+The base installation has no PyTorch and still lists the losses with their parameters. Every module
+of this package imports from here what it needs when it is imported; the first use of the stand-in
+`torch` raises `MissingExtraError`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainables.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    import torch as torch
+    from torch import Tensor as Tensor
+    from torch.autograd import Function as Function
+    from torch.autograd.function import once_differentiable as once_differentiable
+else:
+    try:
+        import torch
+        from torch import Tensor
+        from torch.autograd import Function
+        from torch.autograd.function import once_differentiable
+    except ModuleNotFoundError as error:
+        if error.name != "torch":  # a broken installation, not an absent one
+            raise
+
+        class _MissingTorch:
+            def __getattr__(self, name: str) -> object:
+                if name.startswith("__"):  # Python itself asks, for example `inspect`
+                    raise AttributeError(name)
+                raise MissingExtraError("this loss", "torch", "train")
+
+        torch = _MissingTorch()
+
+        class Tensor:
+            """For annotations and `isinstance`; it has no instances."""
+
+        class Function:
+            """Base class of the autograd functions, which are never applied."""
+
+        def once_differentiable(function: object) -> object:
+            """Return `function`."""
+            return function
