@@ -32,7 +32,8 @@ def test_the_validation_can_fail(name: str) -> None:
 def test_every_node_gets_this_package_at_its_pins_and_asks_for_a_token(name: str) -> None:
     config = prepared(name)
     setup = " ".join(config["setup_commands"])
-    assert re.search(r"pip install .*-c ~/logit-bias/constraints\.txt\s+-e ~/logit-bias", setup)
+    package = r'-e "\$HOME/logit-bias\[study\]"'  # the base installation has neither torch nor Ray
+    assert re.search(rf"pip install .*-c ~/logit-bias/constraints\.txt\s+{package}", setup)
     for key in ("head_start_ray_commands", "worker_start_ray_commands"):
         assert "RAY_AUTH_MODE=token; ray start" in config[key][-1]
     assert any(target.endswith(".ray/auth_token") for target in config["file_mounts"])
