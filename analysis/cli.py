@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 
 from analysis.console import Json, bad_input, out, print_json
+from analysis.formatting import table_value
 from trainables.errors import BadInputError
 
 commands = typer.Typer()
@@ -31,7 +32,7 @@ def analyse(
     folders: Folders, into: Into = None, margin: Margin = None, as_json: Json = False
 ) -> None:
     """Read the parquet of studies; write analysis/verdict.json and tables."""
-    from analysis.inference.agreement import verdict_paragraph
+    from analysis.inference.summary import verdict_paragraph
     from analysis.verdict import analyse as analyse_folders
 
     with bad_input():
@@ -45,7 +46,7 @@ def analyse(
 @commands.command()
 def report(folders: Folders, into: Into = None, margin: Margin = None) -> None:
     """Analyse studies, write the report, and print the verdict and the report's path."""
-    from analysis.inference.agreement import verdict_paragraph
+    from analysis.inference.summary import verdict_paragraph
     from analysis.report.html import analyse_and_report
 
     with bad_input():
@@ -60,7 +61,6 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Put studies side by side, and next to published figures for the same data and noise."""
-    from analysis.console import in_words
     from analysis.exploratory.compare import compare as compare_studies
     from analysis.exploratory.compare import verdicts
 
@@ -72,7 +72,7 @@ def compare(
     for frame in frames.values():
         table = Table(*map(str, frame.columns), box=None)
         for row in frame.itertuples(index=False):
-            table.add_row(*(in_words(value) for value in row))
+            table.add_row(*(table_value(value) for value in row))
         out.print(table)
 
 

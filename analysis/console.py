@@ -52,18 +52,6 @@ def strict(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
-def number(value: float) -> str:
-    """A parameter's value as short as it can be."""
-    return f"{value:g}"
-
-
-def in_words(value: Any) -> str:
-    """A table's cell: numbers short, what is missing as a dash."""
-    if value is None or value != value:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 @contextmanager
 def bad_input() -> Iterator[None]:
     """Report a ValueError of the pure libraries as an error in what the user typed."""

@@ -1,4 +1,8 @@
-"""From study folders to `analysis/verdict.json` and `analysis/tables/*`."""
+"""From study folders to `analysis/verdict.json` and `analysis/tables/*`.
+
+The verdict itself is made in `analysis.inference.agreement` (one cell) and
+`analysis.inference.pooling` (all cells); this module reads, calls them and writes.
+"""
 
 from __future__ import annotations
 
@@ -7,43 +11,68 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from analysis.data.load import FACTORS, LoadError, Study, cells, provenance, reference_rows
-from analysis.data.load import response_metric as metric_of
+from analysis.data.load import FACTORS, LoadError, Study, cells, reference_rows, response_metric
 from analysis.data.pool import load_pooled
+from analysis.data.provenance import provenance
 from analysis.exploratory.dynamics import epoch_frame, learning_curves, network_dynamics, summarise
 from analysis.exploratory.importance import grid_importance, importance_table
 from analysis.exploratory.logit_spread import logit_spread
 from analysis.exploratory.transitions import Transition, transition_matrices
 from analysis.inference.agreement import judge_cell
 from analysis.inference.pooling import margin_curve, noise_slopes, pool, value_agreement
+from analysis.inference.records import (
+    CellVerdict,
+    IndifferenceRegion,
+    ResponseSummary,
+    StudyVerdict,
+)
 from analysis.response.fit import Response, fit_response
+from analysis.tables import (
+    arm_table,
+    cell_table,
+    concatenate,
+    latex,
+    noise_slope_table,
+    regret_table,
+    value_agreement_table,
+)
+from study.results.arms import CE
 from study.results.folder import StudyFolder
+from study.results.schema import Stage
 
 _CELL_COLUMNS = ["stage", "cell_id", "arm", "epsilon", "lr", "seed", "status", "loss_params"]
 _CELL_COLUMNS += ["val_acc_noisy", "val_acc_clean", "test_acc"]
 _SWEPT = ["epsilon", "lr", "loss", "loss_params"]
-_LONGEST_LATEX = 400  # rows; longer tables are for programs
+_MAX_LATEX_ROWS = 400  # longer tables are for programs
+_CURVE_STEP = 4  # every fourth point of a curve's grid is written
 
 Folders = str | Sequence[str]
 
 
 @dataclass(frozen=True)
 class StudyAnalysis:
-    """All that the report shows: the study, its verdict, the fitted responses, tidy tables."""
+    """All that the report shows.
+
+    Attributes:
+        study: as read.
+        verdict: the content of `verdict.json`.
+        responses: {cell_id: fitted response to ε}, of the cells that have a curve.
+        tables: {name: tidy table}, the content of `analysis/tables/`.
+        transitions: transition matrices of the label noise.
+    """
 
     study: Study
-    verdict: dict[str, Any]
+    verdict: StudyVerdict
     responses: dict[str, Response]
     tables: dict[str, pd.DataFrame]
     transitions: list[Transition] = field(default_factory=list)
 
     def folder(self, into: str | None = None) -> StudyFolder:
-        """Where its files go: the study's own folder, or `into`.
+        """The folder to write below: the study's own, or `into`.
 
         Raises:
             LoadError: several studies, and no `into`.
@@ -55,188 +84,167 @@ class StudyAnalysis:
         return StudyFolder.at(self.study.uris[0])
 
 
-def analyse(
-    folders: Folders, into: str | None = None, margin: float | None = None
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class CellAnalysis:
+    """The analysis of one cell.
+
+    Attributes:
+        verdict: its entry of `verdict.json`.
+        pairs: paired regrets, columns arm, seed, regret.
+        response: fitted response to ε; None without a curve.
+    """
+
+    verdict: CellVerdict
+    pairs: pd.DataFrame
+    response: Response | None
+
+
+def analyse(folders: Folders, into: str | None = None, margin: float | None = None) -> StudyVerdict:
     """Analyse studies; write `analysis/verdict.json` and `analysis/tables/*`.
 
     Args:
-        folders: a study folder, local or a pyarrow filesystem URI, or several to pool.
+        folders: a study folder, a local path or a pyarrow filesystem URI; or several to pool.
         into: folder to write below; by default the study's own.
-        margin: δ; by default the studies' own.
+        margin: δ; by default that of the study files.
 
     Returns:
         the verdict as written.
 
     Raises:
-        LoadError: the folders cannot be analysed; one line says why.
+        LoadError: the folders cannot be analysed; the message is one line.
     """
-    found = compute(folders, margin)
-    write(found, into)
-    return found.verdict
+    analysis = compute(folders, margin)
+    write(analysis, into)
+    return analysis.verdict
 
 
-def write(found: StudyAnalysis, into: str | None = None) -> None:
-    """Write an analysis' verdict and tables: CSV, and LaTeX where a paper could hold it."""
-    folder = found.folder(into)
-    text = json.dumps(found.verdict, indent=2, ensure_ascii=False, allow_nan=False)
+def write(analysis: StudyAnalysis, into: str | None = None) -> None:
+    """Write the verdict as JSON, and the tables as CSV and, up to 400 rows, as LaTeX.
+
+    Args:
+        analysis: from `compute`.
+        into: folder to write below; by default the study's own.
+
+    Raises:
+        LoadError: several studies, and no `into`.
+    """
+    folder = analysis.folder(into)
+    content = analysis.verdict.to_json()
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     folder.write_bytes("analysis/verdict.json", (text + "\n").encode())
-    for name, table in found.tables.items():
+    for name, table in analysis.tables.items():
         buffer = io.StringIO()
         table.to_csv(buffer, index=False, float_format="%.6g", lineterminator="\n")
         folder.write_bytes(f"analysis/tables/{name}.csv", buffer.getvalue().encode())
-        if len(table) <= _LONGEST_LATEX:
+        if len(table) <= _MAX_LATEX_ROWS:
             folder.write_bytes(f"analysis/tables/{name}.tex", latex(table).encode())
 
 
-def latex(table: pd.DataFrame) -> str:
-    """A table as a LaTeX tabular with booktabs rules, numbers to three digits."""
-    shown = table.drop(columns=[c for c in ("reason",) if c in table])
-    return str(shown.to_latex(index=False, escape=True, float_format="%.3g", na_rep="--"))
-
-
 def compute(folders: Folders, margin: float | None = None) -> StudyAnalysis:
-    """As `analyse`, but writes nothing.
+    """Analyse studies without writing anything.
+
+    Args:
+        folders: a study folder, a local path or a pyarrow filesystem URI; or several to pool.
+        margin: δ; by default that of the study files.
 
     Raises:
-        LoadError: as `analyse`.
+        LoadError: the folders cannot be analysed; the message is one line.
     """
     study = load_pooled([folders] if isinstance(folders, str) else folders, margin)
-    margin, trials = study.margin, study.trials
-    columns = [*_CELL_COLUMNS, *[c for c in FACTORS if c not in _CELL_COLUMNS]]
-    narrow = trials[columns].astype({c: object for c in ("stage", "cell_id", "arm")})
-    by_cell = dict(list(narrow.groupby("cell_id")))
-    plain = narrow[(narrow["arm"] == "ce") & (narrow["stage"] == "confirm")]
-    work = []
-    for _, cell in cells(trials).iterrows():
-        own = by_cell[cell["cell_id"]]
-        row, paired_regrets = judge_cell(cell, own, reference_rows(plain, cell), margin)
-        work.append((row, paired_regrets, own[own["stage"] == "sweep"]))
-    # NumPy's batched linear algebra lets go of Python's lock, so threads use all cores.
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        fits = list(
-            threads.map(lambda w: fit_response(w[2], margin, w[0]["epsilon_analytic"]), work)
-        )
-    judged, pairs, points, curves = [], [], [], []
-    responses: dict[str, Response] = {}
-    for (row, paired_regrets, sweep), response in zip(work, fits, strict=True):
-        key = {"cell_id": row["cell_id"]}
-        judged.append({**row, **_response_block(response, sweep, margin)})
-        pairs.append(paired_regrets.assign(**key))
-        if response is not None:
-            responses[row["cell_id"]] = response
-            points.append(response.points.assign(**key))
-            curves.append(response.curve.iloc[::4].assign(**key))
-    paired = _concat(pairs, ["cell_id", "arm", "seed", "regret"])
-    verdict: dict[str, Any] = {
-        "schema_version": 1,
-        "study": study.name,
-        "cells": judged,
-        "pooled": pool(judged, paired, margin),
-        "value_agreement": value_agreement(judged),
-        "noise_slopes": noise_slopes(judged, {k: r.peaks for k, r in responses.items()}),
-        "notes": list(study.notes),
-        "provenance": provenance(study),
+    analyses = _analyse_cells(study)
+    judged = [cell.verdict for cell in analyses]
+    responses = {
+        cell.verdict.cell_id: cell.response for cell in analyses if cell.response is not None
     }
-    epochs = epoch_frame(study)
-    swept = study.stage("sweep")
-    tables = {
-        "cells": cell_table(judged),
-        "regret": regret_table(judged),
-        "regret_by_seed": paired,
-        "margin_curve": margin_curve(judged, paired),
-        "value_agreement": pd.DataFrame(
-            [{"rule": r, **a} for r, a in verdict["value_agreement"].items()]
-        ),
-        "noise_slopes": pd.DataFrame(verdict["noise_slopes"]).drop(
-            columns="rates", errors="ignore"
-        ),
-        "arms": arm_table(judged),
-        "logit_spread": logit_spread(study, judged),
-        "importance": importance_table(swept, metric_of(swept)),
-        "dynamics": summarise(network_dynamics(study, epochs)),
-        "learning_curves": learning_curves(study, epochs),
-        "response_points": _concat(points, ["cell_id", "epsilon", "mean", "n", "lr"]),
-        "response_curve": _concat(curves, ["cell_id", "epsilon", "middle", "low", "high"]),
-    }
+    pairs = concatenate(
+        [cell.pairs.assign(cell_id=cell.verdict.cell_id) for cell in analyses],
+        ["cell_id", "arm", "seed", "regret"],
+    )
+    verdict = StudyVerdict(
+        schema_version=1,
+        study=study.name,
+        cells=judged,
+        pooled=pool(judged, pairs, study.margin),
+        value_agreement=value_agreement(judged),
+        noise_slopes=noise_slopes(judged, {k: r.peaks for k, r in responses.items()}),
+        notes=list(study.notes),
+        provenance=provenance(study),
+    )
+    tables = _tables(study, verdict, pairs, responses)
     return StudyAnalysis(study, verdict, responses, tables, transition_matrices(study))
 
 
-def cell_table(judged: list[dict[str, Any]]) -> pd.DataFrame:
-    """One row a cell: its factors, ε by every way, the primary regret, the verdict."""
-    rows = []
-    for c in judged:
-        regret = c["regret"].get(c["rule"]) or {}
-        best, near = c["epsilon_best"] or {}, c["indifference"] or {}
-        rows.append(
-            {
-                **{k: c[k] for k in ("cell_id", "dataset", "classes", "noise_kind", "noise_rate")},
-                **{k: c[k] for k in ("model", "loss", "rule")},
-                "epsilon_analytic": c["epsilon_analytic"].get(c["rule"]),
-                "epsilon_tuned": c["epsilon_tuned"],
-                "epsilon_best": best.get("value"),
-                "epsilon_best_low": best.get("low"),
-                "epsilon_best_high": best.get("high"),
-                "on_edge": best.get("on_edge"),
-                "flat": best.get("flat"),
-                "indifference_low": near.get("low"),
-                "indifference_high": near.get("high"),
-                **{f"regret_{k}": regret.get(k) for k in ("mean", "low", "high", "n")},
-                "margin": c["margin"],
-                "verdict": c["verdict"],
-                "reason": c["reason"],
-            }
+def _analyse_cells(study: Study) -> list[CellAnalysis]:
+    """Judge every cell and fit its response."""
+    columns = [*_CELL_COLUMNS, *[c for c in FACTORS if c not in _CELL_COLUMNS]]
+    trials = study.trials[columns].astype({c: object for c in ("stage", "cell_id", "arm")})
+    by_cell = dict(list(trials.groupby("cell_id")))
+    cross_entropy = trials[(trials["arm"] == CE) & (trials["stage"] == Stage.CONFIRM)]
+    judged = []
+    for cell in cells(study.trials):
+        rows = by_cell[cell.cell_id]
+        reference = reference_rows(cross_entropy, cell)
+        verdict, pairs = judge_cell(cell, rows, reference, study.margin)
+        judged.append((verdict, pairs, rows[rows["stage"] == Stage.SWEEP]))
+    # NumPy's batched linear algebra releases the global interpreter lock, so threads run on all
+    # cores.
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        responses = list(
+            threads.map(lambda j: fit_response(j[2], study.margin, j[0].epsilon_analytic), judged)
         )
-    return pd.DataFrame(rows)
+    return [
+        CellAnalysis(_with_response(verdict, response, sweep), pairs, response)
+        for (verdict, pairs, sweep), response in zip(judged, responses, strict=True)
+    ]
 
 
-def regret_table(judged: list[dict[str, Any]]) -> pd.DataFrame:
-    """One row a cell and arm: regret against tuned ε with its interval."""
-    rows = []
-    for c in judged:
-        arms = {f"analytic:{rule}": r for rule, r in c["regret"].items()} | c["controls"]
-        rows += [{"cell_id": c["cell_id"], "arm": arm, **r} for arm, r in arms.items()]
-    return pd.DataFrame(rows, columns=["cell_id", "arm", "mean", "low", "high", "n"])
-
-
-def arm_table(judged: list[dict[str, Any]]) -> pd.DataFrame:
-    """One row a cell and arm of the confirm stage: test accuracy, and regret against tuned ε."""
-    columns = ["cell_id", "arm", "accuracy", "accuracy_low", "accuracy_high", "n"]
-    columns += ["regret", "regret_low", "regret_high"]
-    rows = []
-    for c in judged:
-        regrets = {f"analytic:{rule}": r for rule, r in c["regret"].items()} | c["controls"]
-        for arm, a in c["accuracy"].items():
-            r = regrets.get(arm, {})
-            ends = [a["mean"], a["low"], a["high"], a["n"]]
-            ends += [r.get("mean"), r.get("low"), r.get("high")]
-            rows.append(dict(zip(columns, [c["cell_id"], arm, *ends], strict=True)))
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _response_block(
-    response: Response | None, sweep: pd.DataFrame, margin: float
-) -> dict[str, Any]:
+def _with_response(
+    verdict: CellVerdict, response: Response | None, sweep: pd.DataFrame
+) -> CellVerdict:
+    """A cell's verdict with what the fitted response says."""
     if response is None:
-        return {"epsilon_best": None, "indifference": None, "response": None}
+        return verdict
     low, high = response.indifference
-    return {
-        "epsilon_best": asdict(response.best),
-        "indifference": {"low": low, "high": high},
-        "response": {
-            "metric": response.metric,
-            "noise_sd": response.noise,
-            "seeds": response.seeds,
-            # Where the sweep itself places the analytic value: a second witness beside regret.
-            "analytic_inside": {r: low <= e <= high for r, e in response.probes.items()},
-            "probability_within_margin": {
-                r: float((s <= margin).mean()) for r, s in response.shortfall.items()
+    return replace(
+        verdict,
+        epsilon_best=response.best,
+        indifference=IndifferenceRegion(low, high),
+        response=ResponseSummary(
+            metric=response.metric,
+            noise_sd=response.noise,
+            seeds=response.seeds,
+            analytic_inside={rule: low <= e <= high for rule, e in response.probes.items()},
+            probability_within_margin={
+                rule: float((shortfall <= verdict.margin).mean())
+                for rule, shortfall in response.shortfall.items()
             },
-            "importance": grid_importance(sweep, response.metric, _SWEPT),
-        },
+            importance=grid_importance(sweep, response.metric, _SWEPT),
+        ),
+    )
+
+
+def _tables(
+    study: Study, verdict: StudyVerdict, pairs: pd.DataFrame, responses: dict[str, Response]
+) -> dict[str, pd.DataFrame]:
+    judged = verdict.cells
+    epochs = epoch_frame(study)
+    sweep = study.stage(Stage.SWEEP)
+    points = [r.points.assign(cell_id=cell_id) for cell_id, r in responses.items()]
+    curves = [
+        r.curve.iloc[::_CURVE_STEP].assign(cell_id=cell_id) for cell_id, r in responses.items()
+    ]
+    return {
+        "cells": cell_table(judged),
+        "regret": regret_table(judged),
+        "regret_by_seed": pairs,
+        "margin_curve": margin_curve(judged, pairs),
+        "value_agreement": value_agreement_table(verdict.value_agreement),
+        "noise_slopes": noise_slope_table(verdict.noise_slopes),
+        "arms": arm_table(judged),
+        "logit_spread": logit_spread(study, judged),
+        "importance": importance_table(sweep, response_metric(sweep)),
+        "dynamics": summarise(network_dynamics(study, epochs)),
+        "learning_curves": learning_curves(study, epochs),
+        "response_points": concatenate(points, ["cell_id", "epsilon", "mean", "n", "lr"]),
+        "response_curve": concatenate(curves, ["cell_id", "epsilon", "middle", "low", "high"]),
     }
-
-
-def _concat(frames: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
-    kept = [f for f in frames if len(f)]
-    return pd.concat(kept)[columns] if kept else pd.DataFrame(columns=columns)

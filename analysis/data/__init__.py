@@ -1,1 +1,1 @@
-"""Reading study folders into data frames."""
+"""Study folders as pandas frames: reading, pooling of studies, provenance."""

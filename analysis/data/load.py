@@ -1,4 +1,4 @@
-"""Read a study folder into pandas frames, and refuse what would mislead.
+"""Read a study folder into pandas frames, and refuse rows that would mislead.
 
 Every other module of `analysis` starts from a `Study`. Accuracies are fractions in [0, 1].
 """
@@ -9,18 +9,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from study.results.folder import ResultsError, StudyFolder
-from study.results.schema import STAGES, STATUSES
+from study.results.arms import CE, Arm
+from study.results.folder import ResultsError, StudyFolder, TableName
+from study.results.schema import READER_NAMES, STAGES, STATUSES, Stage, Status
 
 DEFAULT_MARGIN = 0.005  # half a percentage point
-ANALYTIC = "analytic:"  # arms `analytic:<rule>`
-FACTORS = ["dataset", "noise_kind", "noise_rate", "model", "loss"]  # what names a cell
+FACTORS = ["dataset", "noise_kind", "noise_rate", "model", "loss"]  # they name a cell
 
 _ACCURACIES = [
     "train_acc_noisy",
@@ -30,7 +29,7 @@ _ACCURACIES = [
     "test_acc",
     "best_val_acc_noisy",
 ]
-_NEEDED = ["stage", "cell_id", "network_id", "dataset", "classes", "model", "loss", "epsilon"]
+_REQUIRED = ["stage", "cell_id", "network_id", "dataset", "classes", "model", "loss", "epsilon"]
 
 
 class LoadError(ValueError):
@@ -42,9 +41,11 @@ class Study:
     """A study as read.
 
     Attributes:
-        uris: where it was read from; several for a pooled study (`analysis.data.pool`).
-        trials: one row a network, columns as in `study.results.schema.TRIALS`, with `noise_rate` for
-            `noise_rate_asked`, and null accuracies of diverged networks filled with 1 / classes.
+        uris: the folders it was read from; several for a pooled study (`analysis.data.pool`).
+        trials: one row per network. Columns as in `study.results.schema.TRIALS`; the reader names
+            `noise_rate_requested` and `noise_rate_realised`; and `noise_rate`, the requested rate
+            or, where there is none, the realised one. Null accuracies of diverged networks are
+            filled with 1 / classes.
         config: the study file as run; empty where the folder has none.
         notes: sentences about rows that were left out or filled in.
         prefixes: what `trials` has in front of the network ids of each folder.
@@ -58,18 +59,22 @@ class Study:
 
     @property
     def uri(self) -> str:
-        """Where it was read from, for messages."""
+        """The folders it was read from, for messages."""
         return ", ".join(self.uris)
 
     @property
     def name(self) -> str:
-        """The study's name as in its rows, or names."""
+        """The name in the study's rows; several are joined by ` + `."""
         names = [str(name) for name in self.trials["study"].dropna().unique()]
         return " + ".join(names) or self.uri.rstrip("/").rpartition("/")[2]
 
     @property
     def margin(self) -> float:
-        """Non-inferiority margin δ as a fraction, `analysis: {margin: …}` of the study file."""
+        """Non-inferiority margin δ as a fraction, `analysis: {margin: …}` of the study file.
+
+        Raises:
+            LoadError: a margin outside (0, 1).
+        """
         settings = self.config.get("analysis")
         value = settings.get("margin", DEFAULT_MARGIN) if isinstance(settings, dict) else None
         value = DEFAULT_MARGIN if value is None else value
@@ -78,7 +83,7 @@ class Study:
         return float(value)
 
     def stage(self, name: str) -> pd.DataFrame:
-        """The rows of one stage (search | sweep | confirm); may be empty."""
+        """The rows of one stage (search | sweep | confirm), perhaps none."""
         return self.trials[self.trials["stage"] == name]
 
     def epochs(
@@ -87,32 +92,37 @@ class Study:
         stages: Iterable[str] = STAGES,
         networks: Iterable[str] | None = None,
     ) -> pd.DataFrame:
-        """Rows of `epochs`, with `trial`: the position of the network's row in `trials.index`.
+        """Rows of the table `epochs`.
 
         Args:
             columns: of `study.results.schema.EPOCHS`, besides network_id; only these are read.
             stages: which stages.
             networks: network_ids to keep; all by default.
+
+        Returns:
+            `columns` and `trial`, the label of the network's row in `trials.index`.
+
+        Raises:
+            LoadError: a damaged file.
         """
-        wanted = ["network_id", *columns]
         tables = []
         for uri, prefix in zip(self.uris, self.prefixes, strict=True):
-            read = _read(uri, "epochs", stages, wanted)
+            table = _read(uri, "epochs", stages, ["network_id", *columns])
             if prefix:
-                ids = pc.binary_join_element_wise(prefix, read.column(0), "")
-                read = read.set_column(0, "network_id", ids)
-            tables.append(read)
-        table = pa.concat_tables(tables)
-        known = self.trials["network_id"]
+                ids = pc.binary_join_element_wise(prefix, table.column(0), "")
+                table = table.set_column(0, "network_id", ids)
+            tables.append(table)
+        epochs = pa.concat_tables(tables)
+        network_id = self.trials["network_id"]
         if networks is not None:
-            known = known[known.isin(list(networks))]
+            network_id = network_id[network_id.isin(list(networks))]
         position = pc.index_in(
-            table.column("network_id"), value_set=pa.array(known, type=pa.string())
+            epochs.column("network_id"), value_set=pa.array(network_id, type=pa.string())
         )
-        keep = pc.is_valid(position)
-        frame = table.drop_columns(["network_id"]).filter(keep).to_pandas()
-        where = pc.drop_null(position).to_numpy()
-        frame.insert(0, "trial", known.index.to_numpy()[where])
+        is_known = pc.is_valid(position)
+        frame: pd.DataFrame = epochs.drop_columns(["network_id"]).filter(is_known).to_pandas()
+        rows = pc.drop_null(position).to_numpy()
+        frame.insert(0, "trial", network_id.index.to_numpy()[rows])
         return frame
 
 
@@ -127,52 +137,25 @@ def load(uri: str) -> Study:
             names cells, an accuracy outside [0, 1], an unknown stage or status.
     """
     trials: pd.DataFrame = _read(uri, "trials").to_pandas()
-    if trials.empty:
-        raise LoadError(
-            f"{uri}: no finished network found; a study folder holds trials/<stage>/part-*.parquet"
-        )
-    for column in _NEEDED:
-        if trials[column].isna().any():
-            raise LoadError(f"{uri}: trials: column {column!r} has empty values")
-    _only(uri, trials, "stage", STAGES)
-    _only(uri, trials, "status", STATUSES)
-    for column in _ACCURACIES:
-        bad = trials[column].notna() & ~trials[column].between(0, 1)
-        if bad.any():
-            raise LoadError(
-                f"{uri}: trials: {column} = {trials.loc[bad, column].iloc[0]:g}: "
-                "accuracies are fractions in [0, 1]"
-            )
-    trials = trials.rename(columns={"noise_rate_asked": "noise_rate"})
+    _check(uri, trials)
+    for column, reader_name in READER_NAMES.items():
+        trials[reader_name] = trials[column]
     trials["noise_kind"] = trials["noise_kind"].fillna("none")
-    # Human labels and own matrices have a rate of their own: that of the data set's real labels.
-    own_rate = trials.groupby("cell_id")["noise_rate_real"].transform("mean").round(3)
-    trials["noise_rate"] = trials["noise_rate"].fillna(own_rate).fillna(0.0)
+    # Human labels and user-defined matrices have no requested rate, only a realised one.
+    realised = trials.groupby("cell_id")["noise_rate_realised"].transform("mean").round(3)
+    trials["noise_rate"] = trials["noise_rate_requested"].fillna(realised).fillna(0.0)
     notes: list[str] = []
 
-    twice = trials.duplicated("network_id")
-    if twice.any():
-        notes.append(f"{twice.sum()} rows repeat a network_id; the first of each was kept.")
-        trials = trials[~twice]
-
-    # A diverged network counts at floor accuracy: to leave it out would flatter its arm.
-    diverged = trials["status"] == "diverged"
-    floor = 1.0 / trials["classes"]
-    measured = [c for c in _ACCURACIES if c != "test_acc"]
-    for column in measured:
-        trials.loc[diverged, column] = trials.loc[diverged, column].fillna(floor[diverged])
-    confirm = trials["stage"] == "confirm"
-    trials.loc[diverged & confirm, "test_acc"] = trials.loc[diverged & confirm, "test_acc"].fillna(
-        floor[diverged & confirm]
-    )
-    pruned = trials["status"] == "pruned"
-    if (pruned & (trials["stage"] != "search")).any():
-        notes.append(
-            f"{(pruned & (trials['stage'] != 'search')).sum()} pruned networks outside the search "
-            "were left out."
-        )
-        trials = trials[~pruned | (trials["stage"] == "search")]
-    leaked = trials["test_acc"].notna() & (trials["stage"] != "confirm")
+    repeated = trials.duplicated("network_id")
+    if repeated.any():
+        notes.append(f"{repeated.sum()} rows repeat a network_id; the first of each was kept.")
+        trials = trials[~repeated]
+    _fill_diverged(trials)
+    pruned = (trials["status"] == Status.PRUNED) & (trials["stage"] != Stage.SEARCH)
+    if pruned.any():
+        notes.append(f"{pruned.sum()} pruned networks outside the search were left out.")
+        trials = trials[~pruned]
+    leaked = trials["test_acc"].notna() & (trials["stage"] != Stage.CONFIRM)
     if leaked.any():
         notes.append(
             f"{leaked.sum()} networks outside the confirm stage carry a test accuracy; "
@@ -181,81 +164,117 @@ def load(uri: str) -> Study:
     return Study((uri,), trials.reset_index(drop=True), _config(uri), tuple(notes))
 
 
-def cells(trials: pd.DataFrame) -> pd.DataFrame:
-    """The cells that ε is judged in: one row a cell, in a stable order.
+@dataclass(frozen=True)
+class StudyCell:
+    """A cell of a study, by its factors.
 
-    A cell is judged where it has an analytic arm or a sweep over at least two ε; a cell of plain CE
-    is a reference only.
-
-    Returns:
-        columns cell_id, classes and those of `FACTORS`.
+    Attributes:
+        cell_id: as in `trials`.
+        classes: number of classes.
+        dataset: name of the data set.
+        noise_kind: kind of label noise.
+        noise_rate: share of wrong labels, in [0, 1].
+        model: name of the model.
+        loss: name of the loss; `joint` where the cell searches several.
     """
-    analytic = trials["arm"].fillna("").astype(str).str.startswith(ANALYTIC)
-    sweep = trials[trials["stage"] == "sweep"].groupby("cell_id")["epsilon"].nunique()
-    wanted = set(trials.loc[analytic, "cell_id"]) | set(sweep[sweep > 1].index)
-    mine = trials[trials["cell_id"].isin(wanted) & (trials["arm"] != "ce")]
-    searched = mine.groupby("cell_id")["loss"].nunique() > 1  # `loss: joint`
-    rows = mine.drop_duplicates("cell_id")
-    rows = rows.assign(loss=rows["loss"].where(~rows["cell_id"].map(searched), "joint"))
+
+    cell_id: str
+    classes: int
+    dataset: str
+    noise_kind: str
+    noise_rate: float
+    model: str
+    loss: str
+
+
+def cells(trials: pd.DataFrame) -> list[StudyCell]:
+    """The cells that ε is judged in, in a stable order.
+
+    A cell is judged where it has an analytic arm or a sweep over at least two ε. A cell of plain
+    cross-entropy is a reference only.
+    """
+    names = trials["arm"].dropna().astype(str).unique()
+    is_analytic = trials["arm"].isin([name for name in names if Arm.of_row(name).is_analytic])
+    sweep = trials[trials["stage"] == Stage.SWEEP].groupby("cell_id")["epsilon"].nunique()
+    judged = set(trials.loc[is_analytic, "cell_id"]) | set(sweep[sweep > 1].index)
+    rows = trials[trials["cell_id"].isin(judged) & (trials["arm"] != CE)]
+    is_joint = rows.groupby("cell_id")["loss"].nunique() > 1  # `loss: joint`
+    rows = rows.drop_duplicates("cell_id")
+    rows = rows.assign(loss=rows["loss"].where(~rows["cell_id"].map(is_joint), "joint"))
     order = ["classes", "dataset", "model", "loss", "noise_kind", "noise_rate", "cell_id"]
-    return rows.sort_values(order)[["cell_id", "classes", *FACTORS]].reset_index(drop=True)
+    return [
+        StudyCell(
+            cell_id=str(row["cell_id"]),
+            classes=int(row["classes"]),
+            dataset=str(row["dataset"]),
+            noise_kind=str(row["noise_kind"]),
+            noise_rate=float(row["noise_rate"]),
+            model=str(row["model"]),
+            loss=str(row["loss"]),
+        )
+        for row in rows.sort_values(order).to_dict("records")
+    ]
 
 
-def reference_rows(plain: pd.DataFrame, cell: pd.Series) -> pd.DataFrame:
-    """Plain CE beside a cell: its own rows of arm `ce`, else those of the sibling cell.
+def reference_rows(cross_entropy: pd.DataFrame, cell: StudyCell) -> pd.DataFrame:
+    """Plain cross-entropy beside a cell: rows of the cell itself, else of the sibling cell.
 
     Args:
-        plain: rows of arm `ce`.
-        cell: a row of `cells`.
+        cross_entropy: rows of arm `ce`.
+        cell: the cell.
     """
-    own = plain[plain["cell_id"] == cell["cell_id"]]
-    if len(own) or plain.empty:
-        return own
-    same = plain["loss"] == "ce"
+    inside = cross_entropy[cross_entropy["cell_id"] == cell.cell_id]
+    if len(inside) or cross_entropy.empty:
+        return inside
+    is_sibling = cross_entropy["loss"] == CE
     for factor in ("dataset", "model", "noise_kind", "noise_rate"):
-        same &= plain[factor] == cell[factor]
-    return plain[same]
+        is_sibling &= cross_entropy[factor] == getattr(cell, factor)
+    return cross_entropy[is_sibling]
 
 
 def response_metric(rows: pd.DataFrame) -> str:
     """The column that measures response: clean validation accuracy where every row has it.
 
-    Selection never saw it where the study selects on noisy validation; noisy validation accuracy
-    stands in where clean labels do not exist.
+    Selection never saw clean accuracy where the study selects on noisy validation labels. Noisy
+    accuracy is used where clean labels do not exist.
     """
     return "val_acc_clean" if rows["val_acc_clean"].notna().all() else "val_acc_noisy"
 
 
-def provenance(study: Study) -> dict[str, Any]:
-    """Who made the rows: counts, commits, versions, devices, hosts, first and last time."""
-    t = study.trials
+def _check(uri: str, trials: pd.DataFrame) -> None:
+    if trials.empty:
+        raise LoadError(
+            f"{uri}: no finished network found; a study folder holds trials/<stage>/part-*.parquet"
+        )
+    for column in _REQUIRED:
+        if trials[column].isna().any():
+            raise LoadError(f"{uri}: trials: column {column!r} has empty values")
+    _check_words(uri, trials, "stage", STAGES)
+    _check_words(uri, trials, "status", STATUSES)
+    for column in _ACCURACIES:
+        bad = trials[column].notna() & ~trials[column].between(0, 1)
+        if bad.any():
+            raise LoadError(
+                f"{uri}: trials: {column} = {trials.loc[bad, column].iloc[0]:g}: "
+                "accuracies are fractions in [0, 1]"
+            )
 
-    def distinct(column: str) -> list[str]:
-        return sorted(str(v) for v in t[column].dropna().unique())
 
-    started, finished = t["started_utc"].min(), t["finished_utc"].max()
-    hours = (t["wall_s"] / t["networks_in_cohort"].clip(lower=1)).sum() / 3600
-    return {
-        "study": study.name,
-        "networks": {s: int((t["stage"] == s).sum()) for s in STAGES},
-        "diverged": {s: int((study.stage(s)["status"] == "diverged").sum()) for s in STAGES},
-        "config_sha256": distinct("config_sha256"),
-        "git_commit": distinct("git_commit"),
-        "git_dirty": bool(t["git_dirty"].fillna(False).astype(bool).any()),
-        "versions": distinct("versions"),
-        "device": distinct("device"),
-        "host": distinct("host"),
-        "started_utc": None if pd.isna(started) else started.isoformat(),
-        "finished_utc": None if pd.isna(finished) else finished.isoformat(),
-        "worker_hours": float(np.nan_to_num(hours)),
-    }
+def _fill_diverged(trials: pd.DataFrame) -> None:
+    """Give diverged networks floor accuracy: leaving them out would flatter their arm."""
+    diverged = trials["status"] == Status.DIVERGED
+    floor = 1.0 / trials["classes"]
+    for column in _ACCURACIES:
+        # Only the confirm stage reads the test set.
+        rows = diverged & (trials["stage"] == Stage.CONFIRM) if column == "test_acc" else diverged
+        trials.loc[rows, column] = trials.loc[rows, column].fillna(floor[rows])
 
 
 def _read(
-    uri: str, table: str, stages: Iterable[str] = STAGES, columns: list[str] | None = None
+    uri: str, table: TableName, stages: Iterable[str] = STAGES, columns: list[str] | None = None
 ) -> pa.Table:
     try:
-        return StudyFolder(uri).read(table, stages, columns)
+        return StudyFolder(uri).read(table, list(stages), columns)
     except (ResultsError, pa.ArrowException, OSError) as error:
         raise LoadError(" ".join(str(error).split())) from error
 
@@ -271,7 +290,7 @@ def _config(uri: str) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _only(uri: str, trials: pd.DataFrame, column: str, allowed: Sequence[str]) -> None:
+def _check_words(uri: str, trials: pd.DataFrame, column: str, allowed: Sequence[str]) -> None:
     unknown = sorted(set(trials[column].dropna().astype(str)) - set(allowed))
     if unknown:
         raise LoadError(

@@ -9,30 +9,27 @@ import pandas as pd
 
 from analysis.data.load import LoadError, Study, load
 
-_FREE = (
-    "name",
-    "seed",
-    "storage",
-    "resources",
-    "analysis",
-)  # settings that change no network's kind
+# Settings that may differ between studies of the same cells.
+_IGNORED_SETTINGS = ("name", "seed", "storage", "resources", "analysis")
 _DRAWS = ["seed", "noise_seed", "init_seed", "order_seed"]
 
 
 def load_pooled(uris: Sequence[str], margin: float | None = None) -> Study:
     """Read study folders into one study.
 
-    Two folders whose study files differ only in name, seed, storage, resources, margin and numbers
-    of seeds hold the same cells: their replicates are pooled. Otherwise cells of one name are told
-    apart by their study's name. Replicates of two folders are the same where their noise,
-    initialisation and order have the same seeds, and networks of one id are one network.
+    Folders whose study files differ only in name, seed, storage, resources, margin and numbers of
+    seeds hold the same cells, and their replicates are pooled. Otherwise the study's name is put
+    in front of the cell ids, so that the cells stay apart. Replicates of two folders are the same
+    where noise, initialisation and order have the same seeds; networks of the same cell, replicate
+    and id then count once.
 
     Args:
-        uris: study folders, local or pyarrow filesystem URIs.
-        margin: δ for all; needed where their own differ.
+        uris: study folders, local paths or pyarrow filesystem URIs.
+        margin: δ for all studies; required where the study files have different margins.
 
     Raises:
-        LoadError: as `analysis.data.load.load`; no folder; a folder given twice; margins that differ.
+        LoadError: no folder, a folder given twice, margins that differ, or a folder that
+            `analysis.data.load.load` refuses.
     """
     if not uris:
         raise LoadError("no study folder given")
@@ -45,58 +42,65 @@ def load_pooled(uris: Sequence[str], margin: float | None = None) -> Study:
         raise LoadError(f"the studies have different margins ({shown}): give one with --margin")
     if len(studies) == 1 and margin is None:
         return studies[0]
-    kinds = _kinds(studies)
-    names = _names(studies)
-    alike = {kind: [n for n, k in zip(names, kinds, strict=True) if k == kind] for kind in kinds}
+    names, designs = _names(studies), _designs(studies)
+    names_of = {d: [n for n, k in zip(names, designs, strict=True) if k == d] for d in designs}
     frames, notes = [], []
     prefixes = tuple(f"{i}:" for i in range(len(studies)))
-    for study, name, kind, prefix in zip(studies, names, kinds, prefixes, strict=True):
-        own = study.trials["network_id"]  # unique in one folder only
-        frame = study.trials.assign(folder=study.uri, own_id=own, network_id=prefix + own)
-        if len(alike) > 1:
-            frame["cell_id"] = f"{alike[kind][0]}: " + frame["cell_id"]
+    for study, name, design, prefix in zip(studies, names, designs, prefixes, strict=True):
+        # Network ids are unique within one folder only.
+        network_id = study.trials["network_id"]
+        frame = study.trials.assign(
+            folder=study.uri, id_in_folder=network_id, network_id=prefix + network_id
+        )
+        if len(names_of) > 1:
+            frame["cell_id"] = f"{names_of[design][0]}: " + frame["cell_id"]
         frames.append(frame)
         notes += [f"{name}: {note}" for note in study.notes]
-    for together in alike.values():
-        if len(together) > 1:
+    for same_design in names_of.values():
+        if len(same_design) > 1:
             notes.append(
-                f"{', '.join(together)} differ in seeds alone; their replicates are pooled."
+                f"{', '.join(same_design)} differ in seeds alone; their replicates are pooled."
             )
     trials = pd.concat(frames, ignore_index=True)
     trials["seed"] = _replicates(trials)
-    again = trials.duplicated(["cell_id", "own_id", "seed"])
-    if again.any():
-        notes.append(f"{again.sum()} networks are in more than one folder and count once.")
-        trials = trials[~again]
+    repeated = trials.duplicated(["cell_id", "id_in_folder", "seed"])
+    if repeated.any():
+        notes.append(f"{repeated.sum()} networks are in more than one folder and count once.")
+        trials = trials[~repeated]
     config = {**studies[0].config, "analysis": {"margin": margins.pop()}}
-    trials = trials.drop(columns=["folder", "own_id"]).reset_index(drop=True)
+    trials = trials.drop(columns=["folder", "id_in_folder"]).reset_index(drop=True)
     return Study(tuple(uris), trials, config, tuple(notes), prefixes)
 
 
-def _kinds(studies: Sequence[Study]) -> list[str]:
-    """What makes studies comparable cell by cell, as text; a folder without study file is alone."""
-    kinds = []
+def _designs(studies: Sequence[Study]) -> list[str]:
+    """For each study the settings that its cells depend on, as text.
+
+    A folder without study file has a design of its own: its URI.
+    """
+    designs = []
     for study in studies:
-        config: dict[str, Any] = {k: v for k, v in study.config.items() if k not in _FREE}
+        config: dict[str, Any] = {
+            key: value for key, value in study.config.items() if key not in _IGNORED_SETTINGS
+        }
         for stage in ("sweep", "confirm"):
             if isinstance(config.get(stage), dict):
                 config[stage] = {k: v for k, v in config[stage].items() if k != "seeds"}
-        kinds.append(repr(sorted(config.items())) if config else study.uri)
-    return kinds
+        designs.append(repr(sorted(config.items())) if config else study.uri)
+    return designs
 
 
 def _names(studies: Sequence[Study]) -> list[str]:
-    """What tells the studies apart: their names, else their folders' names, else the folders."""
-    named = [study.name for study in studies]
-    folders = [study.uri.rstrip("/").rpartition("/")[2] for study in studies]
-    for names in (named, folders):
+    """Distinct names of the studies: theirs, else their folders' names, else the URIs."""
+    study_names = [study.name for study in studies]
+    folder_names = [study.uri.rstrip("/").rpartition("/")[2] for study in studies]
+    for names in (study_names, folder_names):
         if len(set(names)) == len(names):
             return names
     return [study.uri for study in studies]
 
 
-def _replicates(trials: pd.DataFrame) -> pd.Series:
-    """Numbers of replicates, the same for the same draws in any folder."""
+def _replicates(trials: pd.DataFrame) -> pd.Series[int]:
+    """Number of each row's replicate; equal draws have equal numbers, also across folders."""
     draws = trials[_DRAWS].copy()
     unknown = draws[_DRAWS[1:]].isna().any(axis=1)
     draws["folder"] = trials["folder"].where(unknown, "")

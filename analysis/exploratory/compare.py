@@ -1,4 +1,4 @@
-"""Studies side by side, and next to published tables."""
+"""Studies side by side, and next to published accuracies."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ from importlib.resources import files
 
 import pandas as pd
 
-from analysis.data.load import ANALYTIC, LoadError, load, provenance
+from analysis.data.load import LoadError, load
+from analysis.data.provenance import provenance
+from study.results.arms import CE, TUNED, ZERO, Arm
+from study.results.schema import Stage
 
+# The arm in `published.csv` that an arm of ours stands for; analytic arms are `biased` too.
+PUBLISHED_ARM = {TUNED: "biased", ZERO: "plain", CE: "plain"}
 COLUMNS = ["dataset", "noise_kind", "noise_rate", "model", "loss", "arm"]
 
 
 def compare(folder_uris: Sequence[str], published: bool = True) -> pd.DataFrame:
-    """Test accuracies of the confirm stages of several studies, a column a study.
+    """Test accuracies of the confirm stages of several studies.
 
     Args:
-        folder_uris: study folders; two studies of one name are told apart by their folder.
-        published: add the figures of `published_accuracies` for the same data set, noise and loss,
-            whatever their model: they say where the field stands and are no paired comparison.
+        folder_uris: study folders; studies of the same name are named by their folder.
+        published: add the accuracies of `published_accuracies` for the same data set, noise and
+            loss, for any model: they give an order of magnitude and are no paired comparison.
 
     Returns:
         columns dataset, noise_kind, noise_rate, model, loss, arm; then for every study its mean
@@ -27,7 +32,7 @@ def compare(folder_uris: Sequence[str], published: bool = True) -> pd.DataFrame:
         (`<name> n`); then published and source. Accuracies are fractions.
 
     Raises:
-        LoadError: a folder that cannot be read, or none with a confirm stage.
+        LoadError: no folder, a folder that cannot be read, or no confirm stage in any.
     """
     if not folder_uris:
         raise LoadError("compare: no study folder given")
@@ -36,35 +41,35 @@ def compare(folder_uris: Sequence[str], published: bool = True) -> pd.DataFrame:
     names = [s.uri if names.count(s.name) > 1 else s.name for s in studies]
     tables = []
     for name, study in zip(names, studies, strict=True):
-        confirm = study.stage("confirm").dropna(subset=["test_acc", "arm"])
+        confirm = study.stage(Stage.CONFIRM).dropna(subset=["test_acc", "arm"])
         confirm = confirm.assign(
-            # A sibling cell's plain CE is loss ce, arm ce; so is CE kept under another loss's cell.
-            loss=confirm["loss"].where(confirm["arm"] != "ce", "ce")
+            # Plain cross-entropy is loss ce and arm ce, also inside a cell of another loss.
+            loss=confirm["loss"].where(confirm["arm"] != CE, CE)
         )
         summary = confirm.groupby(COLUMNS)["test_acc"].agg(["mean", "std", "count"])
         tables.append(summary.set_axis([name, f"{name} sd", f"{name} n"], axis=1))
-    together = pd.concat(tables, axis=1)
-    if together.empty:
+    compared = pd.concat(tables, axis=1)
+    if compared.empty:
         raise LoadError(f"{', '.join(folder_uris)}: no confirm stage to compare")
-    together = together.sort_index().reset_index()
+    compared = compared.sort_index().reset_index()
     if not published:
-        return together
-    known = published_accuracies()
+        return compared
     keys = ["dataset", "noise_kind", "noise_rate", "loss"]
-    theirs = known.groupby([*keys, "arm"], as_index=False).agg(
-        published=("accuracy", "first"), source=("source", "first")
-    )
-    arm = together["arm"].where(~together["arm"].str.startswith(ANALYTIC), "biased")
-    arm = arm.replace({"tuned": "biased", "zero": "plain", "ce": "plain"})
-    rate = together["noise_rate"].round(6)
-    merged = together.assign(_arm=arm, noise_rate=rate).merge(
-        theirs.rename(columns={"arm": "_arm"}), how="left", on=[*keys, "_arm"]
+    by_setting = published_accuracies().groupby([*keys, "arm"], as_index=False)
+    accuracies = by_setting.agg(published=("accuracy", "first"), source=("source", "first"))
+    arm = compared["arm"].map(lambda name: _published_arm(str(name)))
+    merged = compared.assign(_arm=arm, noise_rate=compared["noise_rate"].round(6)).merge(
+        accuracies.rename(columns={"arm": "_arm"}), how="left", on=[*keys, "_arm"]
     )
     return merged.drop(columns="_arm")
 
 
+def _published_arm(arm: str) -> str:
+    return "biased" if Arm.of_row(arm).is_analytic else PUBLISHED_ARM.get(arm, arm)
+
+
 def verdicts(folder_uris: Sequence[str]) -> pd.DataFrame:
-    """One row a study: pooled regret with its interval, verdict, and where it came from.
+    """One row per study: pooled regret with its interval, verdict, and origin of the rows.
 
     Raises:
         LoadError: a folder that cannot be analysed.
@@ -73,17 +78,20 @@ def verdicts(folder_uris: Sequence[str]) -> pd.DataFrame:
 
     rows = []
     for uri in folder_uris:
-        found = compute(uri)
-        pooled, origin = found.verdict["pooled"], provenance(found.study)
+        analysis = compute(uri)
+        pooled, origin = analysis.verdict.pooled, provenance(analysis.study)
         rows.append(
             {
-                "study": found.study.name,
+                "study": analysis.study.name,
                 "folder": uri,
-                **{f"regret_{k}": v for k, v in pooled["regret"].items()},
-                **{k: pooled[k] for k in ("margin", "cells", "sensitive_cells", "verdict")},
-                "networks": sum(origin["networks"].values()),
-                "device": ", ".join(origin["device"]),
-                "git_commit": ", ".join(c[:12] for c in origin["git_commit"]),
+                **{f"regret_{k}": v for k, v in pooled.regret.to_json().items()},
+                "margin": pooled.margin,
+                "cells": pooled.cells,
+                "sensitive_cells": pooled.sensitive_cells,
+                "verdict": pooled.verdict.value,
+                "networks": sum(origin.networks.values()),
+                "device": ", ".join(origin.device),
+                "git_commit": ", ".join(commit[:12] for commit in origin.git_commit),
             }
         )
     return pd.DataFrame(rows)
@@ -91,7 +99,7 @@ def verdicts(folder_uris: Sequence[str]) -> pd.DataFrame:
 
 @cache
 def published_accuracies() -> pd.DataFrame:
-    """Published last-epoch test accuracies: `analysis/exploratory/published.csv`.
+    """Published test accuracies at the last epoch: `analysis/exploratory/published.csv`.
 
     Returns:
         columns dataset, noise_kind, noise_rate, loss, arm (plain | biased), accuracy (fraction),

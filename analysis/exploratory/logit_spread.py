@@ -8,12 +8,12 @@ into the rule.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.data.load import Study
+from analysis.inference.records import CellVerdict
 from trainables.theory.logit_bias import solve_epsilon
 
 COLUMNS = [
@@ -23,7 +23,7 @@ COLUMNS = [
 ]
 
 
-def logit_spread(study: Study, judged: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def logit_spread(study: Study, judged: Sequence[CellVerdict]) -> pd.DataFrame:
     """One row a cell with a best ε and a recorded spread.
 
     Args:
@@ -38,22 +38,22 @@ def logit_spread(study: Study, judged: Sequence[dict[str, Any]]) -> pd.DataFrame
     target = (study.config.get("logit_bias") or {}).get("target")
     rows = []
     for cell in judged:
-        best, spread = cell["epsilon_best"], spreads.get(cell["cell_id"], np.nan)
-        if not best or best["on_edge"] or best["flat"] or not 0 < spread <= 100:
+        best, spread = cell.epsilon_best, float(spreads.get(cell.cell_id, np.nan))
+        if best is None or best.on_edge or best.flat or not 0 < spread <= 100:
             continue
-        usual = solve_epsilon(cell["classes"], target)
-        measured = solve_epsilon(cell["classes"], target, float(spread))
+        usual = solve_epsilon(cell.classes, target)
+        measured = solve_epsilon(cell.classes, target, spread)
         rows.append(
             {
-                **{k: cell[k] for k in COLUMNS[:7]},
-                "logit_std_init": float(spread),
-                "epsilon_best": best["value"],
-                "epsilon_best_low": best["low"],
-                "epsilon_best_high": best["high"],
+                **{k: getattr(cell, k) for k in COLUMNS[:7]},
+                "logit_std_init": spread,
+                "epsilon_best": best.value,
+                "epsilon_best_low": best.low,
+                "epsilon_best_high": best.high,
                 "epsilon_at_1": usual,
                 "epsilon_at_spread": measured,
-                "off_at_1": best["value"] - usual,
-                "off_at_spread": best["value"] - measured,
+                "off_at_1": best.value - usual,
+                "off_at_spread": best.value - measured,
             }
         )
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -1,1 +1,1 @@
-"""Regret, its intervals, verdicts, and what they need in seeds."""
+"""Regret, its intervals, verdicts on cells and over cells, and the seeds that they need."""

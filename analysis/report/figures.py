@@ -13,7 +13,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from analysis.inference.agreement import points
+from analysis.formatting import points
+from analysis.inference.records import CellVerdict, Interval, PooledVerdict, Verdict
 from analysis.report.theme import (
     BLUE,
     GREEN,
@@ -31,10 +32,10 @@ from analysis.report.theme import (
 from analysis.response.fit import Response
 
 VERDICT_STYLE = {
-    "non_inferior": (GREEN, "o"),
-    "inferior": (VERMILLION, "s"),
-    "inconclusive": (ORANGE, "D"),
-    "insensitive": (MUTED, "x"),
+    Verdict.NON_INFERIOR: (GREEN, "o"),
+    Verdict.INFERIOR: (VERMILLION, "s"),
+    Verdict.INCONCLUSIVE: (ORANGE, "D"),
+    Verdict.INSENSITIVE: (MUTED, "x"),
 }
 ARM_STYLE: dict[str, tuple[str, Any, str]] = {
     "tuned": (GREEN, "-", "tuned ε"),
@@ -45,7 +46,7 @@ ARM_STYLE: dict[str, tuple[str, Any, str]] = {
 }
 
 
-def response_panel(cell: dict[str, Any], response: Response) -> Figure:
+def response_panel(cell: CellVerdict, response: Response) -> Figure:
     """Validation accuracy against ε: points, curve with band, best ε's interval, tuned, analytic.
 
     Args:
@@ -59,13 +60,13 @@ def response_panel(cell: dict[str, Any], response: Response) -> Figure:
         ax.fill_between(x, 100 * curve["low"], 100 * curve["high"], color=BLUE, alpha=0.18, lw=0)
         ax.plot(x, 100 * curve["middle"], color=BLUE, lw=1.6)
         ax.plot(points["epsilon"], 100 * points["mean"], "o", color=BLUE, ms=4)
-        bottom, top = _limits(100 * points["mean"], cell["accuracy"])
+        bottom, top = _limits(100 * points["mean"], cell.accuracy)
         ax.set_ylim(bottom, top)
-        for rule, epsilon in cell["epsilon_analytic"].items():
-            main = rule == cell["rule"]
+        for rule, epsilon in cell.epsilon_analytic.items():
+            main = rule == cell.rule
             ax.axvline(epsilon, color=VERMILLION, lw=1.6 if main else 0.8, alpha=1 if main else 0.6)
-        if cell["epsilon_tuned"] is not None:
-            ax.axvline(cell["epsilon_tuned"], color=GREEN, lw=1.6, ls=(0, (4, 2)))
+        if cell.epsilon_tuned is not None:
+            ax.axvline(cell.epsilon_tuned, color=GREEN, lw=1.6, ls=(0, (4, 2)))
         level = bottom + 0.05 * (top - bottom)
         ax.plot([best.low, best.high], [level, level], color=INK, lw=3.2, solid_capstyle="butt")
         if not best.flat:
@@ -83,28 +84,28 @@ def response_panel(cell: dict[str, Any], response: Response) -> Figure:
         return figure
 
 
-def response_reference(cell: dict[str, Any], metric: str) -> float | None:
+def response_reference(cell: CellVerdict, metric: str) -> float | None:
     """Cross-entropy's validation accuracy beside a cell, on the response's own scale."""
-    found = (cell.get("reference") or {}).get(metric)
-    return None if found is None else float(found)
+    return None if cell.reference is None else cell.reference.accuracy(metric)
 
 
-def forest(cells: Sequence[dict[str, Any]], pooled: dict[str, Any]) -> Figure:
+def forest(cells: Sequence[CellVerdict], pooled: PooledVerdict) -> Figure:
     """Regret of analytic against tuned ε with its interval, a row a cell, and the pooled mean.
 
     Args:
         cells: of `verdict.json`, those whose primary regret has an interval.
         pooled: the pooled block.
     """
-    rows = [
-        (cell_label(c), c["regret"][c["rule"]], c["verdict"], VERDICT_STYLE[c["verdict"]])
+    rows: list[tuple[str, Interval, Verdict, tuple[str, str]]] = [
+        (cell_label(c), c.primary_regret, c.verdict, VERDICT_STYLE[c.verdict])
         for c in cells
+        if c.primary_regret is not None
     ]
-    if pooled["regret"]["low"] is not None and len(rows) > 1:
-        label = f"mean over {pooled['sensitive_cells']} cells"
-        rows.append((label, pooled["regret"], pooled["verdict"], (INK, "D")))
-    margin = 100 * pooled["margin"]
-    ends = [100 * r[k] for _, r, _, _ in rows for k in ("low", "high")]
+    if pooled.regret.low is not None and len(rows) > 1:
+        label = f"mean over {pooled.sensitive_cells} cells"
+        rows.append((label, pooled.regret, pooled.verdict, (INK, "D")))
+    margin = 100 * pooled.margin
+    ends = [100 * end for _, r, _, _ in rows for end in r.ends or ()]
     low, high = min(0.0, *ends), max(margin, *ends)
     pad = 0.04 * (high - low)
     with matplotlib.rc_context(STYLE):
@@ -114,10 +115,13 @@ def forest(cells: Sequence[dict[str, Any]], pooled: dict[str, Any]) -> Figure:
             # The two lines stop short of the text above each row.
             ax.plot([0, 0], [y - 0.14, y + 0.14], color=INK, lw=0.9)
             ax.plot([margin] * 2, [y - 0.14, y + 0.14], color=VERMILLION, lw=1.4, ls=(0, (2, 1)))
-            ax.plot([100 * r["low"], 100 * r["high"]], [y, y], color=colour, lw=2.2)
-            ax.plot([100 * r["mean"]], [y], marker, color=colour, ms=6.5, mew=1.8)
-            numbers = f"{points(r['mean'])} ({points(r['low'])} to {points(r['high'])})"
-            text = f"{numbers}, {verdict.replace('_', '-')}"
+            assert r.mean is not None
+            assert r.low is not None
+            assert r.high is not None
+            ax.plot([100 * r.low, 100 * r.high], [y, y], color=colour, lw=2.2)
+            ax.plot([100 * r.mean], [y], marker, color=colour, ms=6.5, mew=1.8)
+            numbers = f"{points(r.mean)} ({points(r.low)} to {points(r.high)})"
+            text = f"{numbers}, {verdict.word}"
             weight = "bold" if marker == "D" and colour == INK else "normal"
             for line, dy in ((label, 27.5), (text, 15.5)):
                 ax.annotate(line, (0, y), (0, dy), xycoords=("axes fraction", "data"),
@@ -155,13 +159,13 @@ def learning_panel(curves: pd.DataFrame) -> Figure:
         return figure
 
 
-def cell_label(cell: dict[str, Any]) -> str:
+def cell_label(cell: CellVerdict) -> str:
     """Short title of a cell: what a reader needs to tell it from its neighbours."""
-    noise = f"{100 * cell['noise_rate']:g} % {cell['noise_kind']} noise"
-    return f"{cell['dataset']} · {cell['loss']} · " + (noise if cell["noise_rate"] else "clean")
+    noise = f"{100 * cell.noise_rate:g} % {cell.noise_kind} noise"
+    return f"{cell.dataset} · {cell.loss} · " + (noise if cell.noise_rate else "clean")
 
 
-def _limits(values: pd.Series, accuracy: dict[str, Any]) -> tuple[float, float]:
+def _limits(values: pd.Series, accuracy: Mapping[str, Interval]) -> tuple[float, float]:
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     pad = max(0.12 * (high - low), 0.5)
     return max(low - 1.6 * pad, min(0.0, low)), min(high + pad, max(102.0, high))
@@ -175,29 +179,31 @@ def series_of(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: SERIES[i % len(SERIES)] for i, name in enumerate(names)}
 
 
-def classes_figure(cells: Sequence[dict[str, Any]], curve: pd.DataFrame) -> Figure:
+def classes_figure(cells: Sequence[CellVerdict], curve: pd.DataFrame) -> Figure:
     """Best ε with its interval against the number of classes, and the analytic curve.
 
     Args:
         cells: of `verdict.json`, those with a best ε.
         curve: columns classes, epsilon: the rule `activation`.
     """
-    style = series_of(list(dict.fromkeys(c["loss"] for c in cells)))
+    style = series_of(list(dict.fromkeys(c.loss for c in cells)))
     with matplotlib.rc_context(STYLE):
         figure, ax = axes(4.1, 3.0)
         ax.plot(curve["classes"], curve["epsilon"], color=VERMILLION, lw=1.6)
-        by_classes: dict[int, list[dict[str, Any]]] = {}
+        by_classes: dict[int, list[CellVerdict]] = {}
         for cell in cells:
-            by_classes.setdefault(cell["classes"], []).append(cell)
+            by_classes.setdefault(cell.classes, []).append(cell)
         for classes, mine in by_classes.items():
             # Side by side on the logarithmic axis, so that intervals do not hide each other.
             shifts = np.linspace(-0.09, 0.09, len(mine)) if len(mine) > 1 else np.zeros(1)
             for cell, shift in zip(mine, shifts, strict=True):
-                best, (colour, marker) = cell["epsilon_best"], style[cell["loss"]]
+                best, (colour, marker) = cell.epsilon_best, style[cell.loss]
+                if best is None:
+                    continue
                 x = classes * 10**shift
-                ax.plot([x, x], [best["low"], best["high"]], color=colour, lw=1.6)
-                face = "none" if best["on_edge"] else colour
-                ax.plot([x], [best["value"]], marker, color=colour, mfc=face, ms=6)
+                ax.plot([x, x], [best.low, best.high], color=colour, lw=1.6)
+                face = "none" if best.on_edge else colour
+                ax.plot([x], [best.value], marker, color=colour, mfc=face, ms=6)
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:g}"))
         ax.set_xlabel("classes")
@@ -206,7 +212,7 @@ def classes_figure(cells: Sequence[dict[str, Any]], curve: pd.DataFrame) -> Figu
         return figure
 
 
-def noise_panel(cells: Sequence[dict[str, Any]]) -> Figure:
+def noise_panel(cells: Sequence[CellVerdict]) -> Figure:
     """Best ε with its interval against the noise rate, and the analytic ε.
 
     Args:
@@ -215,11 +221,13 @@ def noise_panel(cells: Sequence[dict[str, Any]]) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure, ax = axes(3.7, 2.4)
         for cell in cells:
-            best, x = cell["epsilon_best"], 100 * cell["noise_rate"]
-            face = "none" if best["on_edge"] else BLUE
-            ax.plot([x, x], [best["low"], best["high"]], color=BLUE, lw=2)
-            ax.plot([x], [best["value"]], "o", color=BLUE, mfc=face, ms=6)
-        analytic = cells[0]["epsilon_analytic"].get(cells[0]["rule"])
+            best, x = cell.epsilon_best, 100 * cell.noise_rate
+            if best is None:
+                continue
+            face = "none" if best.on_edge else BLUE
+            ax.plot([x, x], [best.low, best.high], color=BLUE, lw=2)
+            ax.plot([x], [best.value], "o", color=BLUE, mfc=face, ms=6)
+        analytic = cells[0].primary_epsilon
         if analytic is not None:
             ax.axhline(analytic, color=VERMILLION, lw=1.6)
         ax.set_xlabel("wrong labels, %")
@@ -302,18 +310,19 @@ def margin_figure(curve: pd.DataFrame, margin: float) -> Figure:
         curve: from `pooling.margin_curve`.
         margin: the study's own δ.
     """
-    dashes: Mapping[str, Any] = {
-        "non_inferior": "-",
-        "inferior": (0, (5, 1.5)),
-        "inconclusive": (0, (1.2, 1.2)),
-        "insensitive": (0, (5, 1.5, 1.2, 1.5)),
+    dashes: Mapping[Verdict, Any] = {
+        Verdict.NON_INFERIOR: "-",
+        Verdict.INFERIOR: (0, (5, 1.5)),
+        Verdict.INCONCLUSIVE: (0, (1.2, 1.2)),
+        Verdict.INSENSITIVE: (0, (5, 1.5, 1.2, 1.5)),
     }
     with matplotlib.rc_context(STYLE):
         figure, ax = axes(4.1, 2.6)
-        for name, (colour, _) in VERDICT_STYLE.items():
-            if curve[name].any():
-                x, y = 100 * curve["margin"], curve[name]
-                ax.step(x, y, where="post", color=colour, ls=dashes[name], lw=1.8)
+        for verdict, (colour, _) in VERDICT_STYLE.items():
+            cells = curve[verdict.value]
+            if cells.any():
+                x = 100 * curve["margin"]
+                ax.step(x, cells, where="post", color=colour, ls=dashes[verdict], lw=1.8)
         ax.axvline(100 * margin, color=INK, lw=0.9)
         ax.set_xlabel("margin δ, percentage points")
         ax.set_ylabel("cells")

@@ -14,9 +14,10 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis.data.load import LoadError
-from analysis.inference.agreement import VERDICTS, points, verdict_paragraph
+from analysis.formatting import number, points
+from analysis.inference.records import StudyVerdict, Verdict
+from analysis.inference.summary import verdict_paragraph
 from analysis.report import figures, panels, theme
-from analysis.report.panels import number
 from analysis.verdict import Folders, StudyAnalysis, analyse, compute, write
 from study.results.folder import StudyFolder
 
@@ -33,7 +34,7 @@ def report(folders: Folders, into: str | None = None, margin: float | None = Non
 
 def analyse_and_report(
     folders: Folders, into: str | None = None, margin: float | None = None
-) -> tuple[dict[str, Any], str]:
+) -> tuple[StudyVerdict, str]:
     """Write `analysis/report.html`, `analysis/figures/*`, the tables and the verdict.
 
     Args:
@@ -47,7 +48,7 @@ def analyse_and_report(
             why.
     """
     found = compute(folders, margin)
-    if not found.verdict["cells"]:
+    if not found.verdict.cells:
         raise LoadError(
             f"{found.study.uri}: no cell to report on; a cell needs an arm analytic:<rule> or a "
             "sweep over at least two ε"
@@ -60,18 +61,18 @@ def analyse_and_report(
 
 def render(found: StudyAnalysis, folder: StudyFolder | None = None) -> str:
     """The report's HTML; figure files are written too where a folder is given."""
-    verdict, cells = found.verdict, found.verdict["cells"]
+    verdict, cells = found.verdict, found.verdict.cells
     writer = panels.FigureWriter(folder)
     learning, arms = panels.learning_panels(found, writer)
     forest, forest_left_out = panels.forest(found, writer)
-    swept = [c for c in cells if c["cell_id"] in found.responses]
-    provenance = verdict["provenance"]
+    swept = [c for c in cells if c.cell_id in found.responses]
+    provenance = verdict.provenance
     template = _environment().get_template("report.html.j2")
     return template.render(
         verdict=verdict,
         cells=cells,
         paragraph=verdict_paragraph(verdict),
-        words=VERDICTS,
+        verdicts=list(Verdict),
         response_panels=panels.response_panels(found, writer),
         response_left_out=max(0, len(swept) - panels.MAX_PANELS),
         metric=_metric_words(found),
@@ -88,17 +89,17 @@ def render(found: StudyAnalysis, folder: StudyFolder | None = None) -> str:
         learning_keys=[(arm, figures.ARM_STYLE[arm]) for arm in arms],
         dynamics=_dynamics_rows(found),
         provenance=provenance,
-        versions=[_versions(v) for v in provenance["versions"]],
+        versions=[_versions(v) for v in provenance.versions],
         analysed=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         own_versions=_own_versions(),
         select_on=(found.study.config.get("search") or {}).get("select_on", "val_noisy"),
-        seeds=sorted({c["regret"][c["rule"]]["n"] for c in cells if c["rule"]}),
+        seeds=sorted({c.primary_regret.n for c in cells if c.primary_regret}),
     )
 
 
 def _dynamics_rows(found: StudyAnalysis) -> list[dict[str, Any]]:
     """How the confirm stage's arms learn, for the first cells."""
-    ids = [c["cell_id"] for c in found.verdict["cells"][: panels.MAX_PANELS]]
+    ids = [c.cell_id for c in found.verdict.cells[: panels.MAX_PANELS]]
     table = found.tables["dynamics"]
     table = table[(table["stage"] == "confirm") & table["cell_id"].isin(ids)]
     return _records(table)

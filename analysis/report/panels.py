@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.data.load import LoadError
-from analysis.inference.agreement import points
+from analysis.formatting import number, points
+from analysis.inference.records import CellVerdict
 from analysis.report import figures, theme
 from analysis.response.fit import Response
 from analysis.verdict import StudyAnalysis
@@ -45,9 +46,9 @@ class FigureWriter:
 def response_panels(found: StudyAnalysis, writer: FigureWriter) -> list[Panel]:
     """Accuracy against ε, one a cell that was swept."""
     panels = []
-    cells = [c for c in found.verdict["cells"] if c["cell_id"] in found.responses]
+    cells = [c for c in found.verdict.cells if c.cell_id in found.responses]
     for i, cell in enumerate(cells[:MAX_PANELS]):
-        response = found.responses[cell["cell_id"]]
+        response = found.responses[cell.cell_id]
         caption = response_caption(cell)
         alt = _response_alt(cell, response, caption)
         svg = writer.save(figures.response_panel(cell, response), f"response-{i + 1}", alt)
@@ -58,7 +59,7 @@ def response_panels(found: StudyAnalysis, writer: FigureWriter) -> list[Panel]:
 def learning_panels(found: StudyAnalysis, writer: FigureWriter) -> tuple[list[Panel], list[str]]:
     """Learning curves of the confirm stage, one a cell; and the arms that occur in them."""
     panels, arms = [], set()
-    for i, cell in enumerate(found.verdict["cells"][:MAX_PANELS]):
+    for i, cell in enumerate(found.verdict.cells[:MAX_PANELS]):
         curves = _curves_of(found, cell)
         curves = curves[curves["arm"].isin(list(figures.ARM_STYLE))]
         if curves.empty:
@@ -80,27 +81,26 @@ def learning_panels(found: StudyAnalysis, writer: FigureWriter) -> tuple[list[Pa
 
 def forest(found: StudyAnalysis, writer: FigureWriter) -> tuple[str | None, int]:
     """The forest plot, or None without intervals; and how many cells did not fit."""
-    cells = [
-        c
-        for c in found.verdict["cells"]
-        if (c["regret"].get(c["rule"]) or {}).get("low") is not None
-    ]
+    cells, labels = [], []
+    for cell in found.verdict.cells:
+        regret = cell.primary_regret
+        if regret is not None and regret.mean is not None and regret.low is not None:
+            cells.append(cell)
+            labels.append(f"{figures.cell_label(cell)}: {points(regret.mean)}")
     if not cells:
         return None, 0
-    alt = "; ".join(
-        f"{figures.cell_label(c)}: {points(c['regret'][c['rule']]['mean'])}" for c in cells
-    )
-    figure = figures.forest(cells[:MAX_ROWS], found.verdict["pooled"])
+    alt = "; ".join(labels)
+    figure = figures.forest(cells[:MAX_ROWS], found.verdict.pooled)
     return writer.save(figure, "forest", f"Regret by cell: {alt}"), max(0, len(cells) - MAX_ROWS)
 
 
 def classes_panel(found: StudyAnalysis, writer: FigureWriter) -> Panel | None:
     """Best ε against the number of classes; None where nothing was swept."""
-    cells = [c for c in found.verdict["cells"] if c["epsilon_best"]]
+    cells = [c for c in found.verdict.cells if c.epsilon_best]
     if not cells:
         return None
     target = (found.study.config.get("logit_bias") or {}).get("target")
-    least, most = min(5, *(c["classes"] for c in cells)), max(c["classes"] for c in cells)
+    least, most = min(5, *(c.classes for c in cells)), max(c.classes for c in cells)
     classes = np.unique(np.geomspace(least, max(1000, 2 * most), 40).astype(int))
     try:
         epsilon = [solve_epsilon(int(c), target) for c in classes]
@@ -108,9 +108,11 @@ def classes_panel(found: StudyAnalysis, writer: FigureWriter) -> Panel | None:
         raise LoadError(f"{found.study.uri}: study.yaml: logit_bias: {error}") from error
     curve = pd.DataFrame({"classes": classes, "epsilon": epsilon})
     alt = "Best ε against classes: " + "; ".join(
-        f"{c['classes']} classes, {c['loss']}: {c['epsilon_best']['value']:.1f}" for c in cells
+        f"{c.classes} classes, {c.loss}: {c.epsilon_best.value:.1f}"
+        for c in cells
+        if c.epsilon_best
     )
-    losses = list(dict.fromkeys(c["loss"] for c in cells))
+    losses = list(dict.fromkeys(c.loss for c in cells))
     return {
         "svg": writer.save(figures.classes_figure(cells, curve), "classes", alt),
         "keys": [(name, *style) for name, style in figures.series_of(losses).items()],
@@ -120,24 +122,23 @@ def classes_panel(found: StudyAnalysis, writer: FigureWriter) -> Panel | None:
 def noise_panels(found: StudyAnalysis, writer: FigureWriter) -> list[Panel]:
     """Best ε against the noise rate, one a data set, model, loss and noise kind."""
     panels = []
-    for i, slope in enumerate(found.verdict["noise_slopes"][:MAX_PANELS]):
+    for i, slope in enumerate(found.verdict.noise_slopes[:MAX_PANELS]):
         cells = [
             c
-            for c in found.verdict["cells"]
-            if c["epsilon_best"]
-            and (c["dataset"], c["model"], c["loss"])
-            == (slope["dataset"], slope["model"], slope["loss"])
-            and (c["noise_rate"] == 0 or c["noise_kind"] == slope["noise_kind"])
+            for c in found.verdict.cells
+            if c.epsilon_best
+            and (c.dataset, c.model, c.loss) == (slope.dataset, slope.model, slope.loss)
+            and (c.noise_rate == 0 or c.noise_kind == slope.noise_kind)
         ]
         caption = (
-            f"slope {number(slope['slope'])} ({number(slope['low'])} to {number(slope['high'])}) "
+            f"slope {number(slope.slope)} ({number(slope.low)} to {number(slope.high)}) "
             "per unit rate"
         )
-        if slope["on_edge"]:
+        if slope.on_edge:
             caption += "; a best ε lies on the edge"
-        if slope["flat"]:
+        if slope.flat:
             caption += "; a curve is flat"
-        title = f"{slope['dataset']} · {slope['loss']} · {slope['noise_kind']}"
+        title = f"{slope.dataset} · {slope.loss} · {slope.noise_kind}"
         svg = writer.save(
             figures.noise_panel(cells),
             f"noise-{i + 1}",
@@ -184,45 +185,42 @@ def spread_panel(found: StudyAnalysis, writer: FigureWriter) -> Panel | None:
 
 def margin_panel(found: StudyAnalysis, writer: FigureWriter) -> str | None:
     """Verdicts against the margin; None where no cell has an interval."""
-    if found.verdict["pooled"]["regret"]["low"] is None:
+    pooled = found.verdict.pooled
+    if pooled.regret.high is None:
         return None
-    figure = figures.margin_figure(found.tables["margin_curve"], found.verdict["pooled"]["margin"])
-    high = points(max(0.0, found.verdict["pooled"]["regret"]["high"]))
+    figure = figures.margin_figure(found.tables["margin_curve"], pooled.margin)
+    high = points(max(0.0, pooled.regret.high))
     return writer.save(
         figure, "margin", f"Cells by verdict against the margin; pooled agreement above {high}."
     )
 
 
-def response_caption(cell: dict[str, Any]) -> list[str]:
+def response_caption(cell: CellVerdict) -> list[str]:
     """Two lines under a response panel's title."""
-    best, tuned = cell["epsilon_best"], cell["epsilon_tuned"]
-    if best["flat"]:
+    best, tuned = cell.epsilon_best, cell.epsilon_tuned
+    assert best is not None
+    if best.flat:
         text = "no best ε: flat, as far as this sweep can tell"
-    elif best["on_edge"]:
-        text = f"best ε on the edge of the range, {best['value']:.1f}"
+    elif best.on_edge:
+        text = f"best ε on the edge of the range, {best.value:.1f}"
     else:
-        text = f"best ε {best['value']:.2f} ({best['low']:.2f} to {best['high']:.2f})"
-    given = [f"analytic {e:.2f}" for e in cell["epsilon_analytic"].values()][:3]
+        text = f"best ε {best.value:.2f} ({best.low:.2f} to {best.high:.2f})"
+    given = [f"analytic {e:.2f}" for e in cell.epsilon_analytic.values()][:3]
     given += [f"tuned {tuned:.2f}"] if tuned is not None else []
     return [text, " · ".join(given)]
 
 
-def number(value: float | None) -> str:
-    """Two decimals with a true minus sign; a dash where there is none."""
-    return "–" if value is None else f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
-
-
-def _curves_of(found: StudyAnalysis, cell: dict[str, Any]) -> pd.DataFrame:
+def _curves_of(found: StudyAnalysis, cell: CellVerdict) -> pd.DataFrame:
     """A cell's learning curves, plain cross-entropy's from where its rows are."""
     curves = found.tables["learning_curves"]
-    mine = curves[(curves["cell_id"] == cell["cell_id"]) & (curves["arm"] != "ce")]
-    if not cell["reference"]:
+    mine = curves[(curves["cell_id"] == cell.cell_id) & (curves["arm"] != "ce")]
+    if not cell.reference:
         return mine
-    ce = curves[(curves["cell_id"] == cell["reference"]["cell_id"]) & (curves["arm"] == "ce")]
+    ce = curves[(curves["cell_id"] == cell.reference.cell_id) & (curves["arm"] == "ce")]
     return pd.concat([mine, ce])
 
 
-def _response_alt(cell: dict[str, Any], response: Response, caption: list[str]) -> str:
+def _response_alt(cell: CellVerdict, response: Response, caption: list[str]) -> str:
     p = response.points
     pairs = zip(p["epsilon"], p["mean"], strict=True)
     ends = ", ".join(f"{100 * mean:.0f} % at ε {epsilon:.1f}" for epsilon, mean in pairs)

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from analysis.console import Json, bad_input, number, out, print_json
+from analysis.console import Json, bad_input, out, print_json
+from analysis.formatting import compact
 from trainables.errors import BadInputError
 
 commands = typer.Typer()
@@ -124,7 +125,7 @@ def losses(as_json: Json = False) -> None:
             loss.name,
             "yes" if loss.bounded else "",
             "yes" if loss.symmetric else "asymmetric" if loss.asymmetric else "",
-            ", ".join(f"{name} {number(value)}" for name, value in loss.defaults.items()),
+            ", ".join(f"{name} {compact(value)}" for name, value in loss.defaults.items()),
             ", ".join(p.name for p in loss.presets),
             loss.reference,
         )

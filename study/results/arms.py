@@ -121,6 +121,12 @@ class Arm:
             raise UnknownArmError(f"unknown arm {text!r}{did_you_mean(text, arm_names())}")
         return cls(kind, rule or None)
 
+    @classmethod
+    def of_row(cls, text: str) -> Arm:
+        """The arm of a row, which another program may have written: any word is allowed."""
+        kind, _, rule = text.partition(":")
+        return cls(kind, rule or None)
+
     @property
     def name(self) -> str:
         """The arm as the study file and the column `arm` have it."""
@@ -129,7 +135,7 @@ class Arm:
     @property
     def label(self) -> str:
         """Text for legends and tables."""
-        label = ARM_KINDS[self.kind].label
+        label = ARM_KINDS[self.kind].label if self.kind in ARM_KINDS else self.kind
         return label if self.rule is None else f"{label} ({self.rule})"
 
     @property

@@ -63,7 +63,7 @@ def test_best_epsilon_against_the_logits_spread(tmp_path):
     found.study.trials["logit_std_init"] = spreads
     from analysis.exploratory.logit_spread import logit_spread
 
-    table = logit_spread(found.study, found.verdict["cells"]).set_index("model")
+    table = logit_spread(found.study, found.verdict.cells).set_index("model")
     assert table.loc["mlp", "off_at_1"] == pytest.approx(0, abs=0.15)
     assert table.loc["deep", "off_at_spread"] == pytest.approx(0, abs=0.15)
     assert table.loc["deep", "off_at_1"] == pytest.approx(
