@@ -43,7 +43,7 @@ def plan(study: Study, as_json: Json = False) -> None:
     config, content = read_study(study)
     folder, planned = folder_of(config), plan_of(config)
     check_folder(folder, config, content)
-    rows = replay_rows(folder, config)
+    rows = replay_rows(folder)
     networks = planned.networks()
     try:
         hours = estimated_hours(planned)
@@ -103,8 +103,8 @@ def run(
 ) -> None:
     """Run a study or resume it. A network that has a row in parquet is not trained again."""
     from study.config.loader import StudyFileError, read_study
-    from study.execution.run import Options, run_study
-    from study.results.schema import STAGES
+    from study.execution.run import RunOptions, run_study
+    from study.results.schema import STAGES, Stage
 
     for name in stage or []:
         if name not in STAGES:
@@ -115,8 +115,11 @@ def run(
         from study.export.tensorboard import scalar_log
 
         after_cohort = scalar_log(tensorboard)
-    options = Options(
-        tuple(stage or STAGES), address=address, dashboard=dashboard, after_cohort=after_cohort
+    options = RunOptions(
+        stages=tuple(map(Stage, stage or STAGES)),
+        address=address,
+        dashboard=dashboard,
+        after_cohort=after_cohort,
     )
     for number in _stop_signals():
         signal.signal(number, signal.default_int_handler)
@@ -169,24 +172,23 @@ def trial(
     as_json: Json = False,
 ) -> None:
     """Train the network of one row again, outside Ray, and compare. Exit 1 if a number differs."""
-    from study.execution.reproduce import retrain
+    from study.execution.reproduce import reproduce
 
-    found = retrain(folder, network_id, device)
+    result = reproduce(folder, network_id, device)
     if as_json:
-        print_json(found)
-    differences = found["differences"]
-    if differences and not as_json:
+        print_json(result.to_json())
+    if result.differences and not as_json:
         table = Table("number", "row", "retrained", box=None)
-        for one in differences:
-            table.add_row(one["where"], repr(one["row"]), repr(one["retrained"]))
+        for difference in result.differences:
+            table.add_row(difference.where, repr(difference.row), repr(difference.retrained))
         out.print(table)
-    if differences:
+    if result.differences:
         raise UserError(
-            f"{network_id}: {len(differences)} of {found['compared']} numbers differ "
-            f"(row: {found['device_of_row']}, now: {device})"
+            f"{network_id}: {len(result.differences)} of {result.compared} numbers differ "
+            f"(row: {result.device_of_row}, now: {device})"
         )
     if not as_json:
-        print(f"{network_id}: all {found['compared']} numbers are the row's, bit for bit")
+        print(f"{network_id}: all {result.compared} numbers are the row's, bit for bit")
 
 
 @app.command()
@@ -215,15 +217,15 @@ def status(folder: Folder, as_json: Json = False) -> None:
         planned = plan_summary(open_study(folder)[1])
     state = study_status(folder, planned)
     if as_json:
-        print_json(state)
+        print_json(state.to_json())
         return
     table = Table("cell", "searched", "best so far", box=None)
-    for cell in state["cells"]:
-        table.add_row(cell["cell_id"], f"{cell['searched']}/{cell['budget']}", cell["best"])
+    for cell_id, search in state.cells.items():
+        table.add_row(cell_id, f"{search.completed}/{search.planned}", search.best_text)
     out.print(table)
-    for name, count in state["networks"].items():
-        print(f"{name}: {count['done']} of {count['planned']} networks")
-    print(f"{state['diverged']} diverged; last row {state['last_row_utc'] or 'none'}")
+    for stage, count in state.networks.items():
+        print(f"{stage}: {count.done} of {count.planned} networks")
+    print(f"{state.diverged} diverged; last row {state.last_row_utc or 'none'}")
 
 
 app.add_typer(analysis_commands)

@@ -1,1 +1,1 @@
-"""Running a study: Ray, workers, checkpoints, and one driver per study folder."""
+"""Running a study: Ray, workers, checkpoints, signals, and one driver per study folder."""

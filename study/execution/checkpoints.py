@@ -1,11 +1,11 @@
-"""Cohorts in training, kept on the study's storage so that they can go on elsewhere.
+"""Checkpoints of cohorts in training, on the study's storage, so that any worker can resume them.
 
     <study>/checkpoints/<cohort>.json   network ids, in the cohort's order
     <study>/checkpoints/<cohort>.pt     the engine's state after an epoch
 
-A cohort that trains for longer than `resources.checkpoint_minutes` is kept that often, and all are
-when the study is asked to stop. A lost worker's cohort goes on from there; a new run puts the same
-networks together again. The files go when the cohort's rows are written.
+A cohort is saved every `resources.checkpoint_minutes` of training, and whenever the study stops.
+The cohort of a lost worker resumes from its checkpoint; a new run forms the same cohorts again. The
+files are deleted once the cohort's rows are written.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from study.execution import lease
-from study.execution.signals import stop_wanted
+from study.execution.signals import stop_requested
 from study.results.folder import StudyFolder
 
-_ROOM = "checkpoints"
+_SUBFOLDER = "checkpoints"
 
 
 @dataclass(frozen=True)
 class CheckpointStore:
-    """Pickled to workers, and used there.
+    """The `trainables.tune.Checkpointer` of a study; pickled to workers and used there.
 
-    Parameters
-    ----------
-    token: the driver's, as in `study.execution.lease`.
-    every_s: seconds of training between two checkpoints of a cohort; None keeps none but when the
-        study is asked to stop.
+    Attributes:
+        folder: the study folder.
+        token: the driver's token, as in `study.execution.lease`.
+        every_s: seconds of training between two checkpoints of a cohort; None saves a cohort only
+            when the study stops.
     """
 
     folder: StudyFolder
@@ -38,40 +38,54 @@ class CheckpointStore:
 
     def load(self, cohort_id: str) -> bytes | None:
         """The latest state of a cohort, or None."""
-        return self.folder.read_bytes(f"{_ROOM}/{cohort_id}.pt")
+        return self.folder.read_bytes(f"{_SUBFOLDER}/{cohort_id}.pt")
 
     def save(self, cohort_id: str, network_ids: list[str], state: bytes) -> None:
-        """Keep a cohort's state in place of an earlier one.
+        """Save a cohort's state in place of an earlier one.
 
-        Raises
-        ------
-        study.execution.lease.LostLeaseError: this worker's driver no longer runs the study.
+        Args:
+            cohort_id: the cohort.
+            network_ids: its networks, in its order.
+            state: the engine's state, serialised.
+
+        Raises:
+            study.execution.lease.LostLeaseError: this worker's driver no longer runs the study.
         """
         lease.check(self.folder, self.token)
-        self.folder.write_bytes(f"{_ROOM}/{cohort_id}.pt", state)
-        self.folder.write_bytes(f"{_ROOM}/{cohort_id}.json", json.dumps(network_ids).encode())
+        self.folder.write_bytes(f"{_SUBFOLDER}/{cohort_id}.pt", state)
+        self.folder.write_bytes(f"{_SUBFOLDER}/{cohort_id}.json", json.dumps(network_ids).encode())
 
     def discard(self, cohort_id: str) -> None:
-        """Forget a cohort, which need not be here."""
-        for ending in ("json", "pt"):
-            self.folder.delete(f"{_ROOM}/{cohort_id}.{ending}")
+        """Delete a cohort's checkpoint, if there is one."""
+        for suffix in ("json", "pt"):
+            self.folder.delete(f"{_SUBFOLDER}/{cohort_id}.{suffix}")
 
     def stop_wanted(self) -> bool:
-        """Whether the study has been asked to stop."""
-        return stop_wanted(self.folder, self.token)
+        """Whether the study is to stop."""
+        return stop_requested(self.folder, self.token)
 
-    def begun(self) -> dict[str, list[str]]:
-        """{cohort_id: network ids} of the cohorts that are kept."""
-        found = {}
-        for name in self.folder.file_names(_ROOM):
-            cohort_id, _, ending = name.rpartition(".")
-            content = self.folder.read_bytes(f"{_ROOM}/{name}") if ending == "json" else None
-            if content is not None:
-                found[cohort_id] = [str(i) for i in json.loads(content)]
-        return found
+    def cohorts(self) -> dict[str, list[str]]:
+        """{cohort id: network ids} of the cohorts with a checkpoint.
+
+        Files that this version cannot read are left out: such a cohort starts from the beginning.
+        """
+        cohorts = {}
+        for name in self.folder.file_names(_SUBFOLDER):
+            cohort_id, _, suffix = name.rpartition(".")
+            if suffix == "json" and (network_ids := self._network_ids(name)):
+                cohorts[cohort_id] = network_ids
+        return cohorts
 
     def discard_all_but(self, cohort_ids: Collection[str]) -> None:
-        """Forget what is of no more use, and what a killed worker left half-written."""
-        for name in self.folder.file_names(_ROOM):
+        """Delete all other checkpoints, and the temporary files of killed workers."""
+        for name in self.folder.file_names(_SUBFOLDER):
             if name.rpartition(".")[0] not in cohort_ids:
-                self.folder.delete(f"{_ROOM}/{name}")
+                self.folder.delete(f"{_SUBFOLDER}/{name}")
+
+    def _network_ids(self, name: str) -> list[str]:
+        try:
+            content = json.loads(self.folder.read_bytes(f"{_SUBFOLDER}/{name}") or b"[]")
+        except ValueError:
+            return []
+        is_valid = isinstance(content, list) and all(isinstance(i, str) for i in content)
+        return content if is_valid else []

@@ -1,16 +1,18 @@
-"""One driver a study folder.
+"""Only one driver per study folder.
 
-The driver of a study holds `.driver` in the study folder. On a disk the file is locked, so that a
-second driver refuses and a dead driver's hold ends with its process. An object store has no locks:
-there the driver renews the file every few seconds, and a second driver first watches whether that
-happens. It watches by its own monotonic clock, and compares contents, never times of two machines.
+The driver of a study holds `.driver` in the study folder. On a disk it locks the file: a second
+driver is refused, and the lock of a dead driver ends with its process. An object store has no
+locks. There the driver renews the file every few seconds, and a second driver first waits to see
+whether the content changes. It measures the wait with its own monotonic clock and never compares
+the times of two machines.
 
-Workers compare the token in the file with their own before they write, so a worker that outlives
-its driver cannot add rows beside the next driver's.
+A worker compares its token with the one in the file before it writes. A worker that outlives its
+driver therefore cannot add rows to the next driver's run.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -18,8 +20,9 @@ import platform
 import threading
 import time
 import uuid
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import IO
 
 import pyarrow.fs as pafs
 
@@ -32,24 +35,65 @@ _NAME = ".driver"
 
 
 class StudyBusyError(UserError):
-    """Another driver is at work in the study folder; the message is one line for the user."""
+    """Another driver is running the study; the message is one line for the user."""
 
 
 class LostLeaseError(Exception):
-    """The study folder has another driver by now; this worker's rows must not be written."""
+    """Another driver has taken over the study folder; this worker's rows must not be written."""
+
+
+@dataclass(frozen=True)
+class LeaseHolder:
+    """The driver that holds a study folder: the content of `.driver`.
+
+    Attributes:
+        token: identifies the driver's run.
+        pid: the driver's process.
+        host: the driver's machine.
+        started_utc: ISO time at which it took the folder.
+        renewal: number of renewals so far; object stores only.
+        released: whether the driver has ended regularly; object stores only.
+    """
+
+    token: str
+    pid: int | None = None
+    host: str | None = None
+    started_utc: str | None = None
+    renewal: int | None = None
+    released: bool | None = None
+
+    @classmethod
+    def read(cls, folder: StudyFolder) -> LeaseHolder | None:
+        """The holder of a folder; None if there is none, or the file is just being written."""
+        try:
+            content = json.loads(folder.read_bytes(_NAME) or b"{}")
+        except ValueError:
+            return None
+        if not isinstance(content, dict) or "token" not in content:
+            return None
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: content[name] for name in names if name in content})
+
+    def to_json(self) -> bytes:
+        """The content of `.driver`, without the fields that are None."""
+        fields = dataclasses.asdict(self)
+        return json.dumps({k: v for k, v in fields.items() if v is not None}).encode()
 
 
 class Lease:
     """A driver's hold on a study folder, from construction to `release`.
 
-    Parameters
-    ----------
-    renewed_every_s, dead_after_s: on object stores, how often the hold is renewed, and how long it
-        must not have been before another driver takes it over.
+    Args:
+        folder: the study folder.
+        renewed_every_s: seconds between two renewals; object stores only.
+        dead_after_s: seconds without a renewal after which another driver takes over; object
+            stores only.
 
-    Raises
-    ------
-    StudyBusyError: another driver holds it.
+    Attributes:
+        token: identifies this driver's run.
+
+    Raises:
+        StudyBusyError: another driver holds the folder.
     """
 
     def __init__(
@@ -60,54 +104,52 @@ class Lease:
     ) -> None:
         self.token = uuid.uuid4().hex
         self._folder = folder
-        self._locked: IO[bytes] | None = None
+        self._locked_file: IO[bytes] | None = None
         self._released = threading.Event()
         self._renewer: threading.Thread | None = None
-        self._content: dict[str, Any] = {
-            "token": self.token,
-            "pid": os.getpid(),
-            "host": platform.node(),
-            "started_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._holder = LeaseHolder(self.token, os.getpid(), platform.node(), started)
         if isinstance(folder.filesystem, pafs.LocalFileSystem):
             self._lock()
         else:
             self._take(renewed_every_s, dead_after_s)
 
     def release(self) -> None:
-        """Let go of the folder. The file stays: its token keeps late workers out."""
-        if self._locked is not None:
-            self._locked.close()
+        """Release the folder. The file stays: its token keeps late workers from writing."""
+        if self._locked_file is not None:
+            self._locked_file.close()
         if self._renewer is not None:
             self._released.set()
             self._renewer.join()
-            if _holder(self._folder).get("token") == self.token:
-                self._write(released=True)
+            if _holds(self._folder, self.token):
+                self._write(dataclasses.replace(self._holder, released=True))
 
     def _lock(self) -> None:
-        self._locked = open(self._folder.file(_NAME), "a+b")  # noqa: SIM115 (held until release)
+        # The file stays open until `release`.
+        self._locked_file = open(self._folder.file(_NAME), "a+b")  # noqa: SIM115
         try:
-            fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._locked_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self._locked.close()
+            self._locked_file.close()
             raise StudyBusyError(_busy(self._folder)) from None
-        self._locked.truncate(0)
-        self._locked.write(json.dumps(self._content).encode())
-        self._locked.flush()
+        self._locked_file.truncate(0)
+        self._locked_file.write(self._holder.to_json())
+        self._locked_file.flush()
 
     def _take(self, renewed_every_s: float, dead_after_s: float) -> None:
-        """Take a folder whose holder is not renewing, and start to renew."""
-        before = self._folder.read_bytes(_NAME)
-        if before is not None and not _holder(self._folder).get("released"):
+        """Take a folder whose holder does not renew its lease, and start to renew."""
+        before, holder = self._folder.read_bytes(_NAME), LeaseHolder.read(self._folder)
+        if before is not None and not (holder and holder.released):
             end = time.monotonic() + dead_after_s
             while time.monotonic() < end:
                 time.sleep(min(1.0, renewed_every_s))
                 if self._folder.read_bytes(_NAME) != before:
                     raise StudyBusyError(_busy(self._folder))
-        self._write(renewal=0)
-        # Of two drivers that get here together the later writer wins, and the other sees it.
+        self._write(dataclasses.replace(self._holder, renewal=0))
+        # If two drivers get here at the same time, the later writer wins; the other reads its token
+        # after this pause and gives up.
         time.sleep(min(2.0, renewed_every_s))
-        if _holder(self._folder).get("token") != self.token:
+        if not _holds(self._folder, self.token):
             raise StudyBusyError(_busy(self._folder))
         self._renewer = threading.Thread(target=self._renew, args=(renewed_every_s,), daemon=True)
         self._renewer.start()
@@ -116,41 +158,36 @@ class Lease:
         renewal = 0
         while not self._released.wait(every_s):
             try:
-                if _holder(self._folder).get("token") != self.token:
-                    return  # taken over: our workers notice before they write
+                if not _holds(self._folder, self.token):
+                    return  # another driver has taken over: our workers check before they write
                 renewal += 1
-                self._write(renewal=renewal)
+                self._write(dataclasses.replace(self._holder, renewal=renewal))
             except OSError:
-                continue  # the store is away; the next renewal may reach it
+                continue  # the store cannot be reached now; the next renewal may succeed
 
-    def _write(self, **more: Any) -> None:
-        self._folder.write_bytes(_NAME, json.dumps({**self._content, **more}).encode())
+    def _write(self, holder: LeaseHolder) -> None:
+        self._folder.write_bytes(_NAME, holder.to_json())
 
 
 def check(folder: StudyFolder, token: str) -> None:
-    """Make sure that the driver with `token` still holds the folder.
+    """Check that the driver with `token` still holds the folder.
 
-    Raises
-    ------
-    LostLeaseError: it does not.
+    Raises:
+        LostLeaseError: another driver, or none, holds it.
     """
-    if _holder(folder).get("token") != token:
+    if not _holds(folder, token):
         raise LostLeaseError(f"{folder.uri}: another driver has taken over this study")
 
 
-def _holder(folder: StudyFolder) -> dict[str, Any]:
-    """What the holder says of itself; empty where there is none, or it is just being written."""
-    try:
-        found = json.loads(folder.read_bytes(_NAME) or b"{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+def _holds(folder: StudyFolder, token: str) -> bool:
+    holder = LeaseHolder.read(folder)
+    return holder is not None and holder.token == token
 
 
 def _busy(folder: StudyFolder) -> str:
-    holder = _holder(folder)
-    try:
-        who = f"process {holder['pid']} on {holder['host']} since {holder['started_utc']}"
-    except KeyError:
-        who = "another process"
-    return f"{folder.uri}: this study is being run by {who}; wait for it or stop it first"
+    holder = LeaseHolder.read(folder)
+    if holder is None or holder.pid is None:
+        driver = "another process"
+    else:
+        driver = f"process {holder.pid} on {holder.host} since {holder.started_utc}"
+    return f"{folder.uri}: this study is being run by {driver}; wait for it or stop it first"

@@ -1,60 +1,101 @@
-"""The label noise of a study as it was drawn: a transition matrix for each data set and noise."""
+"""The label noise of a study as it was drawn: a transition matrix per data set and noise.
+
+`noise.parquet` is written by the first run. Later runs do not draw the noise again; they only check
+that this machine has every data set.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from study.config.choices import DatasetChoice, NoiseChoice
 from study.config.sections import StudyConfig
-from study.planning.plan import CONFIRM_SEEDS_FROM, data_spec, replicate_seed
+from study.planning.cohort_specs import data_spec, replicate_seed
+from study.planning.plan import CONFIRM_SEEDS_FROM
 from study.results.folder import StudyFolder
 from trainables import noise
+from trainables.datasets.base import Dataset
 from trainables.errors import BadInputError
 
+NoiseRecord = list[dict[str, Any]]
+"""Rows of `study.results.schema.TRANSITIONS`."""
 
-def draw_transitions(config: StudyConfig) -> list[dict[str, Any]]:
-    """Load every data set and put every noise of the study on it once.
 
-    Returns
-    -------
-    Rows of `study.results.schema.TRANSITIONS`: the training labels of the first confirm seed, so a draw
-    that networks of the study are trained on. Pairs of classes that do not occur are left out.
+def draw_noise_record(config: StudyConfig) -> NoiseRecord:
+    """Load every data set, and draw every noise of the study on it once.
 
-    Raises
-    ------
-    BadInputError: a data set or a noise that cannot be had; one line says why.
+    Args:
+        config: the study.
+
+    Returns:
+        The transitions of the training labels of the first confirm seed, which networks of the
+        study are trained on. Pairs of classes that do not occur are left out.
+
+    Raises:
+        BadInputError: a data set or a noise cannot be loaded; one line says why.
     """
     seed = replicate_seed(config, CONFIRM_SEEDS_FROM, "noise")
-    rows = []
-    for dataset in config.grid.dataset:
-        try:
+    rows: NoiseRecord = []
+    with _one_line_errors():
+        for dataset in config.grid.dataset:
             loaded = data_spec(dataset).load()
-            for kind in config.grid.noise:
-                drawn = noise.apply(
-                    loaded, kind.kind, kind.rate, seed, root=dataset.root, **kind.options
-                )
-                share = drawn.train.transition
-                rows += [
-                    {
-                        "dataset": dataset.label,
-                        "noise": kind.label,
-                        "noise_kind": kind.kind,
-                        "noise_rate_asked": kind.rate,
-                        "true_class": int(i),
-                        "noisy_class": int(j),
-                        "true_name": loaded.class_names[i],
-                        "noisy_name": loaded.class_names[j],
-                        "share": float(share[i, j]),
-                    }
-                    for i, j in np.argwhere(np.nan_to_num(share) > 0)
-                ]
-        except ValueError as error:
-            raise BadInputError(str(error)) from error
+            for choice in config.grid.noise:
+                rows += _transitions(dataset, loaded, choice, seed)
     return rows
 
 
-def keep_transitions(folder: StudyFolder, rows: list[dict[str, Any]]) -> None:
-    """Write `noise.parquet`, where it is not there yet."""
-    if folder.read_transitions() is None:
-        folder.write_transitions(rows)
+def check_datasets(config: StudyConfig) -> None:
+    """Check that every data set of the study, and every file of human labels, can be loaded.
+
+    Args:
+        config: the study.
+
+    Raises:
+        BadInputError: one of them cannot; one line says why.
+    """
+    with _one_line_errors():
+        for dataset in config.grid.dataset:
+            loaded = data_spec(dataset).load()
+            for choice in config.grid.noise:
+                kind = noise.get(choice.kind)
+                if kind.has_own_rate and kind.is_drawn_only:  # labels in a file, without a draw
+                    noise.apply(loaded, kind.name, None, 0, root=dataset.root)
+
+
+def write_noise_record(folder: StudyFolder, record: NoiseRecord) -> None:
+    """Write `noise.parquet`."""
+    folder.write_transitions(record)
+
+
+def _transitions(
+    dataset: DatasetChoice, loaded: Dataset, choice: NoiseChoice, seed: int
+) -> NoiseRecord:
+    drawn = noise.apply(loaded, choice.kind, choice.rate, seed, root=dataset.root, **choice.options)
+    share = drawn.train.transition
+    return [
+        {
+            "dataset": dataset.label,
+            "noise": choice.label,
+            "noise_kind": choice.kind,
+            "noise_rate_asked": choice.rate,
+            "true_class": int(i),
+            "noisy_class": int(j),
+            "true_name": loaded.class_names[i],
+            "noisy_name": loaded.class_names[j],
+            "share": float(share[i, j]),
+        }
+        for i, j in np.argwhere(np.nan_to_num(share) > 0)
+    ]
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn the errors of data sets and noises into errors for the user."""
+    try:
+        yield
+    except ValueError as error:
+        raise BadInputError(str(error)) from error

@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: a live table on a terminal, plain lines elsewhere."""
+"""The progress display of a running study: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ from study.planning.scheduler import Scheduler
 _SECONDS_BETWEEN_LINES = 15.0
 
 
-class Progress:
-    """Shows a scheduler's state. Use as a context manager."""
+class ProgressDisplay:
+    """Shows a scheduler's state; a context manager.
+
+    Args:
+        console: where to print; standard error by default.
+
+    Attributes:
+        memory_mb: peak accelerator memory of the last cohort, in MiB; None on a CPU.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
@@ -24,9 +31,9 @@ class Progress:
         self._started = time.monotonic()
         self._done_before: int | None = None
         self._last_line = 0.0
-        self.memory_mb: float | None = None  # peak of the last cohort on its accelerator
+        self.memory_mb: float | None = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressDisplay:
         if self._console.is_terminal:
             self._live.start()
         return self
@@ -35,12 +42,12 @@ class Progress:
         if self._console.is_terminal:
             self._live.stop()
 
-    def say(self, text: str) -> None:
-        """One line that stays."""
+    def print_line(self, text: str) -> None:
+        """Print a line that stays above the live table."""
         self._console.print(text, highlight=False, soft_wrap=True)
 
     def show(self, scheduler: Scheduler) -> None:
-        """The state as it is now; on anything but a terminal, now and then a line."""
+        """Show the current state; without a terminal, print a line from time to time."""
         if self._done_before is None:
             self._done_before = scheduler.networks_done
         now = time.monotonic()
@@ -49,10 +56,10 @@ class Progress:
             self._live.update(self._table(scheduler, headline))
         elif now - self._last_line >= _SECONDS_BETWEEN_LINES or scheduler.is_done:
             self._last_line = now
-            self.say(headline)
+            self.print_line(headline)
             if scheduler.is_done:
                 for line in best_lines(scheduler):
-                    self.say(f"  {line}")
+                    self.print_line(f"  {line}")
 
     def _headline(self, scheduler: Scheduler, now: float) -> str:
         done, total = scheduler.networks_done, scheduler.networks_total
@@ -73,19 +80,19 @@ class Progress:
         table = Table(box=None, header_style="bold", pad_edge=False)
         for column in ("cell", "searched", "best so far"):
             table.add_column(column)
-        for cell_id, (tried, budget, best) in scheduler.search_state().items():
-            table.add_row(cell_id, f"{tried}/{budget}", best)
+        for cell_id, state in scheduler.search_state().items():
+            table.add_row(cell_id, f"{state.completed}/{state.planned}", state.best_text)
         bar = ProgressBar(scheduler.networks_total, scheduler.networks_done, width=60)
         return Group(Text(headline), bar, table)
 
 
 def best_lines(scheduler: Scheduler) -> list[str]:
-    """One line a cell: its best search point."""
-    return [f"{cell}: {best}" for cell, (_, _, best) in scheduler.search_state().items()]
+    """One line per cell: its best search point."""
+    return [f"{cell}: {state.best_text}" for cell, state in scheduler.search_state().items()]
 
 
 def duration(seconds: float) -> str:
-    """`40 s`, `3 min`, `2.5 h`."""
+    """A time in words: `40 s`, `3 min`, `2.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

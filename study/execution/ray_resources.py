@@ -1,16 +1,17 @@
-"""What Ray offers a study: how many cohorts train at a time, and what each is given."""
+"""How a study uses Ray's resources: cohorts at a time, and the resources of each cohort."""
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from study.config.sections import StudyConfig
 from trainables.errors import UserError
 
-_OBJECT_STORE_BYTES = 100 * 2**20  # cohorts and their metrics are small; the data is not in it
+_OBJECT_STORE_BYTES = 100 * 2**20  # cohorts and their metrics are small; data sets are not in it
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # parquet is the only record
@@ -20,14 +21,17 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
 class InsufficientResourcesError(UserError):
-    """The machines lack what a cohort asks for; the message is one line for the user."""
+    """Ray lacks what a cohort needs; the message is one line for the user."""
 
 
 @dataclass(frozen=True)
 class RayResources:
-    """`workers` cohorts at a time, each with these resources in Ray's terms.
+    """How many cohorts train at a time, and with which resources.
 
-    `dashboard`: address of Ray's dashboard, where this process has started it.
+    Attributes:
+        workers: cohorts at a time.
+        per_cohort: {resource, as in `tune.with_resources`: amount} of each cohort.
+        dashboard: address of Ray's dashboard, if this process has started it.
     """
 
     workers: int
@@ -38,67 +42,79 @@ class RayResources:
 def start_ray(config: StudyConfig, address: str | None, dashboard: bool = False) -> RayResources:
     """Start Ray on this machine, or join the cluster at `address`.
 
-    Raises
-    ------
-    InsufficientResourcesError: no cohort would ever get what the study file asks for.
+    Args:
+        config: the study.
+        address: a running Ray cluster; None starts Ray on this machine.
+        dashboard: whether to start Ray's dashboard too; only on this machine.
+
+    Returns:
+        How the study uses Ray's resources.
+
+    Raises:
+        InsufficientResourcesError: no cohort can ever get the resources in the study file.
     """
     import ray
 
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
-        started = ray.init(address=address, **settings)
+        context = ray.init(address=address, **settings)
     else:
-        # "local" never joins a cluster that happens to run here, and takes all of this machine.
-        started = ray.init(
+        # "local" never joins a cluster that happens to run here, and uses all of this machine.
+        context = ray.init(
             address="local",
             include_dashboard=dashboard,
             object_store_memory=_OBJECT_STORE_BYTES,
             **settings,
         )
-    # What goes wrong is told in one line at the end; tracebacks stay in Ray's session logs.
+    # The study reports a failure in one line at its end; tracebacks are in Ray's session logs.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     logging.getLogger("ray.air").setLevel(logging.CRITICAL)
-    url = started.dashboard_url if dashboard and not address else None
+    url = context.dashboard_url if dashboard and not address else None
     try:
-        found = machines(config, ray.cluster_resources(), grows=address is not None)
-        return replace(found, dashboard=url)
+        available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        resources = resources_for(config, available, grows=address is not None)
+        return replace(resources, dashboard=url)
     except InsufficientResourcesError:
         ray.shutdown()
         raise
 
 
-def machines(config: StudyConfig, there: dict[str, float], grows: bool) -> RayResources:
-    """How a study uses what is there.
+def resources_for(config: StudyConfig, available: Mapping[str, float], grows: bool) -> RayResources:
+    """How a study uses the available resources.
 
-    Parameters
-    ----------
-    there: {Ray's name of a resource: how much}.
-    grows: whether more machines may come when cohorts wait for them; the study file must then say
-        what to wait for (`resources.workers`, and `gpus_per_cohort` for GPUs).
+    Args:
+        config: the study.
+        available: {Ray's name of a resource: amount}.
+        grows: whether the cluster may add machines when cohorts wait for them. The study file must
+            then give `resources.workers` and `gpus_per_cohort`.
 
-    Raises
-    ------
-    InsufficientResourcesError: no cohort would ever get what the study file asks for.
+    Returns:
+        As many cohorts at a time as fit, at least one and at most `resources.workers`.
+
+    Raises:
+        InsufficientResourcesError: no cohort can ever get the resources in the study file.
     """
-    asked = config.resources
-    gpus = asked.gpus_per_cohort
+    section = config.resources
+    gpus = section.gpus_per_cohort
     if gpus is None:
-        gpus = 1.0 if there.get("GPU") else 0.0
-    per_cohort = {"cpu": asked.cpus_per_cohort, "gpu": gpus}
-    wanted = {"CPU": asked.cpus_per_cohort, "GPU": gpus}
-    if asked.accelerator_type:
-        name = f"accelerator_type:{asked.accelerator_type}"
-        per_cohort[name] = wanted[name] = 0.001  # Ray's way of saying "on such a machine"
-    if grows and asked.workers and asked.gpus_per_cohort is not None:
-        # A cluster that grows on demand has no workers yet; cohorts that wait bring them.
-        return RayResources(asked.workers, per_cohort)
-    for name, amount in wanted.items():
-        if amount > there.get(name, 0.0):
+        gpus = 1.0 if available.get("GPU") else 0.0
+    per_cohort: dict[str, float] = {"cpu": section.cpus_per_cohort, "gpu": gpus}
+    needed: dict[str, float] = {"CPU": section.cpus_per_cohort, "GPU": gpus}
+    if section.accelerator_type:
+        name = f"accelerator_type:{section.accelerator_type}"
+        per_cohort[name] = needed[name] = 0.001  # Ray's convention for "on such a machine"
+    if grows and section.workers and section.gpus_per_cohort is not None:
+        # A cluster that grows on demand starts without workers; waiting cohorts make it add them.
+        return RayResources(section.workers, per_cohort)
+    for name, amount in needed.items():
+        if amount > available.get(name, 0.0):
             key = {"CPU": "cpus_per_cohort", "GPU": "gpus_per_cohort"}.get(name, "accelerator_type")
-            value = asked.accelerator_type if key == "accelerator_type" else f"{amount:g}"
+            value = section.accelerator_type if key == "accelerator_type" else f"{amount:g}"
             raise InsufficientResourcesError(
-                f"resources.{key} = {value}: Ray has {there.get(name, 0.0):g} × {name} here; for a "
-                "cluster that grows on demand say resources.workers and gpus_per_cohort too"
+                f"resources.{key} = {value}: Ray has {available.get(name, 0.0):g} × {name} here; "
+                "for a cluster that grows on demand, set resources.workers and gpus_per_cohort too"
             )
-    room = min(int(there[name] / amount) for name, amount in wanted.items() if amount >= 0.01)
-    return RayResources(max(1, min(room, asked.workers or room)), per_cohort)
+    fitting = min(
+        int(available[name] / amount) for name, amount in needed.items() if amount >= 0.01
+    )
+    return RayResources(max(1, min(fitting, section.workers or fitting)), per_cohort)

@@ -1,21 +1,24 @@
-"""Train one row's network again, outside Ray, and compare."""
+"""Reproducing one row: train its network again, outside Ray, and compare every number."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from study.planning.cells import Network
+from study.planning.cohort_specs import cohort_spec
 from study.planning.open_study import open_study
-from study.planning.plan import Network, Plan, cohort_spec
+from study.planning.plan import Plan
 from study.results.folder import StudyFolder
-from study.results.schema import EPOCHS
+from study.results.schema import EPOCHS, Stage, Status
 from trainables.engine.runtime import configure_process
 from trainables.engine.trainer import train
 from trainables.errors import BadInputError
 
-_NOT_NUMBERS_OF_THE_NETWORK = {"network_id", "epoch", "wall_s", "input_stall_share"}
-_OF_THE_ROW = (
+_NOT_COMPARED = {"network_id", "epoch", "wall_s", "input_stall_share"}  # columns of `epochs`
+_COMPARED = (  # columns of `trials`
     "status",
     "epochs",
     "train_acc_noisy",
@@ -29,56 +32,91 @@ _OF_THE_ROW = (
 )
 
 
-def retrain(uri: str, network_id: str, device: str = "cpu") -> dict[str, Any]:
-    """Train the network of a row alone and compare every number with the row's.
+@dataclass(frozen=True)
+class Difference:
+    """A number that is not the same.
 
-    On the machine whose CPU wrote the row, and with the same versions, nothing differs for an MLP
-    or a convolutional network. On a GPU other algorithms serve other cohort sizes, so that numbers
-    drift apart with training; docs/engine.md says how far. A pruned network is compared up to the
+    Attributes:
+        where: the column, after `epoch <n>: ` for a column of `epochs`.
+        row: the value on storage.
+        retrained: the value of the new training.
+    """
+
+    where: str
+    row: Any
+    retrained: Any
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """The comparison of a row with a new training of its network.
+
+    Attributes:
+        network_id: the network.
+        device: the device of the new training, `cpu` or `cuda`.
+        device_of_row: the name of the device that trained the row.
+        compared: how many numbers were compared.
+        differences: those that are not the same.
+    """
+
+    network_id: str
+    device: str
+    device_of_row: str
+    compared: int
+    differences: list[Difference]
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, as `logit-bias trial --json` prints them."""
+        return asdict(self)
+
+
+def reproduce(uri: str, network_id: str, device: str = "cpu") -> Reproduction:
+    """Train the network of a row on its own, and compare every number with the row.
+
+    On the machine whose CPU wrote the row, and with the same versions, all numbers of an MLP or a
+    convolutional network are equal. A GPU uses other algorithms for other cohort sizes, so numbers
+    drift apart during training; docs/engine.md says how far. A pruned network is compared up to the
     epoch in which it was pruned.
 
-    Returns
-    -------
-    {network_id, device, device_of_row, compared, differences: [{where, row, retrained}]}
+    Args:
+        uri: the study folder.
+        network_id: the id in the row.
+        device: `cpu` or `cuda`.
 
-    Raises
-    ------
-    BadInputError: no such row, or it does not follow from the folder's study file.
+    Returns:
+        The numbers that differ.
+
+    Raises:
+        BadInputError: there is no such row, or the folder's study file has no such network.
+        ResultsError: there is no study in the folder.
     """
     folder, plan = open_study(uri)
-    found = [r for r in folder.read("trials").to_pylist() if r["network_id"] == network_id]
-    if not found:
+    rows = [r for r in folder.read("trials").to_pylist() if r["network_id"] == network_id]
+    if not rows:
         raise BadInputError(f"{folder.uri}: no network {network_id}; ids are in trials/*/*.parquet")
-    row = found[0]
+    row = rows[0]
     configure_process()
     spec = cohort_spec(plan.config, [_network_of(plan, row, folder)])
     result = train(spec, device=device)[0]
 
-    pairs: list[tuple[str, Any, Any]] = []
-    if row["status"] != "pruned":
-        pairs += [(name, row[name], result.metrics[name]) for name in _OF_THE_ROW]
-    again = {epoch["epoch"]: epoch for epoch in result.epochs}
+    pairs: list[Difference] = []
+    if row["status"] != Status.PRUNED:
+        metrics = result.metrics.to_row()
+        pairs += [Difference(name, row[name], metrics[name]) for name in _COMPARED]
+    retrained = {epoch.epoch: epoch.to_row() for epoch in result.epochs}
     for epoch in _epochs_of(folder, row):
+        number = epoch["epoch"]
         pairs += [
-            (f"epoch {epoch['epoch']}: {name}", epoch[name], again[epoch["epoch"]][name])
+            Difference(f"epoch {number}: {name}", epoch[name], retrained[number][name])
             for name in EPOCHS.names
-            if name not in _NOT_NUMBERS_OF_THE_NETWORK
+            if name not in _NOT_COMPARED
         ]
-    return {
-        "network_id": network_id,
-        "device": device,
-        "device_of_row": row["device"],
-        "compared": len(pairs),
-        "differences": [
-            {"where": where, "row": a, "retrained": b}
-            for where, a, b in pairs
-            if _null_if_nan(a) != _null_if_nan(b)
-        ],
-    }
+    differences = [p for p in pairs if _null_if_nan(p.row) != _null_if_nan(p.retrained)]
+    return Reproduction(network_id, device, row["device"], len(pairs), differences)
 
 
 def _network_of(plan: Plan, row: Mapping[str, Any], folder: StudyFolder) -> Network:
-    """The network that a row is of, by the study file in the folder."""
+    """The network of a row, by the study file in the folder."""
     for cell in plan.cells:
         for loss in cell.losses:
             if cell.cell_id != row["cell_id"]:
@@ -86,7 +124,7 @@ def _network_of(plan: Plan, row: Mapping[str, Any], folder: StudyFolder) -> Netw
             if (loss.name, loss.params_json) != (row["loss"], row["loss_params"]):
                 continue
             network = Network(
-                stage=row["stage"],
+                stage=Stage(row["stage"]),
                 cell=cell,
                 loss=loss,
                 epsilon=row["epsilon"],

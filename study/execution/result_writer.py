@@ -1,4 +1,4 @@
-"""What a worker does with trained networks: whole rows into one part file."""
+"""Writing the rows of trained networks: the worker's side of the study folder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from study.execution import lease
 from study.results.folder import StudyFolder
 from study.results.provenance import Provenance
 from study.results.schema import SCHEMA_VERSION
-from trainables.engine.trainer import MemberResult
+from trainables.engine.results import MemberResult
 
 
 @dataclass(frozen=True)
 class ResultWriter:
-    """Writes a cohort's rows; pickled to workers, and called there."""
+    """The `trainables.tune.RowWriter` of a study; pickled to workers and called there.
+
+    Attributes:
+        folder: the study folder.
+        token: the driver's token, as in `study.execution.lease`.
+        config_sha256: hash of the study file.
+        provenance: code and libraries of the run.
+    """
 
     folder: StudyFolder
     token: str
@@ -31,11 +38,16 @@ class ResultWriter:
         device: str,
         started: datetime,
     ) -> None:
-        """Write the rows of `results`; `config` is the Tune trial's.
+        """Write the rows of one cohort as one part file per table.
 
-        Raises
-        ------
-        study.execution.lease.LostLeaseError: this worker's driver no longer runs the study.
+        Args:
+            config: the Tune trial's configuration, as `CohortSearcher.suggest` makes it.
+            results: one per network, in the order of `config["identity"]`.
+            device: the name of the device that trained the cohort.
+            started: when training started.
+
+        Raises:
+            study.execution.lease.LostLeaseError: this worker's driver no longer runs the study.
         """
         common = {
             "schema_version": SCHEMA_VERSION,
@@ -50,9 +62,9 @@ class ResultWriter:
             "versions": self.provenance.versions,
         }
         trials = [
-            {**common, **identity, **result.metrics}
+            {**common, **identity, **result.metrics.to_row()}
             for identity, result in zip(config["identity"], results, strict=True)
         ]
-        epochs = [row for result in results for row in result.epochs]
+        epochs = [epoch.to_row() for result in results for epoch in result.epochs]
         lease.check(self.folder, self.token)
         self.folder.write_part(config["stage"], config["cohort_id"], trials, epochs)

@@ -2,56 +2,56 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from study.config.loader import sha256
 from study.config.sections import StudyConfig
 from study.execution import lease
 from study.execution.checkpoints import CheckpointStore
-from study.execution.noise_record import draw_transitions, keep_transitions
-from study.execution.progress import Progress
+from study.execution.noise_record import check_datasets, draw_noise_record, write_noise_record
+from study.execution.progress import ProgressDisplay
 from study.execution.ray_resources import RayResources, start_ray
 from study.execution.result_writer import ResultWriter
-from study.execution.signals import Stopper
+from study.execution.signals import StopListener
 from study.planning.open_study import check_folder, folder_of, plan_of, plan_summary, replay_rows
 from study.planning.plan import Plan
 from study.planning.scheduler import Cohort, IntervalWidth, Scheduler
 from study.results import provenance
 from study.results.compaction import compact, discard_uncommitted
 from study.results.folder import StudyFolder
-from study.results.schema import STAGES
-from study.results.status import PLAN_FILE
+from study.results.plan_summary import write_plan_summary
+from study.results.schema import STAGES, Stage
 from trainables.errors import BadInputError, InterruptedByUserError, UserError
 
 _LAUNCHES = 3  # Ray experiments in a row that may end early without a single new network
 _LARGEST_COHORT = 32
-_COMPACT_FROM = 64  # part files of a stage; fewer are read fast enough as they are
+_COMPACT_FROM = 64  # part files of a stage; fewer files are read fast enough
 _COMPACT_EVERY = 500  # cohorts, within a run
 
 
 class StudyFailedError(UserError):
-    """A study that could not go on; the message is one line for the user."""
+    """A study that cannot continue; the message is one line for the user."""
 
 
 class StudyInterruptedError(InterruptedByUserError):
-    """The user stopped the study; what was finished is on storage."""
+    """The user stopped the study; finished networks are on storage."""
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """How a study is run, as far as that does not change what is trained.
 
     Attributes:
         stages: stages to run.
-        address: a running Ray cluster; None starts Ray on this machine for the study alone.
-        dashboard: whether Ray's dashboard is started with it.
-        after_cohort: called in this process with the folder and every cohort that is on storage.
+        address: a running Ray cluster; None starts Ray on this machine for this study only.
+        dashboard: whether to start Ray's dashboard too.
+        after_cohort: called in this process with the folder and each cohort whose rows are on
+            storage.
     """
 
-    stages: tuple[str, ...] = STAGES
+    stages: tuple[Stage, ...] = STAGES
     address: str | None = None
     dashboard: bool = False
     after_cohort: Callable[[StudyFolder, Cohort], None] | None = None
@@ -60,28 +60,35 @@ class Options:
 def run_study(
     config: StudyConfig,
     content: bytes,
-    options: Options = Options(),
+    options: RunOptions = RunOptions(),
     interval_width: IntervalWidth | None = None,
-    progress: Progress | None = None,
+    display: ProgressDisplay | None = None,
 ) -> StudyFolder:
-    """Train every network that the study still lacks, and return the study's folder.
+    """Train every network of the study that has no row yet.
 
-    Parameters
-    ----------
-    content: the study file as read; it is kept in the folder, and its hash in every row.
-    interval_width: needed where the sweep has `until_interval`; see `study.planning.scheduler`.
+    Args:
+        config: the study.
+        content: the study file; the folder keeps it, and every row carries its hash.
+        options: how to run it.
+        interval_width: needed if the sweep has `until_interval`; see `study.planning.scheduler`.
+        display: where to show the progress.
 
-    Raises
-    ------
-    StudyFileError: the folder holds a study from another study file.
-    study.execution.lease.StudyBusyError: another driver is running this study.
-    study.execution.ray_resources.InsufficientResourcesError: the machines lack what a cohort asks for.
-    StudyFailedError: networks failed repeatedly.
-    StudyInterruptedError: SIGINT or SIGTERM; running again goes on.
+    Returns:
+        The study's folder.
+
+    Raises:
+        StudyFileError: the folder holds a study from another study file.
+        BadInputError: a data set cannot be loaded.
+        study.execution.lease.StudyBusyError: another driver is running this study.
+        study.execution.ray_resources.InsufficientResourcesError: Ray lacks what a cohort needs.
+        StudyFailedError: networks failed repeatedly.
+        StudyInterruptedError: SIGINT or SIGTERM; running the study again resumes it.
     """
     folder = folder_of(config)
     check_folder(folder, config, content)
-    transitions = draw_transitions(config)  # and see whether every data set is there
+    # Before anything is written: the noise of a new study needs every data set.
+    recorded = folder.read_transitions() is not None
+    noise_record = None if recorded else draw_noise_record(config)
     plan = plan_of(config)
     folder.filesystem.create_dir(folder.path, recursive=True)
     held = lease.Lease(folder)
@@ -90,42 +97,57 @@ def run_study(
         _compact(folder)
         if not folder.exists():
             folder.write_bytes("study.yaml", content)
-        keep_transitions(folder, transitions)
-        kept = folder.read_bytes("study.yaml") or content
-        writer = ResultWriter(folder, held.token, sha256(kept), provenance.collect())
-        with progress or Progress() as shown:
-            _Run(plan, writer, options, interval_width, shown).to_the_end()
+        if noise_record is not None:
+            write_noise_record(folder, noise_record)
+        stored_content = folder.read_bytes("study.yaml") or content
+        writer = ResultWriter(folder, held.token, sha256(stored_content), provenance.collect())
+        with display or ProgressDisplay() as shown:
+            StudyRun(plan, writer, options, interval_width, shown).run_to_completion()
         _compact(folder)
     finally:
         held.release()
     return folder
 
 
-class _Run:
-    """One driver's work on a study, from the rows that are there to the last one."""
+class StudyRun:
+    """One driver's work on a study, from the rows on storage to the last network.
+
+    Args:
+        plan: the study's plan.
+        writer: writes the rows, with this driver's token.
+        options: how to run the study.
+        interval_width: as in `run_study`.
+        display: shows the progress.
+    """
 
     def __init__(
         self,
         plan: Plan,
         writer: ResultWriter,
-        options: Options,
+        options: RunOptions,
         interval_width: IntervalWidth | None,
-        progress: Progress,
+        display: ProgressDisplay,
     ) -> None:
         self._plan, self._writer, self._options = plan, writer, options
-        self._folder, self._progress = writer.folder, progress
+        self._folder, self._display = writer.folder, display
         self._interval_width = interval_width
-        self._stopper = Stopper(self._folder, writer.token)
+        self._stop_listener = StopListener(self._folder, writer.token)
         minutes = plan.config.resources.checkpoint_minutes
         every_s = None if minutes is None else 60 * minutes
         self._checkpoints = CheckpointStore(self._folder, writer.token, every_s)
-        self._planned: dict[str, int] = {}  # as plan.json has it
+        self._planned: Mapping[Stage, int] = {}  # as in plan.json
 
-    def to_the_end(self) -> None:
-        """Launch experiments until nothing is due.
+    def run_to_completion(self) -> None:
+        """Launch experiments until every network is trained.
 
-        Some events (an out-of-memory kill, a lost node at a bad moment) end a whole Tune
-        experiment. Each launch starts from the rows on storage, so another launch simply goes on.
+        Some events (an out-of-memory kill, a node that is lost at a bad moment) end a whole Tune
+        experiment. Every launch starts from the rows on storage, so the next launch continues.
+
+        Raises:
+            BadInputError: a data set cannot be loaded, or confirm lacks its search.
+            InsufficientResourcesError: Ray lacks what a cohort needs.
+            StudyFailedError: networks failed repeatedly.
+            StudyInterruptedError: SIGINT or SIGTERM.
         """
         import ray
 
@@ -134,18 +156,19 @@ class _Run:
             raise BadInputError("--stage confirm: the search is not finished; add --stage search")
         if before.is_done:
             done = before.networks_done
-            self._progress.say(f"{done} networks are trained; nothing is left to do")
+            self._display.print_line(f"{done} networks are trained; nothing is left to do")
             return
-        machines = start_ray(self._plan.config, self._options.address, self._options.dashboard)
-        self._stopper.listen()
-        if machines.dashboard:
-            self._progress.say(
-                f"Ray's dashboard: http://{machines.dashboard}, token: `ray get-auth-token`"
+        check_datasets(self._plan.config)
+        resources = start_ray(self._plan.config, self._options.address, self._options.dashboard)
+        self._stop_listener.listen()
+        if resources.dashboard:
+            self._display.print_line(
+                f"Ray's dashboard: http://{resources.dashboard}, token: `ray get-auth-token`"
             )
         idle_launches, done = 0, before.networks_done
         try:
             while True:
-                current = self._scheduler(machines.workers)
+                current = self._scheduler(resources.workers)
                 if current.is_done:
                     self._checkpoints.discard_all_but(())
                     return
@@ -153,23 +176,23 @@ class _Run:
                 if idle_launches > _LAUNCHES:
                     raise StudyFailedError(
                         f"{self._folder.uri}: {_LAUNCHES} launches in a row trained nothing; "
-                        "run again to go on"
+                        "run again to resume"
                     )
                 done = current.networks_done
-                self._launch(current, machines)
+                self._launch(current, resources)
         finally:
             ray.shutdown()
 
     def _scheduler(self, workers: int) -> Scheduler:
-        """The study's state by what is on storage."""
-        rows = replay_rows(self._folder, self._plan.config)
+        """The study's state according to the files on storage."""
+        rows = replay_rows(self._folder)
         trained = {row["network_id"] for row in rows}
-        begun = {
-            cohort_id: ids
-            for cohort_id, ids in self._checkpoints.begun().items()
-            if trained.isdisjoint(ids)
+        resumable = {
+            cohort_id: network_ids
+            for cohort_id, network_ids in self._checkpoints.cohorts().items()
+            if trained.isdisjoint(network_ids)
         }
-        self._checkpoints.discard_all_but(begun)
+        self._checkpoints.discard_all_but(resumable)
         scheduler = Scheduler(
             self._plan,
             rows,
@@ -177,38 +200,37 @@ class _Run:
             largest_cohort=self._plan.config.resources.networks_per_cohort or _LARGEST_COHORT,
             stages=self._options.stages,
             interval_width=self._interval_width,
-            begun=begun.values(),
+            begun=resumable.values(),
         )
-        self._keep_plan(scheduler)
+        self._write_plan(scheduler)
         return scheduler
 
-    def _keep_plan(self, scheduler: Scheduler) -> None:
-        """Tell `status` what is planned, whenever that has changed."""
+    def _write_plan(self, scheduler: Scheduler) -> None:
+        """Write plan.json for `logit-bias status`, whenever the plan has changed."""
         if scheduler.networks_planned != self._planned:
             self._planned = scheduler.networks_planned
-            summary = plan_summary(self._plan, self._planned)
-            self._folder.write_bytes(PLAN_FILE, json.dumps(summary).encode())
+            write_plan_summary(self._folder, plan_summary(self._plan, self._planned))
 
-    def _launch(self, scheduler: Scheduler, machines: RayResources) -> None:
-        """One Ray Tune experiment over everything that is due."""
+    def _launch(self, scheduler: Scheduler, resources: RayResources) -> None:
+        """One Ray Tune experiment over every network that is due."""
         from ray import tune
 
         from study.execution.tune_searcher import CohortSearcher
         from trainables.tune import train_cohort
 
         def after_cohort(cohort: Cohort) -> None:
-            self._keep_plan(scheduler)
+            self._write_plan(scheduler)
             if self._options.after_cohort:
                 self._options.after_cohort(self._folder, cohort)
             if scheduler.cohorts_done % _COMPACT_EVERY == 0:
                 _compact(self._folder)
 
         searcher = CohortSearcher(
-            scheduler, self._progress, self._stopper, after_cohort=after_cohort
+            scheduler, self._display, self._stop_listener, after_cohort=after_cohort
         )
         trainable = tune.with_resources(
             tune.with_parameters(train_cohort, write=self._writer, keep=self._checkpoints),
-            machines.per_cohort,
+            resources.per_cohort,
         )
         with tempfile.TemporaryDirectory(prefix="logit-bias-tune-") as scratch:
             tuner = tune.Tuner(
@@ -216,7 +238,7 @@ class _Run:
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     num_samples=-1,
-                    max_concurrent_trials=machines.workers,
+                    max_concurrent_trials=resources.workers,
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: trial.trial_id,
                 ),
@@ -227,20 +249,23 @@ class _Run:
                     failure_config=tune.FailureConfig(max_failures=2),
                 ),
             )
+            errors: list[Exception] = []
             try:
-                found = tuner.fit()
-            except Exception as error:  # Ray raises RuntimeError, TuneError … for lost workers
-                if not self._stopper.wanted:
-                    self._progress.say(f"Ray Tune ended early ({_last_line(error)}); going on")
+                errors = tuner.fit().errors
+            except Exception as error:  # RuntimeError, TuneError and others, for lost workers
+                if not self._stop_listener.stop_requested:
+                    self._display.print_line(
+                        f"Ray Tune ended early ({_last_line(error)}); launching again"
+                    )
                     return
         if searcher.failure:
-            reason = f": {_last_line(found.errors[-1])}" if found.errors else ""
+            reason = f": {_last_line(errors[-1])}" if errors else ""
             raise StudyFailedError(f"{searcher.failure}{reason}; finished networks are kept")
         if not scheduler.is_done:
-            kept = len(self._checkpoints.begun())
+            saved = len(self._checkpoints.cohorts())
             raise StudyInterruptedError(
                 f"stopped with {scheduler.networks_done} of {scheduler.networks_total} networks "
-                f"trained and {kept} cohorts kept in the middle; run the same command to go on"
+                f"trained and {saved} unfinished cohorts saved; run the same command to go on"
             )
 
 

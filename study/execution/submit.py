@@ -1,4 +1,4 @@
-"""Run a study on a Ray cluster from anywhere: Ray's job submission with what the study needs."""
+"""Run a study on a Ray cluster from any machine: a Ray job with everything the study needs."""
 
 from __future__ import annotations
 
@@ -6,58 +6,63 @@ import asyncio
 import logging
 import os
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import analysis
-import study
-import trainables
 from study.config.loader import StudyFileError, read_study
 from study.results import provenance
 from study.results.schema import STAGES
 from trainables.errors import InterruptedByUserError, UserError
 
 _FILE = "study.yaml"
+_PACKAGES = ("study", "trainables", "analysis")
 
 
 class SubmitError(UserError):
-    """The cluster could not be asked, or the study failed there."""
+    """The cluster cannot be reached, or the study failed there."""
 
 
 def runtime_environment(folder: str) -> dict[str, Any]:
-    """What the job needs on the cluster: the study file in `folder`, and this package's code.
+    """Ray's `runtime_env` for the job: the study file, and the code of this package.
 
-    The package's dependencies are the cluster's own affair (cluster.yaml installs them).
+    The cluster itself has to provide the dependencies; cluster.yaml installs them.
+
+    Args:
+        folder: a local folder that holds the study file; the job's working directory.
     """
     code = provenance.collect()
-    packages = [str(Path(str(p.__file__)).parent) for p in (study, trainables, analysis)]
     variables = {provenance.COMMIT_VARIABLE: f"{code.git_commit or ''} {code.git_dirty}"}
     if "LOGIT_BIAS_DATA" in os.environ:
         variables["LOGIT_BIAS_DATA"] = os.environ["LOGIT_BIAS_DATA"]
     return {
         "working_dir": folder,
-        "py_modules": packages,
+        "py_modules": [_package_folder(name) for name in _PACKAGES],
         "env_vars": variables,
         "excludes": ["__pycache__"],
     }
 
 
 def submit(name: str, address: str, stages: list[str] | None = None, follow: bool = True) -> str:
-    """Submit `logit-bias run` to a cluster's dashboard address, and follow its log to the end.
+    """Submit `logit-bias run` to a cluster, and follow its log to the end.
 
-    Returns
-    -------
-    The job's id.
+    Args:
+        name: a study file, or the name of a preset.
+        address: the cluster's dashboard, `http://HEAD:8265`.
+        stages: stages to run; None for all of them.
+        follow: whether to print the job's log and wait for its end.
 
-    Raises
-    ------
-    StudyFileError: the study is not valid, or keeps its results where the cluster would lose them.
-    SubmitError: the cluster refused or cannot be reached, or the run failed there.
-    InterruptedByUserError: the user stopped following; the study goes on.
+    Returns:
+        The job's id.
+
+    Raises:
+        StudyFileError: the study is not valid, or its storage would be lost with the cluster.
+        SubmitError: the cluster refuses the job or cannot be reached, or the run failed there.
+        InterruptedByUserError: the user stopped following the log; the study continues.
     """
     from ray.job_submission import JobStatus, JobSubmissionClient
 
-    logging.disable(logging.INFO)  # Ray tells how it packs and uploads
+    logging.disable(logging.INFO)  # Ray logs how it packs and uploads the code
     config, content = read_study(name)
     if "://" not in config.storage and not os.path.isabs(config.storage):
         raise StudyFileError(
@@ -80,7 +85,9 @@ def submit(name: str, address: str, stages: list[str] | None = None, follow: boo
             )
         except (RuntimeError, ConnectionError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
-            raise SubmitError(f"{address}: {first}; is RAY_AUTH_MODE set as there?") from error
+            raise SubmitError(
+                f"{address}: {first}; is RAY_AUTH_MODE the same as on the cluster?"
+            ) from error
     print(f"job {job}: {config.folder_uri}", flush=True)
     if not follow:
         return str(job)
@@ -93,10 +100,18 @@ def submit(name: str, address: str, stages: list[str] | None = None, follow: boo
         asyncio.run(print_log())
     except KeyboardInterrupt:
         raise InterruptedByUserError(
-            f"the study goes on; see it with `ray job logs -f {job}`, end it with "
+            f"the study continues; follow it with `ray job logs -f {job}`, end it with "
             f"`ray job stop {job}`"
         ) from None
     status = client.get_job_status(job)
     if status != JobStatus.SUCCEEDED:
-        raise SubmitError(f"job {job}: {status.value.lower()}; submit again to go on")
+        raise SubmitError(f"job {job}: {status.value.lower()}; submit again to resume")
     return str(job)
+
+
+def _package_folder(name: str) -> str:
+    """Folder of an installed package, without importing it."""
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise SubmitError(f"the package {name} is not installed here")
+    return str(Path(spec.origin).parent)

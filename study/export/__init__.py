@@ -1,1 +1,1 @@
-"""A study in other programs' formats."""
+"""A study in the formats of other programs."""

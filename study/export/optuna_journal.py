@@ -13,20 +13,23 @@ from trainables.errors import BadInputError
 
 
 def export(uri: str, path: str) -> dict[str, int]:
-    """Write one Optuna study for each arm of each cell.
+    """Write one Optuna study per arm of each cell.
 
-    Returns
-    -------
-    {Optuna study's name: trials written}
+    Args:
+        uri: the study folder.
+        path: the journal file to write.
 
-    Raises
-    ------
-    BadInputError: `path` is there already. ResultsError: there is no study in the folder.
+    Returns:
+        {name of the Optuna study: number of trials}
+
+    Raises:
+        BadInputError: the file exists.
+        ResultsError: there is no study in the folder.
     """
     if Path(path).exists():
-        raise BadInputError(f"{path}: this file is there already; name another one")
+        raise BadInputError(f"{path}: this file exists; choose another name")
     folder, plan = open_study(uri)
-    scheduler = Scheduler(plan, replay_rows(folder, plan.config))
+    scheduler = Scheduler(plan, replay_rows(folder))
     storage = optuna.storages.JournalStorage(JournalFileBackend(path))
     written = {}
     for search in scheduler.searches:
@@ -35,5 +38,5 @@ def export(uri: str, path: str) -> dict[str, int]:
         exported.set_metric_names([plan.config.search.value_column])
         for trial in search.optuna_trials():
             exported.add_trial(trial)
-        written[name] = len(search.tried)
+        written[name] = len(search.completed)
     return written

@@ -1,4 +1,4 @@
-"""Learning curves for TensorBoard, beside parquet: a run a network, written as cohorts end."""
+"""Learning curves for TensorBoard, in addition to parquet: one run per network."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ _SCALARS = [name for name in EPOCHS.names if name not in ("network_id", "epoch")
 
 
 def scalar_log(logdir: str) -> Callable[[StudyFolder, Cohort], None]:
-    """What writes a cohort's learning curves to `logdir`/<cell>/<stage>-<arm>/<network>.
+    """A function that writes a cohort's learning curves to `logdir`/<cell>/<stage>-<arm>/<network>.
 
-    `logdir` is a folder, or whatever else tensorboardX can write to.
+    Args:
+        logdir: a folder, or another target that tensorboardX supports.
+
+    Returns:
+        For `study.execution.run.RunOptions.after_cohort`.
     """
 
     def write(folder: StudyFolder, cohort: Cohort) -> None:
         epochs = folder.read_part("epochs", cohort.stage, cohort.cohort_id).to_pylist()
         for network in cohort.networks:
             arm = f"-{network.arm}" if network.arm else ""
-            room = f"{logdir}/{network.cell.cell_id}/{cohort.stage}{arm}/{network.network_id}"
-            with SummaryWriter(room) as writer:
+            run_folder = f"{logdir}/{network.cell.cell_id}/{cohort.stage}{arm}/{network.network_id}"
+            with SummaryWriter(run_folder) as writer:
                 for epoch in epochs:
                     if epoch["network_id"] == network.network_id:
                         for name in _SCALARS:

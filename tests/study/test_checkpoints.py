@@ -1,40 +1,40 @@
-"""Cohorts in training are kept whole, by the study's own driver alone, and forgotten in time."""
+"""Checkpoints are complete, written only under the study's own driver, and deleted in time."""
 
 from pathlib import Path
 
 import pytest
 
 from study.execution import lease
-from study.execution import signals as stopping
 from study.execution.checkpoints import CheckpointStore
+from study.execution.signals import StopListener
 from study.results.folder import StudyFolder
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> CheckpointStore:
     folder = StudyFolder(str(tmp_path))
-    folder.write_bytes(".driver", b'{"token": "mine"}')
-    return CheckpointStore(folder, "mine", 60.0)
+    folder.write_bytes(".driver", b'{"token": "current"}')
+    return CheckpointStore(folder, "current", 60.0)
 
 
-def test_what_is_kept_comes_back(store: CheckpointStore) -> None:
+def test_a_saved_cohort_is_loaded(store: CheckpointStore) -> None:
     assert store.load("search-1") is None
-    assert store.begun() == {}
+    assert store.cohorts() == {}
     store.save("search-1", ["b", "a"], b"one")
     store.save("search-1", ["b", "a"], b"two")
     store.save("confirm-2", ["c"], b"three")
     assert store.load("search-1") == b"two"
-    assert store.begun() == {"search-1": ["b", "a"], "confirm-2": ["c"]}
+    assert store.cohorts() == {"search-1": ["b", "a"], "confirm-2": ["c"]}
 
 
-def test_a_worker_whose_driver_is_gone_keeps_nothing(store: CheckpointStore) -> None:
+def test_a_worker_of_an_earlier_driver_cannot_save(store: CheckpointStore) -> None:
     late = CheckpointStore(store.folder, "earlier", 60.0)
     with pytest.raises(lease.LostLeaseError):
         late.save("search-1", ["a"], b"late")
-    assert store.begun() == {}
+    assert store.cohorts() == {}
 
 
-def test_what_is_of_no_more_use_goes(store: CheckpointStore, tmp_path: Path) -> None:
+def test_useless_files_are_deleted(store: CheckpointStore, tmp_path: Path) -> None:
     store.save("search-1", ["a"], b"one")
     store.save("search-2", ["b"], b"two")
     (tmp_path / "checkpoints/.search-3.pt.0123.tmp").write_bytes(b"half")
@@ -45,12 +45,22 @@ def test_what_is_of_no_more_use_goes(store: CheckpointStore, tmp_path: Path) -> 
     ]
     store.discard("search-2")
     store.discard("search-2")
-    assert store.begun() == {}
+    assert store.cohorts() == {}
 
 
-def test_a_stop_is_for_the_driver_that_was_asked(store: CheckpointStore) -> None:
+@pytest.mark.parametrize("content", [b"", b"half a f", b"[]", b"[1, 2]", b'{"networks": ["a"]}'])
+def test_a_listing_of_another_version_is_ignored(
+    store: CheckpointStore, tmp_path: Path, content: bytes
+) -> None:
+    store.save("search-1", ["a"], b"one")
+    store.save("search-2", ["b"], b"two")
+    (tmp_path / "checkpoints/search-1.json").write_bytes(content)
+    assert store.cohorts() == {"search-2": ["b"]}
+
+
+def test_a_stop_request_is_for_one_driver(store: CheckpointStore) -> None:
     assert not store.stop_wanted()
-    stopping.Stopper(store.folder, "earlier")._ask_workers()
+    StopListener(store.folder, "earlier").request_stop()
     assert not store.stop_wanted()
-    stopping.Stopper(store.folder, "mine")._ask_workers()
+    StopListener(store.folder, "current").request_stop()
     assert store.stop_wanted()

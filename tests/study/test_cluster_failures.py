@@ -1,7 +1,7 @@
-"""What breaks on a real cluster, on a simulated one: rows afterwards are an undisturbed study's.
+"""Failures of a cluster, on a simulated one: the rows are those of an undisturbed study.
 
-Three one-CPU nodes in this machine (Ray's own cluster utility). Minutes long; LOGIT_BIAS_ROUNDS
-sets the number of rounds.
+Three nodes of one CPU each on this machine (Ray's own cluster utility). Minutes long;
+LOGIT_BIAS_ROUNDS sets the number of rounds.
 """
 
 import os
@@ -21,9 +21,9 @@ from tests_support import TINY_STUDY
 
 from study.results.folder import StudyFolder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.integration]
 ROUNDS = int(os.environ.get("LOGIT_BIAS_ROUNDS", "3"))
-OF_THE_RUN = {
+OF_THE_RUN = {  # columns that differ between two runs of a study
     "cohort_id",
     "networks_in_cohort",
     "wall_s",
@@ -42,7 +42,7 @@ def write_study(folder: Path, storage: Path | None = None) -> Path:
         **TINY_STUDY,
         "sweep": {"points": 3, "seeds": 1, "lr_points": 2},
         "recipe": {"epochs": 40, "batch_size": 128},
-        # More cohorts than nodes, so that every kill hits some in flight and some to come.
+        # More cohorts than nodes: every kill interrupts some and leaves others to come.
         "resources": {"networks_per_cohort": 2, "checkpoint_minutes": 0},
         "storage": str(storage or folder / "out"),
     }
@@ -69,8 +69,8 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """{table: rows without what differs from run to run}, every row once."""
-    found = {}
+    """{table: rows without the columns of the run}; fails if a row is there twice."""
+    tables = {}
     for table, key in (("trials", ["network_id"]), ("epochs", ["network_id", "epoch"])):
         rows = StudyFolder(str(folder)).read(table).to_pylist()
         keyed = {
@@ -78,10 +78,9 @@ def contents(folder: Path) -> dict[str, Any]:
             for row in rows
         }
         assert len(keyed) == len(rows)
-        found[table] = keyed
-    left = [p.name for p in folder.rglob("*.tmp")]
-    assert not left
-    return found
+        tables[table] = keyed
+    assert not list(folder.rglob("*.tmp"))
+    return tables
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +127,7 @@ def test_nodes_killed_at_random(
 def test_driver_killed_at_random(
     round_: int, cluster: Cluster, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
-    """The driver alone dies: its workers on the cluster outlive it for a moment."""
+    """Only the driver dies: its workers on the cluster outlive it for a moment."""
     draw = random.Random(100 + round_)
     study = write_study(tmp_path)
     killed = 0
@@ -143,7 +142,7 @@ def test_driver_killed_at_random(
     assert contents(tmp_path / "out/tiny") == undisturbed
 
 
-def test_a_lost_nodes_cohort_goes_on_on_another(cluster: Cluster, tmp_path: Path) -> None:
+def test_the_cohort_of_a_lost_node_resumes_on_another(cluster: Cluster, tmp_path: Path) -> None:
     study = yaml.safe_load(write_study(tmp_path).read_text())
     study |= {"recipe": {"epochs": 600, "batch_size": 128}, "sweep": None, "confirm": None}
     study["search"]["networks_per_cell"] = 1
@@ -154,7 +153,7 @@ def test_a_lost_nodes_cohort_goes_on_on_another(cluster: Cluster, tmp_path: Path
     while process.poll() is None and not list(folder.glob("checkpoints/*.json")):
         time.sleep(0.05)
     time.sleep(1)
-    for node in list(cluster.worker_nodes):  # whichever it was on
+    for node in list(cluster.worker_nodes):  # the cohort is on one of them
         cluster.remove_node(node, allow_graceful=False)
         cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     finish(process)
@@ -164,7 +163,7 @@ def test_a_lost_nodes_cohort_goes_on_on_another(cluster: Cluster, tmp_path: Path
     assert not list(folder.glob("checkpoints/*"))
 
 
-def test_a_full_disk_is_one_line_and_the_study_goes_on_after(
+def test_a_full_disk_is_one_line_and_the_study_resumes_later(
     undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     small = tmp_path / "small"

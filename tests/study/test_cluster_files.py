@@ -1,4 +1,4 @@
-"""The cluster files are ones that the installed Ray accepts, and say what they should."""
+"""The installed Ray accepts the cluster files, and they configure what the documentation says."""
 
 import re
 from importlib.metadata import version

@@ -11,6 +11,7 @@ import yaml
 from ray.cluster_utils import Cluster
 from tests_support import TINY_STUDY
 
+from study.execution.submit import runtime_environment
 from study.results.folder import StudyFolder
 
 
@@ -46,28 +47,35 @@ def write(folder: Path, **changes: object) -> str:
     return "tiny.yaml"
 
 
-def test_storage_that_the_cluster_would_lose_is_refused(tmp_path: Path) -> None:
-    found = logit_bias("submit", write(tmp_path), "--address", "http://127.0.0.1:9", cwd=tmp_path)
-    assert found.returncode == 2
-    assert "storage = 'results/'" in found.stderr
+def test_storage_inside_the_cluster_is_refused(tmp_path: Path) -> None:
+    result = logit_bias("submit", write(tmp_path), "--address", "http://127.0.0.1:9", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "storage = 'results/'" in result.stderr
 
 
-def test_a_cluster_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_a_cluster_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
     study = write(tmp_path, storage=str(tmp_path / "out"))
-    found = logit_bias("submit", study, "--address", "http://127.0.0.1:9", cwd=tmp_path)
-    assert found.returncode == 1
-    assert len(found.stderr.strip().splitlines()) == 1, found.stderr
+    result = logit_bias("submit", study, "--address", "http://127.0.0.1:9", cwd=tmp_path)
+    assert result.returncode == 1
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+
+
+def test_the_job_takes_the_code_of_all_packages(tmp_path: Path) -> None:
+    modules = runtime_environment(str(tmp_path))["py_modules"]
+    assert [Path(module).name for module in modules] == ["study", "trainables", "analysis"]
+    assert all(Path(module, "__init__.py").is_file() for module in modules)
 
 
 @pytest.mark.slow
-def test_a_submitted_study_runs_there_and_its_log_comes_here(
+@pytest.mark.integration
+def test_a_submitted_study_runs_on_the_cluster_and_its_log_is_printed_here(
     dashboard: str, tmp_path: Path
 ) -> None:
     study = write(tmp_path, storage=str(tmp_path / "out"))
-    found = logit_bias("submit", study, "--address", dashboard, "--stage", "search", cwd=tmp_path)
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert "12 of 20 networks" in found.stdout or "12 of 12 networks" in found.stdout
-    assert "done; next: logit-bias report" in found.stdout
+    result = logit_bias("submit", study, "--address", dashboard, "--stage", "search", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "12 of 20 networks" in result.stdout or "12 of 12 networks" in result.stdout
+    assert "done; next: logit-bias report" in result.stdout
     rows = StudyFolder(str(tmp_path / "out/tiny")).read("trials").to_pylist()
     assert len(rows) == 12
     if os.path.isdir(Path(__file__).parents[2] / ".git"):

@@ -1,5 +1,6 @@
-"""One driver a study folder, and no rows from a worker whose driver is gone."""
+"""One driver per study folder, and no rows from a worker of an earlier driver."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,9 @@ def test_a_second_driver_is_refused_and_told_who_holds_it(folder: StudyFolder) -
 
 def test_a_dead_drivers_hold_ends_with_it(folder: StudyFolder) -> None:
     hold_and_die = (
-        "import os; from study.execution.lease import Lease; from study.results.folder import StudyFolder\n"
+        "import os\n"
+        "from study.execution.lease import Lease\n"
+        "from study.results.folder import StudyFolder\n"
         f"held = Lease(StudyFolder({folder.uri!r})); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", hold_and_die]).returncode == -9
@@ -40,3 +43,16 @@ def test_a_worker_of_an_earlier_driver_may_not_write(folder: StudyFolder) -> Non
     lease.check(folder, second.token)
     with pytest.raises(lease.LostLeaseError):
         lease.check(folder, first.token)
+
+
+def test_the_file_names_the_driver_and_may_have_other_fields(folder: StudyFolder) -> None:
+    held = lease.Lease(folder)
+    holder = lease.LeaseHolder.read(folder)
+    assert holder is not None
+    assert (holder.token, holder.pid, holder.released) == (held.token, os.getpid(), None)
+    held.release()
+    folder.write_bytes(".driver", b'{"token": "another", "field_of_another_version": 1}')
+    assert lease.LeaseHolder.read(folder) == lease.LeaseHolder("another")
+    for damaged in (b"", b"{", b"[]", b"{}"):
+        folder.write_bytes(".driver", damaged)
+        assert lease.LeaseHolder.read(folder) is None

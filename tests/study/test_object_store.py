@@ -1,4 +1,4 @@
-"""A study folder in an S3-compatible object store (moto's server, on loopback)."""
+"""A study folder in an S3-compatible object store (moto's server, on this machine)."""
 
 import json
 import subprocess
@@ -19,6 +19,7 @@ from study.results.compaction import discard_uncommitted
 from study.results.folder import StudyFolder
 from study.results.schema import EPOCHS, SCHEMA_VERSION, TRIALS
 
+pytestmark = pytest.mark.integration
 FAST = {"renewed_every_s": 0.2, "dead_after_s": 1.5}
 
 
@@ -58,23 +59,23 @@ def test_rows_come_back(bucket: str) -> None:
     assert folder.read("epochs").num_rows == 2
 
 
-def test_checkpoints_and_the_wish_to_stop(bucket: str) -> None:
+def test_checkpoints_and_the_request_to_stop(bucket: str) -> None:
     folder = folder_in(bucket, "checkpoints")
-    folder.write_bytes(".driver", b'{"token": "mine"}')
-    store = CheckpointStore(folder, "mine", 60.0)
-    assert store.begun() == {}
+    folder.write_bytes(".driver", b'{"token": "current"}')
+    store = CheckpointStore(folder, "current", 60.0)
+    assert store.cohorts() == {}
     assert store.load("c1") is None
     store.save("c1", ["a", "b"], b"state")
     store.save("c2", ["c"], b"other")
     assert store.load("c1") == b"state"
-    assert store.begun() == {"c1": ["a", "b"], "c2": ["c"]}
+    assert store.cohorts() == {"c1": ["a", "b"], "c2": ["c"]}
     store.discard("c2")
     store.discard("c2")
-    assert store.begun() == {"c1": ["a", "b"]}
+    assert store.cohorts() == {"c1": ["a", "b"]}
     store.discard_all_but(())
-    assert store.begun() == {}
+    assert store.cohorts() == {}
     assert not store.stop_wanted()
-    folder.write_bytes(".stop", b"mine")
+    folder.write_bytes(".stop", b"current")
     assert store.stop_wanted()
 
 
@@ -98,7 +99,7 @@ def test_a_second_driver_refuses_while_the_first_renews(bucket: str) -> None:
     first.release()
     started = time.monotonic()
     lease.Lease(folder, renewed_every_s=0.2, dead_after_s=60).release()
-    assert time.monotonic() - started < 5  # a driver that said goodbye is not waited for
+    assert time.monotonic() - started < 5  # nobody waits for a driver that has released its lease
 
 
 def test_a_dead_driver_is_replaced_and_its_workers_may_not_write(bucket: str) -> None:
@@ -120,7 +121,7 @@ def test_a_dead_driver_is_replaced_and_its_workers_may_not_write(bucket: str) ->
     held.release()
 
 
-def test_a_study_runs_there(bucket: str, tmp_path: Path) -> None:
+def test_a_study_runs_in_an_object_store(bucket: str, tmp_path: Path) -> None:
     plain = {**TINY_STUDY, "sweep": None, "storage": bucket.format("run/")}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(plain))
 
@@ -128,9 +129,9 @@ def test_a_study_runs_there(bucket: str, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "study.cli", *arguments]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
 
-    found = logit_bias("run", "tiny.yaml", "--stage", "search")
-    assert found.returncode == 0, found.stderr
-    uri = found.stdout.partition(": done")[0]
+    result = logit_bias("run", "tiny.yaml", "--stage", "search")
+    assert result.returncode == 0, result.stderr
+    uri = result.stdout.partition(": done")[0]
     state = json.loads(logit_bias("status", uri, "--json").stdout)
     assert state["networks"]["search"] == {"done": 12, "planned": 12}
     networks = StudyFolder(uri).read("trials").column("network_id").to_pylist()

@@ -1,4 +1,4 @@
-"""How many cohorts at a time, and what each asks of Ray."""
+"""How many cohorts train at a time, and which resources each of them gets."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tests_support import TINY_STUDY
 
 from study.config.loader import parse_study
 from study.config.sections import StudyConfig
-from study.execution.ray_resources import InsufficientResourcesError, RayResources, machines
+from study.execution.ray_resources import InsufficientResourcesError, RayResources, resources_for
 
 
 def config(**resources: Any) -> StudyConfig:
@@ -16,47 +16,48 @@ def config(**resources: Any) -> StudyConfig:
 
 
 LAPTOP = {"CPU": 8.0, "memory": 1e10}
-BOX = {"CPU": 16.0, "GPU": 2.0, "accelerator_type:A100": 1.0}
+GPU_SERVER = {"CPU": 16.0, "GPU": 2.0, "accelerator_type:A100": 1.0}
 
 
 @pytest.mark.parametrize(
-    ("asked", "there", "workers", "per_cohort"),
+    ("section", "available", "workers", "per_cohort"),
     [
         ({}, LAPTOP, 8, {"cpu": 1, "gpu": 0}),
         ({"workers": 2}, LAPTOP, 2, {"cpu": 1, "gpu": 0}),
         ({"cpus_per_cohort": 3}, LAPTOP, 2, {"cpu": 3, "gpu": 0}),
-        ({}, BOX, 2, {"cpu": 1, "gpu": 1}),
-        ({"gpus_per_cohort": 0.25}, BOX, 8, {"cpu": 1, "gpu": 0.25}),
-        ({"gpus_per_cohort": 0}, BOX, 16, {"cpu": 1, "gpu": 0}),
-        ({"gpus_per_cohort": 0.1, "cpus_per_cohort": 4}, BOX, 4, {"cpu": 4, "gpu": 0.1}),
+        ({}, GPU_SERVER, 2, {"cpu": 1, "gpu": 1}),
+        ({"gpus_per_cohort": 0.25}, GPU_SERVER, 8, {"cpu": 1, "gpu": 0.25}),
+        ({"gpus_per_cohort": 0}, GPU_SERVER, 16, {"cpu": 1, "gpu": 0}),
+        ({"gpus_per_cohort": 0.1, "cpus_per_cohort": 4}, GPU_SERVER, 4, {"cpu": 4, "gpu": 0.1}),
         (
             {"accelerator_type": "A100"},
-            BOX,
+            GPU_SERVER,
             2,
             {"cpu": 1, "gpu": 1, "accelerator_type:A100": 0.001},
         ),
     ],
 )
-def test_cohorts_fill_what_is_there(
-    asked: dict, there: dict, workers: int, per_cohort: dict
+def test_as_many_cohorts_as_fit(
+    section: dict, available: dict, workers: int, per_cohort: dict
 ) -> None:
-    assert machines(config(**asked), there, grows=False) == RayResources(workers, per_cohort)
+    resources = resources_for(config(**section), available, grows=False)
+    assert resources == RayResources(workers, per_cohort)
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("section", "message"),
     [
         ({"gpus_per_cohort": 1}, r"gpus_per_cohort = 1: Ray has 0 × GPU"),
         ({"cpus_per_cohort": 9}, r"cpus_per_cohort = 9: Ray has 8 × CPU"),
         ({"accelerator_type": "H100"}, r"accelerator_type = H100: Ray has 0"),
     ],
 )
-def test_what_can_never_run_is_refused(asked: dict, words: str) -> None:
-    with pytest.raises(InsufficientResourcesError, match=words):
-        machines(config(**asked), LAPTOP, grows=False)
+def test_a_cohort_that_can_never_start_is_refused(section: dict, message: str) -> None:
+    with pytest.raises(InsufficientResourcesError, match=message):
+        resources_for(config(**section), LAPTOP, grows=False)
 
 
-def test_a_cluster_that_grows_is_believed() -> None:
-    asked = config(workers=8, gpus_per_cohort=1, accelerator_type="T4")
-    found = machines(asked, {"CPU": 0.0}, grows=True)
-    assert found == RayResources(8, {"cpu": 1, "gpu": 1, "accelerator_type:T4": 0.001})
+def test_a_cluster_that_grows_may_start_empty() -> None:
+    section = config(workers=8, gpus_per_cohort=1, accelerator_type="T4")
+    resources = resources_for(section, {"CPU": 0.0}, grows=True)
+    assert resources == RayResources(8, {"cpu": 1, "gpu": 1, "accelerator_type:T4": 0.001})

@@ -1,4 +1,4 @@
-"""The paper's data sets and their noises, through a whole run: networks learn, noise is as told."""
+"""The paper's data sets and noises in whole runs: networks learn, and the noise rate is right."""
 
 import json
 import os
@@ -13,6 +13,7 @@ import yaml
 from study.results.folder import StudyFolder
 
 pytestmark = [
+    pytest.mark.integration,
     pytest.mark.slow,
     pytest.mark.skipif(
         "LOGIT_BIAS_DATA" not in os.environ, reason="LOGIT_BIAS_DATA names no folder of data sets"

@@ -1,4 +1,4 @@
-"""A real, tiny study through Ray: what is in parquet afterwards, and what a kill leaves."""
+"""A real, tiny study through Ray: its tables, its commands, and what a stop or a kill leaves."""
 
 import contextlib
 import json
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pyarrow.compute as pc
@@ -22,9 +23,20 @@ import yaml
 from optuna.storages.journal import JournalFileBackend
 from tensorboardX.proto import event_pb2
 from tests_support import TINY_STUDY
+from typer.testing import CliRunner
 
+from study.cli.main import app
+
+pytestmark = pytest.mark.integration
 ROUNDS = int(os.environ.get("LOGIT_BIAS_ROUNDS", "3"))
 PLANNED = {"search": 12, "sweep": 16, "confirm": 8}
+LONG = {
+    "recipe": {"epochs": 400, "batch_size": 128},
+    "search": {**TINY_STUDY["search"], "networks_per_cell": 2},
+    "sweep": None,
+    "confirm": None,
+    "resources": {"workers": 1},
+}
 
 
 def logit_bias(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -37,15 +49,23 @@ def logit_bias(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def descendants(pid: int) -> list[int]:
-    """Every process below `pid`, found before any of them is gone."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True).stdout
-    parents = dict(map(int, line.split()) for line in listed.splitlines())
-    found, new = [], {pid}
-    while new:
-        new = {child for child, parent in parents.items() if parent in new}
-        found += sorted(new)
-    return found
+def json_of(*arguments: str) -> Any:
+    """What a command prints with `--json`, in this process."""
+    result = CliRunner().invoke(app, [*arguments, "--json"], standalone_mode=False)
+    assert result.exception is None, result.exception
+    return json.loads(result.stdout)
+
+
+def start(study: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "study.cli", "run", str(study)],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Python ignores SIGINT if its parent does, as shells do for background jobs.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
 
 
 def write_study(folder: Path, **changes: object) -> Path:
@@ -54,59 +74,67 @@ def write_study(folder: Path, **changes: object) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    found = logit_bias("run", str(write_study(folder)), "--tensorboard", "logs", cwd=folder)
-    assert found.returncode == 0, found.stderr
-    return folder
-
-
 def rows(folder: Path, table: str = "trials") -> list[dict]:
     return pq.read_table(folder / "out" / "tiny" / table).to_pylist()
 
 
-def test_every_planned_network_is_one_row(done: Path) -> None:
-    found = rows(done)
-    assert len({r["network_id"] for r in found}) == len(found) == sum(PLANNED.values())
+def wait_for(pattern: str, folder: Path, process: subprocess.Popen[str]) -> None:
+    while process.poll() is None and not list(folder.glob(pattern)):
+        time.sleep(0.05)
+
+
+def assert_stopped(process: subprocess.Popen[str]) -> str:
+    """Wait for a regular end after a stop signal; the result is standard error."""
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "***" not in errors
+    assert errors.strip().splitlines()[-1].endswith("run the same command to go on")
+    return errors
+
+
+@pytest.fixture
+def study_copy(finished_study: Path, tmp_path: Path) -> Path:
+    """A copy of the finished study's folder, to be changed."""
+    return shutil.copytree(finished_study / "out/tiny", tmp_path / "tiny")
+
+
+def test_every_planned_network_has_one_row(finished_study: Path) -> None:
+    trials = rows(finished_study)
+    assert len({r["network_id"] for r in trials}) == len(trials) == sum(PLANNED.values())
     for stage, count in PLANNED.items():
-        assert sum(r["stage"] == stage for r in found) == count
-    epochs = rows(done, "epochs")
+        assert sum(r["stage"] == stage for r in trials) == count
+    epochs = rows(finished_study, "epochs")
     assert sorted((e["network_id"], e["epoch"]) for e in epochs) == sorted(
-        (r["network_id"], e) for r in found for e in range(1, r["epochs"] + 1)
+        (r["network_id"], e) for r in trials for e in range(1, r["epochs"] + 1)
     )
 
 
-def test_only_confirm_saw_the_test_set(done: Path) -> None:
-    stage_of = {r["network_id"]: r["stage"] for r in rows(done)}
-    for row in rows(done):
+def test_only_confirm_reads_the_test_set(finished_study: Path) -> None:
+    stage_of = {r["network_id"]: r["stage"] for r in rows(finished_study)}
+    for row in rows(finished_study):
         assert (row["test_acc"] is None) == (row["stage"] != "confirm")
-    for row in rows(done, "epochs"):
+    for row in rows(finished_study, "epochs"):
         assert (row["test_acc"] is None) == (stage_of[row["network_id"]] != "confirm")
 
 
-def test_confirm_arms_are_paired_on_seeds_that_no_stage_used(done: Path) -> None:
-    found = rows(done)
-    confirm = [r for r in found if r["stage"] == "confirm"]
-    earlier = {r["seed"] for r in found if r["stage"] != "confirm"}
+def test_confirm_arms_are_paired_on_seeds_of_no_other_stage(finished_study: Path) -> None:
+    trials = rows(finished_study)
+    confirm = [r for r in trials if r["stage"] == "confirm"]
+    earlier = {r["seed"] for r in trials if r["stage"] != "confirm"}
     by_seed: dict[int, list[dict]] = {}
     for r in confirm:
         by_seed.setdefault(r["seed"], []).append(r)
     assert not earlier & set(by_seed)
-    for together in by_seed.values():
-        assert sorted(r["arm"] for r in together) == ["analytic:activation", "ce", "tuned", "zero"]
-        for column in (
-            "noise_seed",
-            "init_seed",
-            "order_seed",
-            "noise_rate_real",
-            "logit_std_init",
-        ):
-            assert len({r[column] for r in together}) == 1
+    same = ("noise_seed", "init_seed", "order_seed", "noise_rate_real", "logit_std_init")
+    for paired in by_seed.values():
+        assert sorted(r["arm"] for r in paired) == ["analytic:activation", "ce", "tuned", "zero"]
+        for column in same:
+            assert len({r[column] for r in paired}) == 1
 
 
-def test_rows_carry_their_provenance(done: Path) -> None:
-    for row in rows(done):
+def test_rows_carry_their_provenance(finished_study: Path) -> None:
+    for row in rows(finished_study):
         assert len(row["config_sha256"]) == 64
         assert json.loads(row["versions"])["torch"]
         assert row["started_utc"] <= row["finished_utc"]
@@ -114,65 +142,69 @@ def test_rows_carry_their_provenance(done: Path) -> None:
         assert row["study"] == "tiny"
 
 
-def test_the_noise_as_drawn_is_in_the_folder(done: Path) -> None:
-    """For every true class the shares of labels, and the rate that the confirm rows say."""
-    table = pq.read_table(done / "out/tiny/noise.parquet").to_pylist()
-    confirm = [r for r in rows(done) if r["stage"] == "confirm"]
+def test_the_noise_record_agrees_with_the_confirm_rows(finished_study: Path) -> None:
+    """For every true class: the shares of all labels, and the rate of wrong ones."""
+    table = pq.read_table(finished_study / "out/tiny/noise.parquet").to_pylist()
+    confirm = [r for r in rows(finished_study) if r["stage"] == "confirm"]
     first = min(confirm, key=lambda r: r["seed"])
     assert {(t["dataset"], t["noise"]) for t in table} == {("digits", "symmetric-0.4")}
-    for true, real in enumerate(first["noise_rate_per_class"]):
+    for true, wrong in enumerate(first["noise_rate_per_class"]):
         shares = {t["noisy_class"]: t["share"] for t in table if t["true_class"] == true}
         assert sum(shares.values()) == pytest.approx(1)
-        assert 1 - shares[true] == pytest.approx(real)
+        assert 1 - shares[true] == pytest.approx(wrong)
     assert {t["true_name"] for t in table} == set("0123456789")
 
 
-def test_running_again_trains_nothing(done: Path) -> None:
-    before = {p: p.stat().st_mtime_ns for p in (done / "out").rglob("part-*")}
-    found = logit_bias("run", str(done / "tiny.yaml"), cwd=done)
-    assert found.returncode == 0
-    assert "nothing is left to do" in found.stderr
-    assert before == {p: p.stat().st_mtime_ns for p in (done / "out").rglob("part-*")}
+def test_running_again_trains_nothing(finished_study: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (finished_study / "out").rglob("*.parquet")}
+    result = logit_bias("run", "tiny.yaml", cwd=finished_study)
+    assert result.returncode == 0
+    assert "nothing is left to do" in result.stderr
+    assert before == {p: p.stat().st_mtime_ns for p in (finished_study / "out").rglob("*.parquet")}
 
 
-def test_status_and_plan_agree_with_the_rows(done: Path) -> None:
-    state = json.loads(logit_bias("status", "out/tiny", "--json", cwd=done).stdout)
+def test_status_and_plan_agree_with_the_rows(finished_study: Path, study_copy: Path) -> None:
+    state = json_of("status", str(study_copy))
     assert state["networks"] == {s: {"done": n, "planned": n} for s, n in PLANNED.items()}
     assert state["done"]
-    (done / "out/tiny/plan.json").unlink()
-    assert json.loads(logit_bias("status", "out/tiny", "--json", cwd=done).stdout) == state
-    plan = json.loads(logit_bias("plan", "tiny.yaml", "--json", cwd=done).stdout)
+    (study_copy / "plan.json").unlink()
+    assert json_of("status", str(study_copy)) == state
+    plan = json_of("plan", str(finished_study / "tiny.yaml"))
     assert plan["networks"] == PLANNED
     assert plan["networks_trained"] == sum(PLANNED.values())
 
 
-def test_a_row_trained_again_alone_is_the_same_bit_for_bit(done: Path) -> None:
-    row = next(r for r in rows(done) if r["stage"] == "confirm" and r["networks_in_cohort"] > 1)
-    found = logit_bias("trial", "out/tiny", row["network_id"], "--json", cwd=done)
-    assert found.returncode == 0, found.stderr
-    assert json.loads(found.stdout)["compared"] > 10 + 9 * row["epochs"]
+def test_a_network_trained_again_alone_is_the_same_bit_for_bit(finished_study: Path) -> None:
+    row = next(
+        r for r in rows(finished_study) if r["stage"] == "confirm" and r["networks_in_cohort"] > 1
+    )
+    result = logit_bias("trial", "out/tiny", row["network_id"], "--json", cwd=finished_study)
+    assert result.returncode == 0, result.stderr
+    content = json.loads(result.stdout)
+    assert set(content) == {"network_id", "device", "device_of_row", "compared", "differences"}
+    assert content["compared"] > 10 + 9 * row["epochs"]
+    assert content["differences"] == []
 
 
-def test_a_row_that_was_changed_is_found_out(done: Path, tmp_path: Path) -> None:
-    shutil.copytree(done / "out/tiny", tmp_path / "tiny")
-    path = next((tmp_path / "tiny/trials/search").glob("part-*"))
+def test_a_changed_row_does_not_reproduce(study_copy: Path) -> None:
+    path = next((study_copy / "trials/search").glob("part-*"))
     table = pq.read_table(path)
     column = pc.add(table["val_acc_noisy"], 1e-9)
-    changed = table.set_column(
-        table.schema.get_field_index("val_acc_noisy"), "val_acc_noisy", column
-    )
-    pq.write_table(changed, path)
-    found = logit_bias("trial", "tiny", table["network_id"][0].as_py(), cwd=tmp_path)
-    assert found.returncode == 1
-    assert "1 of " in found.stderr
-    assert "val_acc_noisy" in found.stdout
+    index = table.schema.get_field_index("val_acc_noisy")
+    pq.write_table(table.set_column(index, "val_acc_noisy", column), path)
+    network_id = table["network_id"][0].as_py()
+    result = logit_bias("trial", str(study_copy), network_id, cwd=study_copy)
+    assert result.returncode == 1
+    assert "1 of " in result.stderr
+    assert "val_acc_noisy" in result.stdout
 
 
-def test_optuna_reads_the_exported_journal(done: Path) -> None:
-    found = logit_bias("export-optuna", "out/tiny", "journal.log", cwd=done)
-    assert found.returncode == 0, found.stderr
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(done / "journal.log")))
-    of_network = {r["network_id"]: r for r in rows(done)}
+def test_optuna_reads_the_exported_journal(finished_study: Path, tmp_path: Path) -> None:
+    arguments = ["export-optuna", str(finished_study / "out/tiny"), str(tmp_path / "journal.log")]
+    first = CliRunner().invoke(app, arguments, standalone_mode=False)
+    assert first.exception is None, first.exception
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / "journal.log")))
+    row_of = {r["network_id"]: r for r in rows(finished_study)}
     trials = [
         t
         for s in optuna.get_all_study_names(storage)
@@ -180,102 +212,68 @@ def test_optuna_reads_the_exported_journal(done: Path) -> None:
     ]
     assert len(trials) == PLANNED["search"]
     for trial in trials:
-        row = of_network[trial.user_attrs["network_id"]]
+        row = row_of[trial.user_attrs["network_id"]]
         assert trial.value == row["val_acc_noisy"]
         assert trial.params["lr"] == row["lr"]
-    again = logit_bias("export-optuna", "out/tiny", "journal.log", cwd=done)
-    assert again.returncode == 2
+    second = CliRunner().invoke(app, arguments, standalone_mode=False)
+    assert "exists; choose another name" in str(second.exception)
 
 
-def test_verdict_and_report_come_from_the_folder(done: Path) -> None:
-    found = logit_bias("report", "out/tiny", cwd=done)
-    assert found.returncode == 0, found.stderr
-    assert "analytic ε" in found.stdout
-    verdict = json.loads((done / "out/tiny/analysis/verdict.json").read_text())
+def test_verdict_and_report_come_from_the_folder(study_copy: Path) -> None:
+    result = logit_bias("report", str(study_copy), cwd=study_copy)
+    assert result.returncode == 0, result.stderr
+    assert "analytic ε" in result.stdout
+    verdict = json.loads((study_copy / "analysis/verdict.json").read_text())
     assert verdict["cells"][0]["regret"]["activation"]["n"] == 2
-    assert (done / "out/tiny/analysis/report.html").stat().st_size > 10_000
+    assert (study_copy / "analysis/report.html").stat().st_size > 10_000
 
 
-def test_another_study_may_not_use_the_folder(done: Path) -> None:
-    other = write_study(done, seed=6)
-    found = logit_bias("run", str(other), cwd=done)
-    write_study(done)
-    assert found.returncode == 2
-    assert "differs in seed" in found.stderr
+def test_another_study_may_not_use_the_folder(finished_study: Path, tmp_path: Path) -> None:
+    other = write_study(tmp_path, storage=str(finished_study / "out"), seed=6)
+    result = logit_bias("run", str(other), cwd=tmp_path)
+    assert result.returncode == 2
+    assert "differs in seed" in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("number", "group"),
-    [
-        (signal.SIGTERM, False),
-        # As a terminal's Ctrl-C does: Ray's own processes are hit too.
-        pytest.param(signal.SIGINT, True, marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, True, marks=pytest.mark.slow),
-    ],
-)
-def test_a_stop_signal_ends_cleanly_and_keeps_what_is_trained(
-    number: signal.Signals, group: bool, tmp_path: Path
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_keeps_trained_networks(
+    number: signal.Signals, tmp_path: Path
 ) -> None:
-    study = write_study(tmp_path, recipe={"epochs": 40, "batch_size": 128})
-    process = subprocess.Popen(
-        [sys.executable, "-m", "study.cli", "run", str(study)],
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Python ignores SIGINT where its parent does, as shells do for background jobs.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    while process.poll() is None and not list(tmp_path.glob("out/tiny/trials/*/part-*")):
-        time.sleep(0.1)
-    (os.killpg if group else os.kill)(process.pid, number)
-    _, shown = process.communicate(timeout=120)
-    assert process.returncode == 130, shown
-    assert "Traceback" not in shown
-    assert "***" not in shown
-    assert shown.strip().splitlines()[-1].endswith("run the same command to go on")
-    assert rows(tmp_path)
-    assert len(rows(tmp_path)) < sum(PLANNED.values())
+    """As a terminal's Ctrl-C does, which reaches Ray's own processes too."""
+    process = start(write_study(tmp_path, recipe={"epochs": 40, "batch_size": 128}))
+    wait_for("out/tiny/trials/*/part-*", tmp_path, process)
+    os.killpg(process.pid, number)
+    assert_stopped(process)
+    assert 0 < len(rows(tmp_path)) < sum(PLANNED.values())
 
 
-LONG = {
-    "recipe": {"epochs": 400, "batch_size": 128},
-    "search": {**TINY_STUDY["search"], "networks_per_cell": 2},
-    "sweep": None,
-    "confirm": None,
-    "resources": {"workers": 1},
-}
-
-
-def test_a_stopped_cohort_goes_on_where_it_was(tmp_path: Path) -> None:
-    """SIGTERM in the middle of training; the end is that of undisturbed training, bit for bit."""
+def test_a_stopped_cohort_resumes_from_its_checkpoint(tmp_path: Path) -> None:
+    """SIGTERM during training; the result is that of undisturbed training, bit for bit."""
     study = write_study(tmp_path, **LONG)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "study.cli", "run", str(study)], stderr=subprocess.PIPE, text=True
-    )
-    folder = tmp_path / "out/tiny"
-    while process.poll() is None and not list(folder.glob("trials/search/part-*")):
-        time.sleep(0.05)
+    process = start(study)
+    wait_for("out/tiny/trials/search/part-*", tmp_path, process)
     time.sleep(0.3)  # into the next cohort
     process.send_signal(signal.SIGTERM)
-    _, shown = process.communicate(timeout=120)
-    assert process.returncode == 130, shown
-    assert "1 cohorts kept in the middle" in shown
-    (kept,) = folder.glob("checkpoints/*.pt")
-    assert 0 < torch.load(kept, weights_only=True)["running"]["epoch"] < 400
-    found = logit_bias("run", str(study), cwd=tmp_path)
-    assert found.returncode == 0, found.stderr
+    assert "1 unfinished cohorts saved" in assert_stopped(process)
+    assert rows(tmp_path)
+    folder = tmp_path / "out/tiny"
+    (checkpoint,) = folder.glob("checkpoints/*.pt")
+    assert 0 < torch.load(checkpoint, weights_only=True)["running"]["epoch"] < 400
+    result = logit_bias("run", str(study), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
     assert not list(folder.glob("checkpoints/*"))
-    mine = [r for r in rows(tmp_path) if r["cohort_id"] == kept.stem]
-    for row in mine:  # it did go on: its clock counts both runs
+    resumed = [r for r in rows(tmp_path) if r["cohort_id"] == checkpoint.stem]
+    for row in resumed:  # it did not start again: its training time covers both runs
         assert row["wall_s"] > (row["finished_utc"] - row["started_utc"]).total_seconds()
-    again = logit_bias("trial", "out/tiny", mine[0]["network_id"], cwd=tmp_path)
+    again = logit_bias("trial", "out/tiny", resumed[0]["network_id"], cwd=tmp_path)
     assert again.returncode == 0, again.stdout
 
 
-def test_learning_curves_for_tensorboard(done: Path) -> None:
-    written = {path.parent.name: path for path in (done / "logs").rglob("*tfevents*")}
-    assert set(written) == {r["network_id"] for r in rows(done)}
-    row = next(r for r in rows(done) if r["stage"] == "search")
+def test_learning_curves_for_tensorboard(finished_study: Path) -> None:
+    written = {path.parent.name: path for path in (finished_study / "logs").rglob("*tfevents*")}
+    assert set(written) == {r["network_id"] for r in rows(finished_study)}
+    row = next(r for r in rows(finished_study) if r["stage"] == "search")
     last = {}
     for event in events(written[row["network_id"]]):
         last |= {v.tag: (event.step, v.simple_value) for v in event.summary.value}
@@ -293,48 +291,52 @@ def events(path: Path) -> Iterator[event_pb2.Event]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "wanted"),
+    ("changes", "message"),
     [
         ({"serach": {}}, "serach: unknown key"),
         ({"grid": {**TINY_STUDY["grid"], "loss": ["maee"]}}, "grid.loss[0]"),
     ],
 )
-def test_bad_study_is_one_line_exit_2_and_nothing_written(
-    tmp_path: Path, changes: dict, wanted: str
+def test_a_bad_study_file_is_one_line_exit_2_and_nothing_is_written(
+    tmp_path: Path, changes: dict, message: str
 ) -> None:
-    found = logit_bias("run", str(write_study(tmp_path, **changes)), cwd=tmp_path)
-    assert found.returncode == 2
-    assert wanted in found.stderr
-    assert len(found.stderr.strip().splitlines()) == 1
+    result = logit_bias("run", str(write_study(tmp_path, **changes)), cwd=tmp_path)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["tiny.yaml"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("attempt", range(ROUNDS))
-def test_killed_at_a_random_moment_nothing_is_lost_or_doubled(
-    attempt: int, done: Path, tmp_path: Path
+def test_after_a_kill_no_row_is_lost_or_doubled(
+    attempt: int, finished_study: Path, tmp_path: Path
 ) -> None:
-    """SIGKILL for driver and workers, wherever they are; then the same command again."""
+    """SIGKILL for driver and workers at a random moment; then the same command again."""
     study = write_study(tmp_path)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "study.cli", "run", str(study)],
-        start_new_session=True,
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
+    process = start(study)
     time.sleep(random.Random(attempt).uniform(8, 20))
     for pid in [*descendants(process.pid), process.pid]:  # workers and Ray's daemons, too
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    process.wait()
-    saved = (
-        {r["network_id"] for r in rows(tmp_path)}
-        if (tmp_path / "out/tiny/trials").exists()
-        else set()
-    )
-    found = logit_bias("run", str(study), cwd=tmp_path)
-    assert found.returncode == 0, found.stderr
+    process.communicate()
+    has_rows = (tmp_path / "out/tiny/trials").exists()
+    saved = {r["network_id"] for r in rows(tmp_path)} if has_rows else set()
+    result = logit_bias("run", str(study), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
     ids = [r["network_id"] for r in rows(tmp_path)]
     assert len(ids) == len(set(ids))
     assert saved <= set(ids)
-    assert set(ids) == {r["network_id"] for r in rows(done)}
+    assert set(ids) == {r["network_id"] for r in rows(finished_study)}
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process below `pid`, listed before any of them ends."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True).stdout
+    parents = dict(map(int, line.split()) for line in listed.splitlines())
+    below: list[int] = []
+    generation = {pid}
+    while generation:
+        generation = {child for child, parent in parents.items() if parent in generation}
+        below += sorted(generation)
+    return below
