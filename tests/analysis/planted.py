@@ -1,4 +1,4 @@
-"""Study folders with a planted truth: rows as the program would write them, accuracies invented.
+"""Study folders with a planted truth: rows as the program writes them, with made-up accuracies.
 
 A network's accuracy is dome(ε) + learning-rate penalty + seed effect + noise, so that the best ε,
 the regret and every interval's truth are known.
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from analysis.inference.records import CellVerdict, Verdict
 from study.results.folder import StudyFolder
 from study.results.schema import EPOCHS, SCHEMA_VERSION, TRIALS
 
@@ -95,6 +96,16 @@ class Cell:
         return float(tuned - analytic)
 
 
+def cell_verdict(cell_id: str, noise_rate: float = 0.4) -> CellVerdict:
+    """A judged cell without data, for tests of what is computed over cells."""
+    return CellVerdict(
+        cell_id=cell_id, dataset="d", noise_kind="symmetric", noise_rate=noise_rate, model="m",
+        loss="mae", classes=10, epsilon_analytic={"activation": 1.0}, epsilon_tuned=None,
+        rule="activation", regret={}, controls={}, accuracy={}, reference=None, confidence=0.9,
+        margin=0.005, verdict=Verdict.INCONCLUSIVE, reason="", by_rule={},
+    )  # fmt: skip
+
+
 def write_study(
     folder: str | Path,
     cells: list[Cell],
@@ -113,7 +124,7 @@ def write_study(
     stages: tuple[str, ...] = ("search", "sweep", "confirm"),
     arms: tuple[str, ...] = ("tuned", "analytic", "zero", "half", "double", "ce"),
 ) -> Path:
-    """Write the folder; one part file a stage."""
+    """Write the folder, with one part file per stage."""
     rng = np.random.default_rng(rng)
     out = StudyFolder(str(folder))
     trials: dict[str, list[dict]] = {stage: [] for stage in stages}
@@ -206,7 +217,7 @@ def write_study(
 
 
 def default_cells() -> list[Cell]:
-    """Two data sets, two noise rates, one loss: what `quickstart` looks like."""
+    """Two data sets, two noise rates, one loss, as in `quickstart`."""
     digits = {"activation": 0.5}
     pairs = {"activation": 3.03}
     return [

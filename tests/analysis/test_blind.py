@@ -1,6 +1,6 @@
-"""Folders by another program, from the documented columns alone, with a planted truth.
+"""Folders of another program, written from the documented columns alone, with a planted truth.
 
-Written with pyarrow and nothing of this project, as `docs/design.md` describes a study folder.
+The rows are written with pyarrow, without code of this project, as docs/design.md describes them.
 """
 
 import json
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.inference.agreement import verdict_paragraph
+from analysis.inference.summary import verdict_paragraph
 from analysis.report.html import analyse_and_report
 
 NEEDED = [
@@ -77,12 +77,12 @@ def write_blind(folder, best: float, rng: np.random.Generator, **oddities: bool)
     for point in range(12):
         epsilon = float(rng.uniform(0, 8))
         rows["search"].append(row("search", point, epsilon, 0, float(dome(epsilon, best)), "tuned"))
-    for stage, mine in rows.items():
+    for stage, stage_rows in rows.items():
         if stage == "search" and oddities.get("no_search"):
             continue
         (folder / "trials" / stage).mkdir(parents=True)
-        for part in range(2):
-            table = pa.Table.from_pylist(mine[part::2])
+        for shard in range(2):
+            table = pa.Table.from_pylist(stage_rows[shard::2])
             if oddities.get("narrow"):
                 for k, field in enumerate(table.schema):
                     if pa.types.is_int64(field.type):
@@ -91,7 +91,7 @@ def write_blind(folder, best: float, rng: np.random.Generator, **oddities: bool)
                         table = table.set_column(k, field.name, table[k].dictionary_encode())
             if oddities.get("extra"):
                 table = table.append_column("mood", pa.array(["good"] * len(table)))
-            pq.write_table(table, folder / "trials" / stage / f"part-{stage}{part}.parquet")
+            pq.write_table(table, folder / "trials" / stage / f"part-{stage}{shard}.parquet")
     if oddities.get("study_yaml"):
         (folder / "study.yaml").write_text("name: blind\nanalysis: {margin: 0.01}\n")
     at = {arm: float(dome(np.float64(e), best)) for arm, e in ARMS.items()}
@@ -111,15 +111,15 @@ def write_blind(folder, best: float, rng: np.random.Generator, **oddities: bool)
 def test_a_folder_from_the_documented_columns_is_read(tmp_path, oddities):
     write_blind(tmp_path, 3.2, np.random.default_rng(0), **oddities)
     verdict, path = analyse_and_report(str(tmp_path))
-    (cell,) = verdict["cells"]
-    assert cell["classes"] == 100
-    assert cell["epsilon_analytic"] == {"activation": 3.03}
-    assert cell["epsilon_best"]["low"] <= 3.2 <= cell["epsilon_best"]["high"]
-    assert cell["regret"]["activation"]["n"] == 8
-    assert set(cell["controls"]) == {"zero", "ce", "my-control"}
-    assert cell["margin"] == (0.01 if oddities.get("study_yaml") else 0.005)
+    (cell,) = verdict.cells
+    assert cell.classes == 100
+    assert cell.epsilon_analytic == {"activation": 3.03}
+    assert cell.epsilon_best.low <= 3.2 <= cell.epsilon_best.high
+    assert cell.regret["activation"].n == 8
+    assert set(cell.controls) == {"zero", "ce", "my-control"}
+    assert cell.margin == (0.01 if oddities.get("study_yaml") else 0.005)
     assert verdict_paragraph(verdict)
-    assert json.loads((tmp_path / "analysis/verdict.json").read_text()) == verdict
+    assert json.loads((tmp_path / "analysis/verdict.json").read_text()) == verdict.to_json()
     assert "my-control" in Path(path).read_text()
 
 
@@ -132,11 +132,11 @@ def test_hundreds_of_blind_folders(tmp_path):
         rng = np.random.default_rng(k)
         best = float(rng.uniform(2, 5))
         regret = write_blind(tmp_path / str(k), best, rng)
-        cell = analyse_and_report(str(tmp_path / str(k)))[0]["cells"][0]
-        found, place = cell["regret"]["activation"], cell["epsilon_best"]
-        hits["regret"] += found["low"] <= regret <= found["high"]
-        hits["best"] += place["low"] <= best <= place["high"]
-        false_claims += cell["verdict"] == "non_inferior" and regret >= 0.005
+        cell = analyse_and_report(str(tmp_path / str(k)))[0].cells[0]
+        interval, place = cell.regret["activation"], cell.epsilon_best
+        hits["regret"] += interval.low <= regret <= interval.high
+        hits["best"] += place.low <= best <= place.high
+        false_claims += cell.verdict == "non_inferior" and regret >= 0.005
         regrets.append(regret)
     assert hits["regret"] / studies == pytest.approx(0.90, abs=0.07)  # 3.3 standard errors
     assert hits["best"] / studies > 0.91

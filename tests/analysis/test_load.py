@@ -14,20 +14,20 @@ from analysis.report.html import analyse_and_report
 from analysis.verdict import analyse
 
 
-def part(folder: Path, stage: str, table: str = "trials") -> Path:
+def part_file(folder: Path, stage: str, table: str = "trials") -> Path:
     (path,) = (folder / table / stage).glob("*.parquet")
     return path
 
 
 def rewrite(folder: Path, stage: str, change, table: str = "trials") -> None:
-    path = part(folder, stage, table)
+    path = part_file(folder, stage, table)
     frame = change(pq.read_table(path).to_pandas())
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path)
 
 
 def test_narrower_types_and_missing_columns_of_another_program(tmp_path):
     folder = write_study(tmp_path, default_cells(), study_yaml=False)
-    expected = analyse(str(folder))["pooled"]["regret"]["mean"]
+    expected = analyse(str(folder)).pooled.regret.mean
 
     def narrow(frame: pd.DataFrame) -> pd.DataFrame:
         for column in frame.select_dtypes("float64"):
@@ -35,13 +35,13 @@ def test_narrower_types_and_missing_columns_of_another_program(tmp_path):
         for column in ("classes", "seed", "epochs"):
             frame[column] = frame[column].astype("int32")
         frame["started_utc"] = frame["started_utc"].astype("datetime64[ns, UTC]")
-        gone = ["git_dirty", "versions", "logit_std_init", "loss_params", "host", "rule"]
-        return frame.drop(columns=gone).assign(extra=1)
+        optional = ["git_dirty", "versions", "logit_std_init", "loss_params", "host", "rule"]
+        return frame.drop(columns=optional).assign(extra=1)
 
     for stage in ("search", "sweep", "confirm"):
         rewrite(folder, stage, narrow)
     verdict, _ = analyse_and_report(str(folder))
-    assert verdict["pooled"]["regret"]["mean"] == pytest.approx(expected, abs=1e-6)
+    assert verdict.pooled.regret.mean == pytest.approx(expected, abs=1e-6)
 
 
 def test_order_of_rows_does_not_matter(tmp_path):
@@ -50,45 +50,43 @@ def test_order_of_rows_does_not_matter(tmp_path):
     for stage in ("search", "sweep", "confirm"):
         rewrite(folder, stage, lambda f: f.sample(frac=1, random_state=1))
     after = analyse(str(folder))
-    assert after["pooled"] == before["pooled"]
-    assert [c["epsilon_best"] for c in after["cells"]] == [
-        c["epsilon_best"] for c in before["cells"]
-    ]
+    assert after.pooled == before.pooled
+    assert [c.epsilon_best for c in after.cells] == [c.epsilon_best for c in before.cells]
 
 
 def test_diverged_networks_count_at_the_floor(tmp_path):
-    """To leave a diverged network out would flatter its arm."""
+    """Leaving a diverged network out would flatter its arm."""
     folder = write_study(tmp_path, [Cell(dome=gaussian(3.03))])
 
     def diverge(frame: pd.DataFrame) -> pd.DataFrame:
-        hit = frame.index[frame["arm"] == "analytic:activation"][0]
-        frame.loc[hit, "status"] = "diverged"
-        frame.loc[hit, ["test_acc", "val_acc_clean", "val_acc_noisy"]] = np.nan
+        row = frame.index[frame["arm"] == "analytic:activation"][0]
+        frame.loc[row, "status"] = "diverged"
+        frame.loc[row, ["test_acc", "val_acc_clean", "val_acc_noisy"]] = np.nan
         return frame
 
     rewrite(folder, "confirm", diverge)
     verdict, path = analyse_and_report(str(folder))
-    assert verdict["cells"][0]["regret"]["activation"]["n"] == 5
-    assert verdict["cells"][0]["regret"]["activation"]["mean"] > 0.1
-    assert verdict["cells"][0]["verdict"] == "inconclusive"
+    assert verdict.cells[0].regret["activation"].n == 5
+    assert verdict.cells[0].regret["activation"].mean > 0.1
+    assert verdict.cells[0].verdict == "inconclusive"
     assert "confirm 1 of" in Path(path).read_text()
 
 
-def test_test_accuracy_before_confirm_is_not_used_and_is_told(tmp_path):
+def test_test_accuracy_before_confirm_is_not_used_and_is_reported(tmp_path):
     folder = write_study(tmp_path, [Cell()])
-    before = analyse(str(folder))["cells"]
+    before = analyse(str(folder)).cells
     rewrite(folder, "search", lambda f: f.assign(test_acc=0.99))
     after = analyse(str(folder))
-    assert after["cells"] == before
-    assert any("test set early" in note for note in after["notes"])
+    assert after.cells == before
+    assert any("test set early" in note for note in after.notes)
 
 
 def test_a_repeated_network_counts_once(tmp_path):
     folder = write_study(tmp_path, [Cell()])
     rewrite(folder, "confirm", lambda f: pd.concat([f, f.iloc[:3]]))
     verdict = analyse(str(folder))
-    assert any("repeat a network_id" in note for note in verdict["notes"])
-    assert verdict["cells"][0]["regret"]["activation"]["n"] == 5
+    assert any("repeat a network_id" in note for note in verdict.notes)
+    assert verdict.cells[0].regret["activation"].n == 5
 
 
 def test_an_arm_that_lacks_a_seed_is_paired_on_the_rest(tmp_path):
@@ -96,7 +94,7 @@ def test_an_arm_that_lacks_a_seed_is_paired_on_the_rest(tmp_path):
     rewrite(
         folder, "confirm", lambda f: f[~((f["arm"] == "tuned") & (f["seed"] == f["seed"].min()))]
     )
-    assert analyse(str(folder))["cells"][0]["regret"]["activation"]["n"] == 4
+    assert analyse(str(folder)).cells[0].regret["activation"].n == 4
 
 
 @pytest.mark.parametrize(
@@ -119,7 +117,7 @@ def test_wrong_rows_are_named_in_one_line(tmp_path, change, message):
 
 def test_a_damaged_file_is_named(tmp_path):
     folder = write_study(tmp_path, [Cell()])
-    part(folder, "sweep").write_bytes(b"PAR1 and then nothing")
+    part_file(folder, "sweep").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(LoadError, match="cannot read trials"):
         analyse(str(folder))
 
@@ -127,17 +125,29 @@ def test_a_damaged_file_is_named(tmp_path):
 def test_one_seed_and_equal_accuracies_do_not_crash(tmp_path):
     study = write_study(tmp_path / "a", [Cell()], sweep_seeds=1, confirm_seeds=1)
     verdict, _ = analyse_and_report(str(study))
-    assert verdict["cells"][0]["verdict"] == "inconclusive"
+    assert verdict.cells[0].verdict == "inconclusive"
     folder = write_study(tmp_path / "b", [Cell()])
     same = {"val_acc_clean": 0.9, "test_acc": 0.9}
     rewrite(folder, "confirm", lambda f: f.assign(**same))
     rewrite(folder, "sweep", lambda f: f.assign(val_acc_clean=0.9))
     verdict, _ = analyse_and_report(str(folder))
-    assert verdict["cells"][0]["verdict"] == "insensitive"
-    assert verdict["cells"][0]["epsilon_best"]["high"] > verdict["cells"][0]["epsilon_best"]["low"]
+    assert verdict.cells[0].verdict == "insensitive"
+    assert verdict.cells[0].epsilon_best.high > verdict.cells[0].epsilon_best.low
 
 
 def test_margin_and_config_are_read(tmp_path):
     study = load(str(write_study(tmp_path, [Cell()], margin=0.01)))
     assert study.margin == 0.01
     assert study.name == "planted"
+
+
+def test_noise_rates_have_the_names_of_the_schema_and_of_the_reader(tmp_path):
+    folder = write_study(tmp_path, [Cell(noise_rate=0.4)])
+    rewrite(folder, "sweep", lambda f: f.assign(noise_rate_asked=np.nan, noise_rate_real=0.3996))
+    trials = load(str(folder)).trials
+    for column, name in (("asked", "requested"), ("real", "realised")):
+        pd.testing.assert_series_equal(
+            trials[f"noise_rate_{column}"], trials[f"noise_rate_{name}"], check_names=False
+        )
+    assert (trials["noise_rate_requested"].isna() == (trials["stage"] == "sweep")).all()
+    assert trials["noise_rate"].unique() == pytest.approx([0.4])  # the realised rate, rounded

@@ -1,4 +1,4 @@
-"""Several folders as one study: what is pooled, what is kept apart, what is refused."""
+"""Pooling of studies: what is pooled, what stays apart, what is refused."""
 
 from pathlib import Path
 
@@ -32,16 +32,16 @@ def write(folder: Path, cells: list[Cell], rng: int, draws: int = 0, **config: o
 def test_more_seeds_of_the_same_cells(tmp_path):
     cell = Cell(dome=gaussian(3.03))
     folders = [write(tmp_path / f"s{k}", [cell], rng=k, draws=k) for k in range(3)]
-    one = analyse(folders[0])["cells"][0]["regret"]["activation"]
+    one = analyse(folders[0]).cells[0].regret["activation"]
     verdict = analyse(folders, into=str(tmp_path / "all"))
-    (judged,) = verdict["cells"]
-    together = judged["regret"]["activation"]
-    assert (one["n"], together["n"]) == (5, 15)
-    assert together["high"] - together["low"] < one["high"] - one["low"]
-    assert judged["response"]["seeds"] == 9
-    assert any("differ in seeds alone" in note for note in verdict["notes"])
+    (judged,) = verdict.cells
+    pooled = judged.regret["activation"]
+    assert (one.n, pooled.n) == (5, 15)
+    assert pooled.high - pooled.low < one.high - one.low
+    assert judged.response.seeds == 9
+    assert any("differ in seeds alone" in note for note in verdict.notes)
     assert (
-        verdict["provenance"]["networks"]["confirm"]
+        verdict.provenance.networks["confirm"]
         == 3 * load(folders[0]).trials["stage"].eq("confirm").sum()
     )
     assert (tmp_path / "all/analysis/verdict.json").is_file()
@@ -55,8 +55,8 @@ def test_the_same_networks_count_once(tmp_path):
     assert len(both.trials) == len(one.trials)
     assert any("more than one folder" in note for note in both.notes)
     assert len(epoch_frame(both)) == len(epoch_frame(one))
-    mine = analyse(folders[0])["cells"]
-    assert analyse(folders, into=str(tmp_path / "all"))["cells"][0]["regret"] == mine[0]["regret"]
+    pooled = analyse(folders, into=str(tmp_path / "all"))
+    assert pooled.cells[0].regret == analyse(folders[0]).cells[0].regret
 
 
 def test_cells_of_other_recipes_are_other_cells(tmp_path):
@@ -66,19 +66,17 @@ def test_cells_of_other_recipes_are_other_cells(tmp_path):
         for k, (name, cell) in enumerate(zip(("short", "long"), cells, strict=True))
     ]
     verdict = analyse(folders, into=str(tmp_path / "all"))
-    ids = sorted(c["cell_id"].partition(": ")[0] for c in verdict["cells"])
+    ids = sorted(c.cell_id.partition(": ")[0] for c in verdict.cells)
     assert ids == ["long", "short"]
-    alone = {c: analyse(f)["cells"][0] for c, f in zip(("short", "long"), folders, strict=True)}
-    for c in verdict["cells"]:
-        other = alone[c["cell_id"].partition(": ")[0]]
-        assert c["regret"]["activation"]["mean"] == pytest.approx(
-            other["regret"]["activation"]["mean"]
-        )
-        assert c["reference"] is not None  # its own plain CE, not the other study's
-    means = [c["regret"]["activation"]["mean"] for c in verdict["cells"]]
-    pooled = verdict["pooled"]["regret"]
-    assert pooled["mean"] == pytest.approx(sum(means) / 2)
-    assert pooled["low"] < pooled["mean"] < pooled["high"]
+    alone = {c: analyse(f).cells[0] for c, f in zip(("short", "long"), folders, strict=True)}
+    for c in verdict.cells:
+        single = alone[c.cell_id.partition(": ")[0]]
+        assert c.regret["activation"].mean == pytest.approx(single.regret["activation"].mean)
+        assert c.reference is not None  # plain cross-entropy of the same study
+    means = [c.regret["activation"].mean for c in verdict.cells]
+    pooled = verdict.pooled.regret
+    assert pooled.mean == pytest.approx(sum(means) / 2)
+    assert pooled.low < pooled.mean < pooled.high
 
 
 def test_a_report_of_several_studies(tmp_path):
@@ -88,7 +86,7 @@ def test_a_report_of_several_studies(tmp_path):
     ]
     verdict, path = analyse_and_report(folders, into=str(tmp_path / "all"))
     assert "one + two" in Path(path).read_text()
-    assert verdict["pooled"]["between_datasets"]["datasets"] == 2
+    assert verdict.pooled.between_datasets.datasets == 2
 
 
 def test_what_cannot_be_pooled_is_refused(tmp_path):

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from planted import Cell, default_cells, gaussian, write_study
+from planted import Cell, cell_verdict, default_cells, gaussian, write_study
+from scipy import stats
 from statsmodels.stats.meta_analysis import combine_effects
 
-from analysis.inference.agreement import verdict_paragraph
 from analysis.inference.pooling import noise_slopes, random_effects, seed_mean
 from analysis.inference.power import (
     equivalence_power,
@@ -17,6 +17,8 @@ from analysis.inference.power import (
     power_table,
     seeds_needed,
 )
+from analysis.inference.records import CellVerdict
+from analysis.inference.summary import verdict_paragraph
 from analysis.verdict import analyse, compute
 
 
@@ -24,17 +26,29 @@ from analysis.verdict import analyse, compute
 def test_random_effects_agree_with_statsmodels(seed):
     rng = np.random.default_rng(seed)
     effects, variances = rng.normal(0, 3, 6), rng.uniform(0.1, 0.5, 6)
-    found = random_effects(effects, variances, confidence=0.95)
-    ours = combine_effects(effects, variances, method_re="iterated", use_t=True, atol=1e-12)
-    assert found["mean"] == pytest.approx(ours.mean_effect_re, rel=1e-6)
-    assert found["tau"] ** 2 == pytest.approx(ours.tau2, rel=1e-5)
-    half = (found["high"] - found["low"]) / 2
-    assert half >= 2.57 * ours.sd_eff_w_re_hksj * 0.999  # t(5); never below the plain HKSJ
+    ours = random_effects(effects, variances, confidence=0.95)
+    theirs = combine_effects(effects, variances, method_re="iterated", use_t=True, atol=1e-12)
+    assert ours.mean == pytest.approx(theirs.mean_effect_re, rel=1e-6)
+    assert ours.tau**2 == pytest.approx(theirs.tau2, rel=1e-5)
+    half = (ours.high - ours.low) / 2
+    assert half >= 2.57 * theirs.sd_eff_w_re_hksj * 0.999  # t(5); never below the plain HKSJ
 
 
 def test_equal_effects_do_not_shrink_the_interval_to_nothing():
-    found = random_effects(np.array([0.01, 0.01]), np.array([1e-4, 1e-4]))
-    assert found["high"] - found["low"] > 0.05
+    pooled = random_effects(np.array([0.01, 0.01]), np.array([1e-4, 1e-4]))
+    assert pooled.high - pooled.low > 0.05
+
+
+def test_variance_between_datasets_solves_paule_and_mandels_equation():
+    """At the scale of accuracies, where statsmodels' iteration may stop at τ² = 0."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        effects, variances = rng.normal(0, 0.02, 6), rng.uniform(1e-7, 1e-5, 6)
+        tau2 = random_effects(effects, variances).tau ** 2
+        w = 1 / (variances + tau2)
+        q = (w * (effects - (w * effects).sum() / w.sum()) ** 2).sum()
+        assert tau2 > 0
+        assert q == pytest.approx(5, rel=1e-9)
 
 
 def pairs(values: np.ndarray) -> pd.DataFrame:
@@ -49,8 +63,8 @@ def pairs(values: np.ndarray) -> pd.DataFrame:
     )
 
 
-def named(cells: int) -> list[dict]:
-    return [{"cell_id": f"c{i}", "rule": "activation"} for i in range(cells)]
+def named(cells: int) -> list[CellVerdict]:
+    return [cell_verdict(f"c{i}") for i in range(cells)]
 
 
 def test_copies_of_a_cell_add_no_evidence():
@@ -62,25 +76,29 @@ def test_copies_of_a_cell_add_no_evidence():
 def test_cells_without_shared_seeds_use_satterthwaite():
     frame = pairs(np.random.default_rng(0).normal(0, 0.01, (5, 2)))
     frame.loc[frame["cell_id"] == "c1", "seed"] += 100
-    found = seed_mean(named(2), frame)
-    assert found.low < found.mean < found.high
-    assert found.n == 5
+    pooled = seed_mean(named(2), frame)
+    expected = stats.ttest_ind(*(g["regret"] for _, g in frame.groupby("cell_id")), equal_var=False)
+    half = stats.t.ppf(0.95, expected.df) * np.sqrt(
+        frame.groupby("cell_id")["regret"].var().sum() / 5
+    )
+    assert pooled.high - pooled.mean == pytest.approx(half / 2)
+    assert pooled.n == 5
 
 
 def test_holm_is_stricter_than_each_cell_alone(tmp_path):
     cells = [Cell(dome=gaussian(3.03), noise_rate=r) for r in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)]
     verdict = analyse(str(write_study(tmp_path, cells, confirm_seeds=4, sd=0.0027, rng=5)))
-    alone = [c["cell_id"] for c in verdict["cells"] if c["verdict"] == "non_inferior"]
-    together = verdict["pooled"]["non_inferior_cells_holm"]
-    assert set(together) < set(alone)
+    alone = [c.cell_id for c in verdict.cells if c.verdict == "non_inferior"]
+    assert set(verdict.pooled.non_inferior_cells_holm) < set(alone)
 
 
 def test_margin_curve_ends_where_the_interval_does(tmp_path):
-    found = compute(str(write_study(tmp_path, default_cells())))
-    curve = found.tables["margin_curve"].set_index("margin")["pooled"]
-    high = found.verdict["pooled"]["regret"]["high"]
+    analysis = compute(str(write_study(tmp_path, default_cells())))
+    curve = analysis.tables["margin_curve"].set_index("margin")["pooled"]
+    high = analysis.verdict.pooled.regret.high
+    assert curve.index[0] < high < curve.index[-1]
     assert (curve[curve.index > high] == "non_inferior").all()
-    assert (curve[(curve.index < high) & (curve.index > 0)] != "non_inferior").all()
+    assert (curve[curve.index < high] != "non_inferior").all()
 
 
 def test_a_bad_cell_is_named_beside_a_good_average(tmp_path):
@@ -88,7 +106,7 @@ def test_a_bad_cell_is_named_beside_a_good_average(tmp_path):
     bad = Cell(dome=gaussian(3.55), noise_rate=0.7, loss="gce")
     assert bad.regret() > 0.03
     verdict = analyse(str(write_study(tmp_path, [*good, bad], sd=0.001)))
-    assert verdict["pooled"]["verdict"] == "non_inferior"
+    assert verdict.pooled.verdict == "non_inferior"
     assert "on average, but not in every cell" in verdict_paragraph(verdict)
 
 
@@ -98,25 +116,26 @@ def test_slope_of_best_epsilon_against_noise(tmp_path, shift, equivalent):
     rates = (0.0, 0.2, 0.4, 0.6)
     cells = [Cell(dome=gaussian(3 + shift * r), noise_rate=r) for r in rates]
     verdict = analyse(str(write_study(tmp_path, cells, sweep_seeds=10)))
-    (slope,) = verdict["noise_slopes"]
-    assert slope["low"] <= shift <= slope["high"]
-    assert slope["equivalent"] is equivalent
+    (slope,) = verdict.noise_slopes
+    assert slope.low <= shift <= slope.high
+    assert slope.equivalent is equivalent
 
 
 def test_slope_needs_two_noise_rates():
-    cell = {"cell_id": "a", "dataset": "d", "model": "m", "loss": "l", "noise_rate": 0.4}
-    cell |= {"noise_kind": "symmetric", "epsilon_best": {"on_edge": False}}
-    assert noise_slopes([cell], {"a": np.zeros(10)}) == []
+    cells = [cell_verdict("a", noise_rate=0.4), cell_verdict("b", noise_rate=0.0)]
+    assert noise_slopes(cells[:1], {"a": np.zeros(10)}) == []
+    (slope,) = noise_slopes(cells, {"a": np.full(10, 2.0), "b": np.full(10, 1.6)})
+    assert slope.slope == pytest.approx(1.0)
 
 
 def test_value_agreement_names_bias_and_limits(tmp_path):
     """Best ε is 1 above analytic everywhere."""
     cells = [Cell(dome=gaussian(4.03), noise_rate=r) for r in (0.0, 0.2, 0.4, 0.6)]
     verdict = analyse(str(write_study(tmp_path, cells, sd=0.001)))
-    found = verdict["value_agreement"]["activation"]
-    assert found["bias"] == pytest.approx(1.0, abs=0.1)
-    assert found["limit_low"] > 0.8
-    assert found["inside"] == 0
+    agreement = verdict.value_agreement["activation"]
+    assert agreement.bias == pytest.approx(1.0, abs=0.1)
+    assert agreement.limit_low > 0.8
+    assert agreement.inside == 0
 
 
 @given(
@@ -164,5 +183,5 @@ def test_impossible_power_is_refused(arguments):
 
 def test_pilot_spread_is_the_planted_one(tmp_path):
     cells = [Cell(noise_rate=r) for r in np.linspace(0, 0.8, 20)]
-    found = compute(str(write_study(tmp_path, cells, sd=0.004, confirm_seeds=10, epochs=1)))
-    assert pilot_sd(found.tables["regret_by_seed"]) == pytest.approx(0.004 * 2**0.5, rel=0.15)
+    analysis = compute(str(write_study(tmp_path, cells, sd=0.004, confirm_seeds=10, epochs=1)))
+    assert pilot_sd(analysis.tables["regret_by_seed"]) == pytest.approx(0.004 * 2**0.5, rel=0.15)

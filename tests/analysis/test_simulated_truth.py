@@ -1,4 +1,4 @@
-"""Intervals and verdicts against planted truth, over hundreds of cells. Minutes long."""
+"""Intervals and verdicts against planted truth, over hundreds of cells. Takes minutes."""
 
 import numpy as np
 import pytest
@@ -28,8 +28,8 @@ def intervals(make, seeds: int, sd: float, studies: int):
         epsilon = np.array(sorted({*np.linspace(0, 8, 9), 3.03}))
         y = dome(epsilon)[:, None] + rng.normal(0, 0.005, seeds)
         y = y + rng.normal(0, sd, y.shape)
-        found = remove_seed_effect(y)
-        drawn = draw_curves(epsilon, found.means, found.variances, found.dof, k)
+        points = remove_seed_effect(y)
+        drawn = draw_curves(epsilon, points.means, points.variances, points.dof, k)
         best = best_epsilon(drawn.peaks, epsilon[0], epsilon[-1], flat=is_flat(y))
         yield best, GRID[np.argmax(dome(GRID))]
 
@@ -51,8 +51,8 @@ def test_edges_are_flagged_and_flat_curves_are_not_numbers():
     assert np.mean(flags) > 0.95
     inner = [best.on_edge for best, _ in intervals(SHAPES["symmetric"], 5, 0.005, 40)]
     assert np.mean(inner) < 0.02
-    found = [best for best, _ in intervals(lambda r: flat(), 5, 0.005, 40)]
-    assert np.mean([best.flat for best in found]) > 0.85  # the test's level is 5 %
+    flags = [best.flat for best, _ in intervals(lambda r: flat(), 5, 0.005, 40)]
+    assert np.mean(flags) > 0.85  # the test's level is 5 %
     assert not any(best.flat for best, _ in intervals(SHAPES["gaussian"], 5, 0.005, 40))
 
 
@@ -69,12 +69,12 @@ def confirmed(folder, regret: float, seeds: int, cells: int = 600, sd: float = 0
         folder, planted, stages=("confirm",), confirm_seeds=seeds, sd=sd, epochs=1,
         arms=("tuned", "analytic", "zero"), rng=seeds,
     )  # fmt: skip
-    return compute(str(study)).verdict["cells"]
+    return compute(str(study)).verdict.cells
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10, 20])
 def test_false_agreement_at_the_margin_is_five_percent(tmp_path, seeds):
-    verdicts = [c["verdict"] for c in confirmed(tmp_path, 0.005, seeds)]
+    verdicts = [c.verdict for c in confirmed(tmp_path, 0.005, seeds)]
     assert 0.025 < np.mean([v == "non_inferior" for v in verdicts]) < 0.075  # ± 2.8 errors
     assert np.mean([v == "inferior" for v in verdicts]) < 0.075
 
@@ -82,11 +82,8 @@ def test_false_agreement_at_the_margin_is_five_percent(tmp_path, seeds):
 @pytest.mark.parametrize("seeds", [3, 5, 10, 20])
 def test_regret_interval_covers_and_power_is_as_predicted(tmp_path, seeds):
     cells = confirmed(tmp_path, 0.001, seeds)
-    inside = [
-        c["regret"]["activation"]["low"] <= 0.001 <= c["regret"]["activation"]["high"]
-        for c in cells
-    ]
+    inside = [c.regret["activation"].low <= 0.001 <= c.regret["activation"].high for c in cells]
     assert np.mean(inside) == pytest.approx(0.90, abs=0.035)
     predicted = non_inferiority_power(seeds, 0.004 * 2**0.5, 0.005, 0.001)
-    found = np.mean([c["verdict"] == "non_inferior" for c in cells])
-    assert found == pytest.approx(predicted, abs=0.06)
+    passed = np.mean([c.verdict == "non_inferior" for c in cells])
+    assert passed == pytest.approx(predicted, abs=0.06)
