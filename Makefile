@@ -14,11 +14,14 @@ study: $(STAMP)  ## run the quickstart study, then print its verdict and the rep
 	$(BIN)/logit-bias run quickstart
 	$(BIN)/logit-bias report $(QUICKSTART)
 
-test: $(STAMP)  ## fast tests
-	$(BIN)/python -m pytest -m "not slow"
+# A file's tests stay in one process, so that what they share is made once.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-test-slow: $(STAMP)  ## all tests, minutes long
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## fast tests
+	$(PYTEST) -m "not slow"
+
+test-slow: $(STAMP)  ## all tests, half an hour long
+	$(PYTEST)
 
 lint: $(STAMP)  ## ruff, mypy (strict) and the import contracts of pyproject.toml
 	$(BIN)/ruff check .
