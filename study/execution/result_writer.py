@@ -11,7 +11,7 @@ from typing import Any
 from study.execution import lease
 from study.results.folder import StudyFolder
 from study.results.provenance import Provenance
-from study.results.schema import SCHEMA_VERSION
+from study.results.schema import SCHEMA_VERSION, Stage
 from trainables.engine.results import MemberResult
 
 
@@ -67,4 +67,4 @@ class ResultWriter:
         ]
         epochs = [epoch.to_row() for result in results for epoch in result.epochs]
         lease.check(self.folder, self.token)
-        self.folder.write_part(config["stage"], config["cohort_id"], trials, epochs)
+        self.folder.write_part(Stage(config["stage"]), config["cohort_id"], trials, epochs)

@@ -12,18 +12,18 @@ import pyarrow.fs as pafs
 
 from study.results.atomic_write import is_temporary
 from study.results.folder import SCHEMAS, StudyFolder, TableName
-from study.results.schema import STAGES
+from study.results.schema import STAGES, Stage
 from study.results.table_files import compacted_metadata, compacted_name
 
 _TABLES: tuple[TableName, ...] = ("epochs", "trials")  # in the order in which they are written
 
 
-def compact(folder: StudyFolder, stage: str, at_least: int = 2) -> int:
+def compact(folder: StudyFolder, stage: Stage, at_least: int = 2) -> int:
     """Replace the part files of a stage by one file per table.
 
     Args:
         folder: the study.
-        stage: a `Stage`.
+        stage: the stage to compact.
         at_least: do nothing if there are fewer committed parts.
 
     Returns:

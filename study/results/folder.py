@@ -28,7 +28,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from study.results.atomic_write import AtomicFile
-from study.results.schema import EPOCHS, SCHEMA_VERSION, STAGES, TRANSITIONS, TRIALS
+from study.results.schema import EPOCHS, SCHEMA_VERSION, STAGES, TRANSITIONS, TRIALS, Stage
 from study.results.table_files import TableFiles, list_table_files, part_name
 from trainables.errors import BadInputError
 
@@ -111,7 +111,7 @@ class StudyFolder:
 
     def write_part(
         self,
-        stage: str,
+        stage: Stage,
         cohort_id: str,
         trials: Sequence[Mapping[str, Any]],
         epochs: Sequence[Mapping[str, Any]],
@@ -119,7 +119,7 @@ class StudyFolder:
         """Write a cohort's rows: `epochs` first, then `trials`, which commits both.
 
         Args:
-            stage: a `Stage`.
+            stage: the stage of all rows.
             cohort_id: names the files; an earlier part of this cohort is replaced.
             trials: rows of `TRIALS`.
             epochs: rows of `EPOCHS`.
@@ -139,7 +139,7 @@ class StudyFolder:
         with AtomicFile(self.filesystem, self.file(*names)) as stream:
             pq.write_table(content, stream, compression="zstd")
 
-    def read_part(self, table: TableName, stage: str, cohort_id: str) -> pa.Table:
+    def read_part(self, table: TableName, stage: Stage, cohort_id: str) -> pa.Table:
         """The rows of one cohort, as long as its part file is not compacted.
 
         Raises:
@@ -173,7 +173,7 @@ class StudyFolder:
 
         Args:
             table: `trials` or `epochs`.
-            stages: the stages to read.
+            stages: names of the stages to read.
             columns: the columns to read; None for all of them.
 
         Returns:
@@ -185,7 +185,7 @@ class StudyFolder:
         schema = SCHEMAS[table]
         if columns is not None:
             schema = pa.schema([schema.field(name) for name in columns])
-        rows = self._read_listed(table, list(stages), schema)
+        rows = self._read_listed(table, [Stage(stage) for stage in stages], schema)
         if "schema_version" in rows.column_names:
             versions = set(rows.column("schema_version").to_pylist())
             if versions - {SCHEMA_VERSION}:
@@ -195,7 +195,7 @@ class StudyFolder:
                 )
         return rows
 
-    def table_files(self, table: TableName, stage: str) -> TableFiles:
+    def table_files(self, table: TableName, stage: Stage) -> TableFiles:
         """The files of a table and stage.
 
         Raises:
@@ -215,22 +215,23 @@ class StudyFolder:
         )
         return dataset.to_table(columns=schema.names)
 
-    def _read_listed(self, table: TableName, stages: list[str], schema: pa.Schema) -> pa.Table:
+    def _read_listed(self, table: TableName, stages: list[Stage], schema: pa.Schema) -> pa.Table:
         """`load` of all committed files; lists again if a file vanishes in between.
 
         A file vanishes when the study's driver compacts between the listing and the reading.
         """
-        for attempt in range(_READ_ATTEMPTS):
+        attempts = 0
+        while True:
             try:
                 return self.load(table, self._committed_paths(table, stages), schema)
             except FileNotFoundError as error:
-                if attempt == _READ_ATTEMPTS - 1:
+                attempts += 1
+                if attempts == _READ_ATTEMPTS:
                     raise ResultsError(f"{self.uri}: cannot read {table}: {error}") from error
             except (pa.ArrowInvalid, OSError) as error:
                 raise ResultsError(f"{self.uri}: cannot read {table}: {error}") from error
-        raise AssertionError("unreachable")
 
-    def _committed_paths(self, table: TableName, stages: list[str]) -> list[str]:
+    def _committed_paths(self, table: TableName, stages: list[Stage]) -> list[str]:
         """Compacted files, then the parts of committed cohorts that are not in them."""
         paths: list[str] = []
         for stage in stages:
