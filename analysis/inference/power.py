@@ -1,4 +1,4 @@
-"""How many confirm seeds a margin needs, before a study is run."""
+"""How many confirm seeds a margin needs: power of the verdict before a study is run."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import math
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.stats.power import TTestPower
+
+from study.results.arms import Arm
 
 ALPHA = 0.05  # one-sided
-MOST_SEEDS = 10_000
+MAX_SEEDS = 10_000
 
 
 def non_inferiority_power(
@@ -18,20 +21,18 @@ def non_inferiority_power(
     """Probability that the verdict is `non_inferior`: exact, by the noncentral t distribution.
 
     Args:
-        seeds: paired confirm seeds, n ≥ 2.
-        sd: standard deviation of the paired difference, same unit as margin.
-        margin: δ > 0.
-        regret: true regret.
-        alpha: one-sided level.
+        seeds: number of paired confirm seeds, at least 2.
+        sd: standard deviation of the paired difference, > 0, same unit as margin.
+        margin: δ > 0, such as 0.005 for half a percentage point.
+        regret: true regret, same unit.
+        alpha: one-sided level in (0, 0.5).
 
     Raises:
-        ValueError: an argument out of its range.
+        ValueError: an argument is out of its range.
     """
-    _check(sd, margin, alpha)
-    if seeds < 2:
-        raise ValueError(f"seeds = {seeds}: allowed is 2 or more")
-    centre = (margin - regret) / sd * math.sqrt(seeds)
-    return float(stats.nct.sf(stats.t.ppf(1 - alpha, seeds - 1), seeds - 1, centre))
+    _check(sd, margin, alpha, seeds)
+    effect = (margin - regret) / sd
+    return float(TTestPower().power(effect, seeds, alpha, alternative="larger"))
 
 
 def equivalence_power(
@@ -42,13 +43,22 @@ def equivalence_power(
     alpha: float = ALPHA,
     simulations: int = 100_000,
 ) -> float:
-    """Probability that TOST finds |regret| < margin, by simulation (Monte Carlo error ≤ 0.0016).
+    """Probability that TOST finds |regret| < margin (Schuirmann 1987), by simulation.
 
-    Arguments and errors as `non_inferiority_power`; `simulations` is the number of draws.
+    statsmodels has the power of TOST for a known variance only.
+
+    Args:
+        seeds: number of paired confirm seeds, at least 2.
+        sd: standard deviation of the paired difference, > 0, same unit as margin.
+        margin: δ > 0.
+        regret: true regret, same unit.
+        alpha: one-sided level in (0, 0.5).
+        simulations: number of draws; at 100,000 the standard error is at most 0.0016.
+
+    Raises:
+        ValueError: an argument is out of its range.
     """
-    _check(sd, margin, alpha)
-    if seeds < 2:
-        raise ValueError(f"seeds = {seeds}: allowed is 2 or more")
+    _check(sd, margin, alpha, seeds)
     rng = np.random.default_rng(0)
     mean = rng.normal(regret, sd / math.sqrt(seeds), simulations)
     spread = sd * np.sqrt(rng.chisquare(seeds - 1, simulations) / (seeds - 1))
@@ -63,11 +73,17 @@ def seeds_needed(
     regret: float = 0.0,
     alpha: float = ALPHA,
 ) -> int:
-    """The fewest confirm seeds at which `non_inferiority_power` reaches `power`.
+    """The smallest number of confirm seeds at which `non_inferiority_power` reaches `power`.
+
+    Args:
+        sd: standard deviation of the paired difference, > 0, same unit as margin.
+        margin: δ > 0.
+        power: wanted probability, above alpha and below 1.
+        regret: true regret, below the margin.
+        alpha: one-sided level in (0, 0.5).
 
     Raises:
-        ValueError: an argument out of its range; a true regret at or above the margin, which no
-            number of seeds makes non-inferior; more than 10,000 seeds.
+        ValueError: an argument is out of its range, or more than 10,000 seeds are needed.
     """
     _check(sd, margin, alpha)
     if not alpha < power < 1:
@@ -77,10 +93,8 @@ def seeds_needed(
     low, high = 2, 2
     while non_inferiority_power(high, sd, margin, regret, alpha) < power:
         low, high = high, 2 * high
-        if high > MOST_SEEDS:
-            raise ValueError(
-                f"more than {MOST_SEEDS} seeds needed at margin = {margin:g}; widen it"
-            )
+        if high > MAX_SEEDS:
+            raise ValueError(f"more than {MAX_SEEDS} seeds needed at margin = {margin:g}; widen it")
     while low < high:
         middle = (low + high) // 2
         enough = non_inferiority_power(middle, sd, margin, regret, alpha) >= power
@@ -91,7 +105,11 @@ def seeds_needed(
 def power_table(
     sd: float, margin: float, regret: float = 0.0, alpha: float = ALPHA
 ) -> pd.DataFrame:
-    """Power by number of seeds: columns seeds, non_inferiority, equivalence."""
+    """Power at usual numbers of seeds, with arguments as of `non_inferiority_power`.
+
+    Returns:
+        columns seeds, non_inferiority, equivalence (probabilities).
+    """
     rows = [
         {
             "seeds": n,
@@ -104,15 +122,18 @@ def power_table(
 
 
 def pilot_sd(pairs: pd.DataFrame) -> float:
-    """Spread of the paired difference in a pilot study, pooled over its cells.
+    """Standard deviation of the paired difference in a pilot study, pooled over its cells.
 
     Args:
         pairs: columns cell_id, arm, seed, regret, as in `analysis/tables/regret_by_seed.csv`.
 
+    Returns:
+        a fraction of accuracy.
+
     Raises:
         ValueError: no analytic arm with two seeds.
     """
-    analytic = pairs[pairs["arm"].astype(str).str.startswith("analytic:")]
+    analytic = pairs[[Arm.of_row(str(arm)).is_analytic for arm in pairs["arm"]]]
     groups = analytic.groupby(["cell_id", "arm"])["regret"]
     dof = groups.count() - 1
     if not (dof > 0).any():
@@ -121,9 +142,11 @@ def pilot_sd(pairs: pd.DataFrame) -> float:
     return float(np.sqrt((groups.var()[enough] * dof[enough]).sum() / dof[enough].sum()))
 
 
-def _check(sd: float, margin: float, alpha: float) -> None:
+def _check(sd: float, margin: float, alpha: float, seeds: int = 2) -> None:
     for name, value in (("sd", sd), ("margin", margin)):
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} = {value:g}: allowed is a number above 0")
     if not 0 < alpha < 0.5:
         raise ValueError(f"alpha = {alpha:g}: allowed is 0 < alpha < 0.5")
+    if seeds < 2:
+        raise ValueError(f"seeds = {seeds}: allowed is 2 or more")

@@ -26,7 +26,7 @@ def test_two_studies_side_by_side(tmp_path):
     assert set(summary["verdict"]) <= {"non_inferior", "inconclusive"}
 
 
-def test_published_figures_stand_beside_the_same_setting(tmp_path):
+def test_published_accuracies_are_joined_to_the_same_setting(tmp_path):
     cell = Cell("cifar100", 100, "symmetric", 0.4, loss="mae", model="resnet34")
     table = compare([str(write_study(tmp_path, [cell]))]).set_index(["loss", "arm"])
     assert table.loc[("mae", "zero"), "published"] == pytest.approx(0.0278)
@@ -35,13 +35,13 @@ def test_published_figures_stand_beside_the_same_setting(tmp_path):
     assert pd.isna(table.loc[("mae", "half"), "published"])
 
 
-def test_published_table_has_one_figure_a_setting():
+def test_published_table_has_one_accuracy_per_setting():
     known = published_accuracies()
     assert not known.duplicated(["dataset", "noise_kind", "noise_rate", "loss", "arm"]).any()
     assert known["accuracy"].between(0, 1).all()
 
 
-def test_nothing_to_compare_is_said(tmp_path):
+def test_nothing_to_compare_is_refused(tmp_path):
     folder = str(write_study(tmp_path, [Cell()], stages=("search", "sweep")))
     with pytest.raises(LoadError, match="no confirm stage"):
         compare([folder])
@@ -65,9 +65,13 @@ def test_importance_of_a_known_surface():
     rows = pd.DataFrame(GRID, columns=["epsilon", "lr", "loss"])
     rows["a"] = 0.1 * rows["epsilon"] + 1.0 * rows["lr"] + 0.2 * (rows["loss"] == "gce")
     share = grid_importance(rows, "a", ["epsilon", "lr", "loss"])
-    parts = {"epsilon": np.var([0, 0.1, 0.2]), "lr": np.var([0.1, 0.2]), "loss": np.var([0, 0.2])}
-    for name, part in parts.items():
-        assert share[name] == pytest.approx(part / sum(parts.values()))
+    variances = {
+        "epsilon": np.var([0, 0.1, 0.2]),
+        "lr": np.var([0.1, 0.2]),
+        "loss": np.var([0, 0.2]),
+    }
+    for name, variance in variances.items():
+        assert share[name] == pytest.approx(variance / sum(variances.values()))
     assert share["interaction"] == pytest.approx(0, abs=1e-12)
     assert grid_importance(rows[rows["lr"] == 0.1], "a", ["epsilon", "lr"]) is None
     assert grid_importance(rows.iloc[1:], "a", ["epsilon", "lr", "loss"]) is None

@@ -1,7 +1,7 @@
 """100,000 networks and 10 million epoch rows: analyse and report in a minute and 4 GB.
 
-Processor time is what is bounded, so that a busy machine does not fail the test; the work is spread
-over the cores, so on two the clock shows about three quarters of it.
+The test bounds processor time, so that a busy machine does not fail it. The work runs on all cores;
+on two of them it takes about three quarters of that time.
 """
 
 import json
@@ -30,7 +30,7 @@ print(json.dumps({"seconds": time.process_time(), "gigabytes": used / 2**20}))
 
 
 def write_large(folder, cells: int = CELLS, epochs: int = EPOCHS) -> int:
-    """Copies of a planted study under new names until there are 200 networks a cell."""
+    """Copies of a planted study under new names until there are 200 networks per cell."""
     seed = write_study(
         folder / "one", [Cell()], epochs=1, search=120, sweep_points=9, sweep_seeds=5,
         confirm_seeds=6,
@@ -53,8 +53,8 @@ def write_large(folder, cells: int = CELLS, epochs: int = EPOCHS) -> int:
             new["network_id"] = new["network_id"] + f"-{cell}"
             new["val_acc_clean"] += rng.normal(0, 0.002, len(new))
             new["cohort_id"] = f"{stage}-{cell}"
-            part = many.assign(network_id=many["network_id"] + f"-{cell}")
-            for table, frame in (("epochs", part), ("trials", new)):
+            epochs_of_cell = many.assign(network_id=many["network_id"] + f"-{cell}")
+            for table, frame in (("epochs", epochs_of_cell), ("trials", new)):
                 path = folder / "large" / table / stage / f"part-{stage}-{cell}.parquet"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 schema = {"epochs": EPOCH_SCHEMA, "trials": TRIALS}[table]
