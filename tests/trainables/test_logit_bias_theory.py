@@ -35,8 +35,8 @@ def test_closed_errors_agree_with_autograd(name):
         (gradient,) = torch.autograd.grad(values.sum(), logits)
         expected = gradient.gather(1, labels[:, None]).squeeze(1).numpy()
         delta = losses.log_odds(logits, labels).detach().numpy()
-        found = ERRORS[name].function(delta + 0.8, 6, **params)
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+        computed = ERRORS[name].function(delta + 0.8, 6, **params)
+        np.testing.assert_allclose(computed, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_closed_errors_have_the_defaults_and_ranges_of_the_losses():
@@ -57,15 +57,15 @@ def test_log_odds_agree_with_the_independent_quadrature(classes, sigma):
     """Two methods that share nothing: Gumbel maxima, and doubling with Gauss compression."""
     for epsilon in (0.0, math.log(classes) / 2, math.log(classes) + 1):
         points, weights = GaussianLogits(classes, sigma).log_odds(epsilon)
-        found = weights @ expit(points)
-        assert found == pytest.approx(expected_activation(epsilon, classes, sigma), rel=2e-6)
+        computed = weights @ expit(points)
+        assert computed == pytest.approx(expected_activation(epsilon, classes, sigma), rel=2e-6)
 
 
 def test_mean_error_of_mae_is_the_published_one():
     """E[a(1 − a)] at initialisation: 0.080, 0.0098 and 0.0010 for 10, 100 and 1000 classes."""
     for classes, expected in ((10, 0.080), (100, 0.0098), (1000, 0.0010)):
-        found = mean_error("mae", GaussianLogits(classes))
-        assert found == pytest.approx(-expected, rel=0.01)
+        computed = mean_error("mae", GaussianLogits(classes))
+        assert computed == pytest.approx(-expected, rel=0.01)
 
 
 def test_mean_error_is_the_mean_of_the_curve_and_of_cross_entropy_it_is_known():
@@ -98,11 +98,11 @@ def monte_carlo(classes, sigma, epsilon, examples, seed=0):
 def test_mean_and_spread_against_monte_carlo(name):
     logits = GaussianLogits(20, 0.8)
     values = ERRORS[name].function(monte_carlo(20, 0.8, 1.5, 200_000), 20, **ERRORS[name].defaults)
-    found = initial_error(name, logits, 1.5)
+    computed = initial_error(name, logits, 1.5)
     error = 5 * values.std() / math.sqrt(len(values)) + 1e-12
-    assert found.mean == pytest.approx(values.mean(), abs=error)
-    assert found.std == pytest.approx(values.std(), rel=0.02, abs=1e-9)
-    assert found.quantiles == pytest.approx(
+    assert computed.mean == pytest.approx(values.mean(), abs=error)
+    assert computed.std == pytest.approx(values.std(), rel=0.02, abs=1e-9)
+    assert computed.quantiles == pytest.approx(
         np.quantile(values, [0.05, 0.5, 0.95]), rel=0.03, abs=2e-3
     )
 
@@ -117,16 +117,16 @@ def test_mean_errors_against_much_monte_carlo(classes, sigma):
     for name, formula in ERRORS.items():
         values = formula.function(delta, classes, **formula.defaults)
         error = 5 * values.std() / math.sqrt(len(values)) + 1e-7  # for events too rare to be drawn
-        found = mean_error(name, GaussianLogits(classes, sigma), epsilon)
-        assert found == pytest.approx(values.mean(), abs=error), name
+        computed = mean_error(name, GaussianLogits(classes, sigma), epsilon)
+        assert computed == pytest.approx(values.mean(), abs=error), name
 
 
 @pytest.mark.parametrize("name", ["gce", "bounded_ce", "focal"])
 def test_sampled_errors_agree_with_closed_ones(name):
     logits = GaussianLogits(30, 1.0)
-    found, error = sampled.mean_error(name, logits, 1.5)
-    assert error < 1e-3 * abs(found)
-    assert found == pytest.approx(mean_error(name, logits, 1.5), abs=5 * error + 1e-9)
+    computed, error = sampled.mean_error(name, logits, 1.5)
+    assert error < 1e-3 * abs(computed)
+    assert computed == pytest.approx(mean_error(name, logits, 1.5), abs=5 * error + 1e-9)
 
 
 def test_sampled_errors_against_monte_carlo():
@@ -137,20 +137,20 @@ def test_sampled_errors_against_monte_carlo():
         leaf = z.clone().requires_grad_()
         values = losses.evaluate(losses.get(name), leaf, labels, 1.0)
         sample = torch.autograd.grad(values.sum(), leaf)[0][:, 0].numpy()
-        found, error = sampled.mean_error(name, GaussianLogits(12), 1.0)
+        computed, error = sampled.mean_error(name, GaussianLogits(12), 1.0)
         tolerance = 5 * math.hypot(error, sample.std() / math.sqrt(len(sample)))
-        assert found == pytest.approx(sample.mean(), abs=tolerance), name
+        assert computed == pytest.approx(sample.mean(), abs=tolerance), name
 
 
 def test_sampled_distributions_agree_with_closed_ones():
     rng = np.random.default_rng(0)
     for logits in (GaussianLogits(30, 0.8), MeasuredLogits(rng.normal(0, 0.8, (5000, 30)))):
-        found = sampled.initial_error("gce", logits, 1.5)
+        computed = sampled.initial_error("gce", logits, 1.5)
         closed = initial_error("gce", logits, 1.5)
-        assert found.mean == pytest.approx(closed.mean, rel=0.03)
-        assert found.std == pytest.approx(closed.std, rel=0.05)
-        assert found.quantiles == pytest.approx(closed.quantiles, rel=0.05)
-        assert found.overlap == pytest.approx(closed.overlap, rel=0.05)
+        assert computed.mean == pytest.approx(closed.mean, rel=0.03)
+        assert computed.std == pytest.approx(closed.std, rel=0.05)
+        assert computed.quantiles == pytest.approx(closed.quantiles, rel=0.05)
+        assert computed.overlap == pytest.approx(closed.overlap, rel=0.05)
         curve, exact = (
             function("gce", logits, 1.5) for function in (sampled.error_curve, error_curve)
         )
@@ -167,8 +167,8 @@ def test_measured_gaussian_logits_agree_with_the_gaussian():
         assert mean_error(name, measured, 2.0) == pytest.approx(
             mean_error(name, logits, 2.0), rel=0.02
         )
-    found, error = sampled.mean_error("gce", measured, 2.0)
-    assert found == pytest.approx(mean_error("gce", logits, 2.0), abs=5 * error)
+    computed, error = sampled.mean_error("gce", measured, 2.0)
+    assert computed == pytest.approx(mean_error("gce", logits, 2.0), abs=5 * error)
     labels = rng.integers(0, 40, 4000)
     one = MeasuredLogits(measured.logits, labels)
     assert mean_error("mae", one, 2.0) == pytest.approx(mean_error("mae", logits, 2.0), rel=0.1)
@@ -176,7 +176,7 @@ def test_measured_gaussian_logits_agree_with_the_gaussian():
     assert (curve.density > 0).sum() > 50
     row, _ = analytic_rules(40, measured=measured, rules=["activation-measured", "gradient"])
     assert row.value == pytest.approx(solve_epsilon(40, None, 0.7), abs=0.02)
-    with pytest.raises(ValueError, match="40 classes, asked are 41"):
+    with pytest.raises(ValueError, match="40 classes, but classes = 41"):
         analytic_rules(41, measured=measured)
     with pytest.raises(ValueError, match="shape"):
         MeasuredLogits(np.zeros(5))
@@ -231,8 +231,8 @@ def test_gce_needs_a_smaller_q_with_more_classes():
 def test_a_loss_without_closed_error_is_solved_by_sampling():
     (row,) = analytic_rules(20, loss="nce_mae", parameter="beta", rules=["gradient"])
     target, _ = sampled.mean_error("nce_mae", GaussianLogits(10), params={"beta": 1.0})
-    found, _ = sampled.mean_error("nce_mae", GaussianLogits(20), params={"beta": row.value})
-    assert found == pytest.approx(target, rel=1e-3)
+    computed, _ = sampled.mean_error("nce_mae", GaussianLogits(20), params={"beta": row.value})
+    assert computed == pytest.approx(target, rel=1e-3)
     assert 0 < row.standard_error < 1e-2
 
 
@@ -256,14 +256,14 @@ def test_no_solution_names_the_reachable_range():
         ({"classes": 10, "sigma": -1.0}, "sigma = -1"),
         ({"classes": 10, "loss": "nothing"}, "unknown loss 'nothing'"),
         ({"classes": 10, "parameter": "q"}, "loss mae has no parameter q"),
-        ({"classes": 10, "params": {"q": 1.0}}, "loss mae has no parameter q"),
+        ({"classes": 10, "params": {"q": 1.0}}, "no parameter q; allowed: epsilon, scale"),
         ({"classes": 10, "parameter": "scale"}, "scale of loss mae is fixed"),
-        ({"classes": 10, "rules": ["magic"]}, "unknown rule 'magic': allowed are activation"),
+        ({"classes": 10, "rules": ["magic"]}, "unknown rule 'magic'; allowed: activation"),
         ({"classes": 10, "rules": ["activation-measured"]}, "needs measured logits"),
         ({"classes": 10, "loss": "gce", "parameter": "q", "rules": ["shift"]}, "use gradient"),
         ({"classes": 10, "target": 1.5}, "target = 1.5"),
         ({"classes": 10, "measured": 0.0}, "sigma = 0"),
-        ({"classes": 10, "loss": "gce", "parameter": "q", "params": {"q": 1.0}}, "to be found"),
+        ({"classes": 10, "loss": "gce", "parameter": "q", "params": {"q": 1.0}}, "to be computed"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, words):

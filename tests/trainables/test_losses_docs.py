@@ -24,8 +24,8 @@ def rows(name, header):
 
 
 def described(p):
-    searched = f" [{p.low:g}, {p.high:g}]" + (" log" if p.log else "") if p.searched else ""
-    return f"{p.name} = {p.default:g}{searched}"
+    usual = f" [{p.low:g}, {p.high:g}]" + (" log" if p.log else "") if p.low < p.high else ""
+    return f"{p.name} = {p.default:g}{usual}"
 
 
 def test_table_of_losses_is_the_registry():
@@ -57,9 +57,9 @@ def test_table_of_rules():
     table = list(rows("theory.md", "classes"))
     assert len(table) > 5
     for classes, activation, gradient, shift, q in table:
-        found = {row.rule: row.value for row in analytic_rules(int(classes))}
-        assert found["activation"] == pytest.approx(float(activation), abs=0.00501)
-        assert found["gradient"] == pytest.approx(float(gradient), abs=0.00501)
-        assert found["shift"] == pytest.approx(float(shift), abs=0.00501)
+        computed = {row.rule: row.value for row in analytic_rules(int(classes))}
+        assert computed["activation"] == pytest.approx(float(activation), abs=0.00501)
+        assert computed["gradient"] == pytest.approx(float(gradient), abs=0.00501)
+        assert computed["shift"] == pytest.approx(float(shift), abs=0.00501)
         (row,) = analytic_rules(int(classes), loss="gce", parameter="q")
         assert row.value == pytest.approx(float(q), abs=0.00501)

@@ -1,4 +1,5 @@
-"""What an untrained network says of a loss's parameters: initial errors, and rules that set them.
+"""Parameters of a loss computed from the number of classes, from an untrained network's errors.
 
-`rules.analytic_rules` is the entrance. Only `sampled` and `measure` need torch.
+`rules.analytic_rules` is the entry point. The package needs NumPy and SciPy only; `sampled`, for
+losses whose initial error has no closed form, needs PyTorch and is imported on use.
 """

@@ -1,23 +1,24 @@
-"""How an initial error δ_k is distributed, for whoever computes it and whoever draws it."""
+"""Distribution of the initial error δ_k, for the modules that compute it and that plot it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_Array = NDArray[np.floating[Any]]
-
 
 @dataclass(frozen=True)
 class InitialError:
-    """The distribution of δ_k over initial logits, for one loss.
+    """The distribution of δ_k over the initial logits, for one loss.
 
-    `quantiles` are at 5, 50 and 95 %. `overlap` in [0, 1] is the mean |E[δ_k | z_k]| over the logit
-    density, relative to the largest |δ_k| that the loss has at any logit: how much of the loss's
-    largest error the initial logits meet.
+    Attributes:
+        mean: E[δ_k].
+        std: standard deviation.
+        quantiles: at 5, 50 and 95 %.
+        overlap: in [0, 1], the mean of |E[δ_k | z_k]| over the logit density, relative to the
+            largest |δ_k| of the loss at any logit. It says how much of the largest error the
+            initial logits receive.
     """
 
     mean: float
@@ -28,8 +29,14 @@ class InitialError:
 
 @dataclass(frozen=True)
 class ErrorCurve:
-    """E[δ_k | z_k] (`error`) over `z`, with the `density` of z_k at initialisation."""
+    """E[δ_k | z_k] as a function of z_k; all arrays have the same shape [n].
 
-    z: _Array
-    error: _Array
-    density: _Array
+    Attributes:
+        z: values of z_k.
+        error: E[δ_k | z_k].
+        density: density of z_k at initialisation.
+    """
+
+    z: NDArray[np.float64]
+    error: NDArray[np.float64]
+    density: NDArray[np.float64]

@@ -1,9 +1,9 @@
 """The initial back-propagation error δ_k = ∂L/∂z_k of the labelled class, without training.
 
-Of a loss that depends on the labelled probability a alone, δ_k = L'(a) a (1 − a) is a function of
-the log-odds Δ = z_k − log Σ_{i≠k} exp(z_i) alone, with a = sigmoid(Δ + ε). `ERRORS` has that
-function for each such loss, in NumPy, so that theory needs no torch. (A test compares each with
-autograd.)
+For a loss that depends on the labelled probability a alone, δ_k = L'(a) a (1 − a) is a function of
+the log-odds Δ = z_k − log Σ_{i≠k} exp(z_i) alone, with a = sigmoid(Δ + ε). `ERRORS` contains this
+function for each such loss, in NumPy, so that it needs no torch; a test compares each with
+autograd.
 """
 
 from __future__ import annotations
@@ -11,23 +11,34 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, log_expit
+from numpy.typing import NDArray
+from scipy import special
 
+from trainables.errors import did_you_mean
 from trainables.theory.distribution import ErrorCurve, InitialError
 from trainables.theory.logits import InitialLogits
 
-_Array = NDArray[np.floating]
-ErrorFunction = Callable[..., _Array]
+FloatArray = NDArray[np.float64]
+ErrorFunction = Callable[..., FloatArray]
 """`(log_odds, classes, **params) -> δ_k`, elementwise."""
+
+_sigmoid: Callable[[FloatArray], FloatArray] = special.expit
+_log_sigmoid: Callable[[FloatArray], FloatArray] = special.log_expit
 
 
 @dataclass(frozen=True)
 class ParameterRange:
-    """A loss's parameter: default, what a search explores, and what the formula allows."""
+    """Default and ranges of a loss's parameter, as in `losses.Parameter`.
+
+    Attributes:
+        default: value where none is given.
+        low: lower end of the usual range.
+        high: upper end of the usual range; equal to `low` for a parameter that is not tuned.
+        minimum: smallest value that the formula allows.
+        maximum: largest value that the formula allows.
+    """
 
     default: float
     low: float
@@ -36,10 +47,11 @@ class ParameterRange:
     maximum: float = math.inf
 
     @property
-    def wide(self) -> tuple[float, float]:
-        """Where a rule looks: far beyond what a search explores, as far as the formula allows.
+    def solution_range(self) -> tuple[float, float]:
+        """Interval in which a rule looks for a solution.
 
-        Class counts go over orders of magnitude, and so do the parameters that suit them.
+        It extends far beyond the usual range, up to what the formula allows: class counts span
+        orders of magnitude, and so do the parameters that suit them.
         """
         return max(self.minimum, self.low / 100), min(self.maximum, self.high * 10)
 
@@ -48,7 +60,10 @@ class ParameterRange:
 class ErrorFormula:
     """δ_k of a loss as a function of the log-odds.
 
-    `kinks` gives the log-odds at which δ_k is not smooth.
+    Attributes:
+        function: the formula.
+        parameters: parameter name → default and ranges.
+        kinks: `(**params) ->` the log-odds at which δ_k is not smooth.
     """
 
     function: ErrorFunction
@@ -61,80 +76,80 @@ class ErrorFormula:
         return {name: range_.default for name, range_ in self.parameters.items()}
 
 
-def _ce(x: _Array, classes: int) -> _Array:
-    return -expit(-x)
+def _ce(x: FloatArray, classes: int) -> FloatArray:
+    return -_sigmoid(-x)
 
 
-def _label_smoothing(x: _Array, classes: int, *, smoothing: float) -> _Array:
-    return expit(x) - (1.0 - smoothing) - smoothing / classes
+def _label_smoothing(x: FloatArray, classes: int, *, smoothing: float) -> FloatArray:
+    return _sigmoid(x) - (1.0 - smoothing) - smoothing / classes
 
 
-def _focal(x: _Array, classes: int, *, gamma: float, modulator_gradient: float) -> _Array:
-    own = gamma * expit(x) * log_expit(x) * modulator_gradient
-    return (own - expit(-x)) * np.exp(gamma * log_expit(-x))
+def _focal(x: FloatArray, classes: int, *, gamma: float, modulator_gradient: float) -> FloatArray:
+    of_modulator = gamma * _sigmoid(x) * _log_sigmoid(x) * modulator_gradient
+    return (of_modulator - _sigmoid(-x)) * np.exp(gamma * _log_sigmoid(-x))
 
 
-def _mae(x: _Array, classes: int, *, scale: float) -> _Array:
-    return -scale * expit(x) * expit(-x)
+def _mae(x: FloatArray, classes: int, *, scale: float) -> FloatArray:
+    return -scale * _sigmoid(x) * _sigmoid(-x)
 
 
-def _rce(x: _Array, classes: int, *, log_zero: float) -> _Array:
-    return log_zero * expit(x) * expit(-x)
+def _rce(x: FloatArray, classes: int, *, log_zero: float) -> FloatArray:
+    return log_zero * _sigmoid(x) * _sigmoid(-x)
 
 
-def _sce(x: _Array, classes: int, *, alpha: float, beta: float, log_zero: float) -> _Array:
+def _sce(x: FloatArray, classes: int, *, alpha: float, beta: float, log_zero: float) -> FloatArray:
     return alpha * _ce(x, classes) + beta * _rce(x, classes, log_zero=log_zero)
 
 
-def _gce(x: _Array, classes: int, *, q: float) -> _Array:
-    return -np.exp(q * log_expit(x)) * expit(-x)
+def _gce(x: FloatArray, classes: int, *, q: float) -> FloatArray:
+    return -np.exp(q * _log_sigmoid(x)) * _sigmoid(-x)
 
 
-def _truncated_gce(x: _Array, classes: int, *, q: float, k: float) -> _Array:
-    return np.where(log_expit(x) > math.log(k), _gce(x, classes, q=q), 0.0)
+def _truncated_gce(x: FloatArray, classes: int, *, q: float, k: float) -> FloatArray:
+    return np.where(_log_sigmoid(x) > math.log(k), _gce(x, classes, q=q), 0.0)
 
 
-def _js(x: _Array, classes: int, *, weight: float) -> _Array:
-    # The derivative of π + (1 − π)p inside the logarithm cancels against that outside.
-    log_mixture = np.log1p(-(1.0 - weight) * expit(-x))
-    slope = (log_expit(x) - log_mixture + math.log1p(-weight)) / -math.log1p(-weight)
-    return slope * expit(x) * expit(-x)
+def _js(x: FloatArray, classes: int, *, weight: float) -> FloatArray:
+    # The derivative of the mixture π + (1 − π)p cancels between its two logarithms.
+    log_mixture = np.log1p(-(1.0 - weight) * _sigmoid(-x))
+    slope = (_log_sigmoid(x) - log_mixture + math.log1p(-weight)) / -math.log1p(-weight)
+    return slope * _sigmoid(x) * _sigmoid(-x)
 
 
-def _unhinged(x: _Array, classes: int) -> _Array:
+def _unhinged(x: FloatArray, classes: int) -> FloatArray:
     return np.full_like(x, 1.0 / classes - 1.0)
 
 
-def _alpha_mae(x: _Array, classes: int, *, alpha: float) -> _Array:
+def _alpha_mae(x: FloatArray, classes: int, *, alpha: float) -> FloatArray:
     return alpha * _mae(x, classes, scale=1.0) + (1.0 - alpha) * _unhinged(x, classes)
 
 
-def _taylor_ce(x: _Array, classes: int, *, order: float) -> _Array:
+def _taylor_ce(x: FloatArray, classes: int, *, order: float) -> FloatArray:
     terms = range(1, math.ceil(order) + 1)
-    slope = sum(min(1.0, order - i + 1) * expit(-x) ** (i - 1) for i in terms)
-    return -slope * expit(x) * expit(-x)
+    slope = sum(min(1.0, order - i + 1) * _sigmoid(-x) ** (i - 1) for i in terms)
+    return -slope * _sigmoid(x) * _sigmoid(-x)
 
 
-def _phuber_ce(x: _Array, classes: int, *, tau: float) -> _Array:
-    slope = np.where(log_expit(x) > -math.log(tau), 1.0, tau * expit(x))
-    return -slope * expit(-x)
+def _phuber_ce(x: FloatArray, classes: int, *, tau: float) -> FloatArray:
+    slope = np.where(_log_sigmoid(x) > -math.log(tau), 1.0, tau * _sigmoid(x))
+    return -slope * _sigmoid(-x)
 
 
-def _bounded_ce(x: _Array, classes: int) -> _Array:
-    a = expit(x)
-    return -4.0 * a**2 * expit(-x) / (1.0 + a**2) ** 2
+def _bounded_ce(x: FloatArray, classes: int) -> FloatArray:
+    a = _sigmoid(x)
+    return -4.0 * a**2 * _sigmoid(-x) / (1.0 + a**2) ** 2
 
 
-def _agce(x: _Array, classes: int, *, a: float, q: float) -> _Array:
-    return -((a + expit(x)) ** (q - 1.0)) * expit(x) * expit(-x)
+def _agce(x: FloatArray, classes: int, *, a: float, q: float) -> FloatArray:
+    return -((a + _sigmoid(x)) ** (q - 1.0)) * _sigmoid(x) * _sigmoid(-x)
 
 
-def _aul(x: _Array, classes: int, *, a: float, q: float) -> _Array:
-    return -((a - expit(x)) ** (q - 1.0)) * expit(x) * expit(-x)
+def _aul(x: FloatArray, classes: int, *, a: float, q: float) -> FloatArray:
+    return -((a - _sigmoid(x)) ** (q - 1.0)) * _sigmoid(x) * _sigmoid(-x)
 
 
-def _ael(x: _Array, classes: int, *, a: float) -> _Array:
-    return -np.exp(-expit(x) / a) * expit(x) * expit(-x) / a
+def _ael(x: FloatArray, classes: int, *, a: float) -> FloatArray:
+    return -np.exp(-_sigmoid(x) / a) * _sigmoid(x) * _sigmoid(-x) / a
 
 
 def _log_odds(p: float) -> float:
@@ -145,7 +160,7 @@ _FIXED_MODULATOR = ParameterRange(1.0, 1.0, 1.0, 0.0, 1.0)
 _LOG_ZERO = ParameterRange(-4.0, -4.0, -4.0, maximum=0.0)
 _Q = ParameterRange(0.7, 0.05, 1.0, 1e-6, 1.0)
 
-# Defaults and ranges are those of `trainables.losses`, which needs torch; a test compares them.
+# A copy of what `trainables.losses` declares, since importing that loads torch; a test compares.
 ERRORS: dict[str, ErrorFormula] = {
     "ce": ErrorFormula(_ce),
     "label_smoothing": ErrorFormula(
@@ -193,9 +208,16 @@ ERRORS: dict[str, ErrorFormula] = {
 
 
 def parameters_of(loss: str) -> Mapping[str, ParameterRange]:
-    """Parameters of any loss. Imports torch for one without a closed δ_k.
+    """Parameters of a loss. Imports torch, if installed, for a loss without a closed δ_k.
 
-    Raises ValueError for an unknown loss.
+    Args:
+        loss: a loss of `trainables.losses`, or 'package.module:function'.
+
+    Returns:
+        Parameter name → default and ranges.
+
+    Raises:
+        ValueError: unknown loss.
     """
     if loss in ERRORS:
         return ERRORS[loss].parameters
@@ -208,74 +230,106 @@ def parameters_of(loss: str) -> Mapping[str, ParameterRange]:
 
 
 def mean_error(loss: str, logits: InitialLogits, epsilon: float = 0.0, **params: float) -> float:
-    """E[δ_k] of `loss` at initialisation, with logit bias `epsilon`.
+    """Mean initial error E[δ_k], by quadrature.
 
-    Of a loss in `ERRORS`; `sampled.mean_error` is for the others. Raises ValueError.
+    Args:
+        loss: a loss in `ERRORS`; for the others, see `sampled.mean_error`.
+        logits: the initial logits.
+        epsilon: the logit bias ε.
+        **params: parameters of the loss; the others keep their defaults.
+
+    Returns:
+        E[δ_k].
+
+    Raises:
+        ValueError: the loss is not in `ERRORS`, or does not have a parameter.
     """
-    error, kinks, points_of = _bind(loss, logits, params)
-    points, weights = points_of(epsilon, kinks)
+    error, kinks = _bind(loss, logits, params)
+    points, weights = logits.log_odds(epsilon, kinks)
     return float(weights @ error(points))
 
 
 def initial_error(
     loss: str, logits: InitialLogits, epsilon: float = 0.0, **params: float
 ) -> InitialError:
-    """The distribution of δ_k of any loss at initialisation, with logit bias `epsilon`.
+    """Distribution of δ_k at initialisation: by quadrature for a loss in `ERRORS`, else sampled.
 
-    By quadrature for a loss in `ERRORS`, else sampled. Raises ValueError for an unknown loss or
-    parameter.
+    Args:
+        loss: a loss of `trainables.losses`, or 'package.module:function'.
+        logits: the initial logits.
+        epsilon: the logit bias ε.
+        **params: parameters of the loss; the others keep their defaults.
+
+    Returns:
+        The distribution.
+
+    Raises:
+        ValueError: unknown loss or parameter.
     """
     if loss not in ERRORS:
         from trainables.theory import sampled  # imports torch
 
         return sampled.initial_error(loss, logits, epsilon, params)
-    error, kinks, points_of = _bind(loss, logits, params)
-    points, weights = points_of(epsilon, kinks)
+    error, kinks = _bind(loss, logits, params)
+    points, weights = logits.log_odds(epsilon, kinks)
     values = error(points)
     mean = float(weights @ values)
     order = np.argsort(values)
-    reached = np.cumsum(weights[order])
-    low, middle, high = np.interp((0.05, 0.5, 0.95), reached - weights[order] / 2, values[order])
+    cumulative = np.cumsum(weights[order])
+    low, middle, high = np.interp((0.05, 0.5, 0.95), cumulative - weights[order] / 2, values[order])
     largest = float(np.abs(error(np.linspace(-60.0, 60.0, 24_001))).max())
     curve = error_curve(loss, logits, epsilon, **params)
-    seen = np.trapezoid(np.nan_to_num(np.abs(curve.error)) * curve.density, curve.z)
-    seen /= np.trapezoid(curve.density, curve.z)
+    received = np.trapezoid(np.nan_to_num(np.abs(curve.error)) * curve.density, curve.z)
+    received /= np.trapezoid(curve.density, curve.z)
     return InitialError(
         mean=mean,
         std=math.sqrt(float(weights @ (values - mean) ** 2)),
         quantiles=(float(low), float(middle), float(high)),
-        overlap=float(seen) / largest,
+        overlap=float(received) / largest,
     )
 
 
 def error_curve(
     loss: str, logits: InitialLogits, epsilon: float = 0.0, **params: float
 ) -> ErrorCurve:
-    """Return E[δ_k | z_k] of any loss over z_k, and the density of z_k.
+    """E[δ_k | z_k] as a function of z_k: by quadrature for a loss in `ERRORS`, else sampled.
 
-    By quadrature for a loss in `ERRORS`, else sampled. Raises ValueError for an unknown loss or
-    parameter.
+    Args:
+        loss: a loss of `trainables.losses`, or 'package.module:function'.
+        logits: the initial logits.
+        epsilon: the logit bias ε.
+        **params: parameters of the loss; the others keep their defaults.
+
+    Returns:
+        The curve, with the density of z_k.
+
+    Raises:
+        ValueError: unknown loss or parameter.
     """
     if loss not in ERRORS:
         from trainables.theory import sampled  # imports torch
 
         return sampled.error_curve(loss, logits, epsilon, params)
-    error, _, _ = _bind(loss, logits, params)
+    error, _ = _bind(loss, logits, params)
     z, density = logits.z_grid()
     return ErrorCurve(z, logits.given_z(error, epsilon), density)
 
 
-def _bind(loss: str, logits: InitialLogits, params: Mapping[str, float]) -> Any:
+def _bind(
+    loss: str, logits: InitialLogits, params: Mapping[str, float]
+) -> tuple[Callable[[FloatArray], FloatArray], Sequence[float]]:
+    """Return δ_k as a function of the log-odds alone, and its kinks."""
     if loss not in ERRORS:
-        raise ValueError(f"loss {loss!r}: no closed δ_k; there is one for {', '.join(ERRORS)}")
-    found = ERRORS[loss]
-    unknown = set(params) - set(found.defaults)
-    if unknown:
-        allowed = ", ".join(found.defaults) or "none"
-        raise ValueError(f"loss {loss} has no parameter {unknown.pop()}: allowed are {allowed}")
-    settings = {**found.defaults, **params}
+        raise ValueError(f"loss {loss!r} has no closed δ_k{did_you_mean(loss, ERRORS)}")
+    formula = ERRORS[loss]
+    for name in params:
+        if name not in formula.parameters:
+            raise ValueError(
+                f"loss {loss} has no parameter {name}{did_you_mean(name, formula.parameters)}"
+            )
+    settings = {**formula.defaults, **params}
 
-    def error(x: ArrayLike) -> _Array:
-        return found.function(np.asarray(x, dtype=np.float64), logits.classes, **settings)
+    def error(x: FloatArray) -> FloatArray:
+        return formula.function(np.asarray(x, dtype=np.float64), logits.classes, **settings)
 
-    return error, found.kinks(**settings), logits.log_odds
+    return error, formula.kinks(**settings)

@@ -1,20 +1,20 @@
 """The logit bias ε computed from the number of classes alone, without training.
 
 A loss that sees only the softmax probability `a_k` of the labelled class cannot learn where its
-gradient vanishes, and with many classes a random network starts there: E[a_k] = 1/c. The logit
-bias adds ε to the labelled class's logit, in the loss only. The `activation` rule of Staats,
-Thamm & Rosenow (arXiv 2306.05497) picks the ε at which
+gradient vanishes. With many classes a random network starts in such a region: E[a_k] = 1/c. The
+logit bias adds ε to the labelled class's logit, in the loss only. The rule `activation` of Staats,
+Thamm & Rosenow (arXiv 2306.05497) chooses the ε at which
 
     E[ exp(z_k + ε) / (exp(z_k + ε) + Σ_{i≠k} exp(z_i)) ] = target,   z_i i.i.d. N(0, σ²).
 
-The expectation over c Gaussians becomes one integral by the Gumbel-max trick: softmax
+The Gumbel-max trick turns the expectation over c Gaussians into one integral: softmax
 probabilities are the probabilities that W_k + ε exceeds every other W_i, where W = z + Gumbel
 noise. The W_i are independent, so with F and f the distribution and density of W
 
     E[a_k](ε) = ∫ f(w − ε) F(w)^(c−1) dw,   F(w) = E_z[exp(−exp(−(w − z)))].
 
-Both integrands are analytic, so the trapezoid rule converges exponentially: 0.25 is far below
-what double precision needs. NumPy and SciPy only.
+Both integrands are analytic, so the trapezoid rule converges exponentially: a step of 0.25 is far
+smaller than double precision needs. The module needs NumPy and SciPy only.
 """
 
 from __future__ import annotations
@@ -28,22 +28,31 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 ANCHOR_CLASSES = 10
-ANCHOR_EPSILON = 0.5  # MAE* on CIFAR-10, from a secondary summary of the paper: a setting
-MAX_SIGMA = 100.0  # logits of an untrained network never get there; the grid grows with σ²
+ANCHOR_EPSILON = 0.5  # MAE* on CIFAR-10, from a secondary summary of the paper, so a setting
+MAX_SIGMA = 100.0
+"""Far above the spread of any untrained network's logits; the grid grows with σ²."""
 
 _STEP = 0.25
 _TAIL = 36.0  # e^-36 = 2e-16: where an exponential tail is below double precision
 
-_Array = NDArray[np.floating]
+_Array = NDArray[np.float64]
 
 
 def expected_activation(epsilon: float, classes: int, sigma: float = 1.0) -> float:
-    """Mean softmax probability of the labelled class with logit bias `epsilon`.
+    """Mean softmax probability of the labelled class, for logits i.i.d. N(0, σ²).
 
-    Logits are i.i.d. N(0, `sigma`²), `classes` ≥ 2, 0 < `sigma` ≤ 100. The relative error is
-    below 1e-9 for 2 to 1,000,000 classes and σ from 0.01 to 5; `expected_activation(0, c)` is 1/c.
+    The relative error is below 1e-9 for 2 to 1,000,000 classes and σ from 0.01 to 5.
 
-    Raises ValueError for arguments out of range.
+    Args:
+        epsilon: the logit bias ε.
+        classes: number of classes c, at least 2.
+        sigma: σ in (0, 100].
+
+    Returns:
+        E[a_k], in (0, 1); 1/c at ε = 0.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
     check_classes(classes)
     check_sigma(sigma)
@@ -53,13 +62,20 @@ def expected_activation(epsilon: float, classes: int, sigma: float = 1.0) -> flo
 
 
 def solve_epsilon(classes: int, target: float | None = None, sigma: float = 1.0) -> float:
-    """Return the logit bias at which the mean activation of the labelled class equals `target`.
+    """Logit bias by the rule `activation`: the one with this mean activation (arXiv 2306.05497).
 
-    This is the `activation` rule (arXiv 2306.05497). `target` lies strictly between 0 and 1 and
-    defaults to `anchor_target()`. Every such target is reached by exactly one ε, because
-    the expectation rises strictly from 0 to 1.
+    The expectation rises strictly from 0 to 1, so exactly one ε reaches the target.
 
-    Raises ValueError for arguments out of range.
+    Args:
+        classes: number of classes, at least 2.
+        target: mean activation, strictly between 0 and 1; None for `anchor_target()`.
+        sigma: standard deviation of the initial logits, in (0, 100].
+
+    Returns:
+        ε.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
     check_classes(classes)
     check_sigma(sigma)
@@ -73,8 +89,8 @@ def solve_epsilon(classes: int, target: float | None = None, sigma: float = 1.0)
         activation, complement = _activation(epsilon, classes, sigma)
         return math.log(activation) - math.log(complement) - goal
 
-    # logit E[a] has slope at most 1 in ε (E[a(1−a)] ≤ E[a](1−E[a])) and is known at ε = 0, so
-    # the solution lies at `near` or beyond it, seen from 0.
+    # logit E[a] has a slope of at most 1 in ε (E[a(1−a)] ≤ E[a](1−E[a])) and is known at ε = 0, so
+    # the solution is at least as far from 0 as `near`.
     near = goal + math.log(classes - 1)
     residual = excess(near)
     if abs(residual) < 1e-12:
@@ -93,10 +109,21 @@ def anchor_target() -> float:
 
 
 def mean_log_odds(classes: int, sigma: float = 1.0) -> float:
-    """Mean of Δ = z_k − log Σ_{i≠k} exp(z_i), in Ou & Zhang's closed form (2305.02139).
+    """Mean of Δ = z_k − log Σ_{i≠k} exp(z_i), in Ou & Zhang's closed form (arXiv 2305.02139).
 
-    E[Δ] ≈ −log(c − 1) − σ²/2 + (e^{σ²} − 1) / (2(c − 1)): the expansion of the logarithm to
-    second order. Raises ValueError where (e^{σ²} − 1) / (c − 1) ≥ 1, outside its range.
+    E[Δ] ≈ −log(c − 1) − σ²/2 + (e^{σ²} − 1) / (2(c − 1)), the expansion of the logarithm to
+    second order.
+
+    Args:
+        classes: number of classes c, at least 2.
+        sigma: standard deviation σ of the initial logits, in (0, 100].
+
+    Returns:
+        E[Δ].
+
+    Raises:
+        ValueError: an argument is out of range, or (e^{σ²} − 1) / (c − 1) ≥ 1, where the
+            expansion does not hold.
     """
     check_classes(classes)
     check_sigma(sigma)
@@ -110,27 +137,44 @@ def mean_log_odds(classes: int, sigma: float = 1.0) -> float:
 
 
 def shift_epsilon(classes: int, a: float | None = None, sigma: float = 1.0) -> float:
-    """Ou & Zhang's `shift` as a logit bias: ε = |E[Δ]| − a (2305.02139).
+    """Ou & Zhang's `shift` as a logit bias: ε = |E[Δ]| − a (arXiv 2305.02139).
 
-    The initial Δ is moved to a mean of −a. `a` defaults to its value at the paper's anchor
-    (10 classes, ε = 0.5, σ = 1: 2.10); Ou & Zhang tuned a = 2.6 at 100 classes.
+    It moves the mean of the initial Δ to −a.
 
-    Raises ValueError as `mean_log_odds` does.
+    Args:
+        classes: number of classes, at least 2.
+        a: None for `anchor_log_odds()`; Ou & Zhang tuned a = 2.6 at 100 classes.
+        sigma: standard deviation of the initial logits, in (0, 100].
+
+    Returns:
+        ε.
+
+    Raises:
+        ValueError: as in `mean_log_odds`.
     """
     a = anchor_log_odds() if a is None else a
     return -mean_log_odds(classes, sigma) - a
 
 
 def anchor_log_odds() -> float:
-    """−E[Δ] at the paper's anchor with its ε added: 10 classes, ε = 0.5, σ = 1 (about 2.10)."""
+    """−E[Δ + ε] at the paper's anchor: 10 classes, ε = 0.5, σ = 1 (about 2.10)."""
     return -mean_log_odds(ANCHOR_CLASSES) - ANCHOR_EPSILON
 
 
 def rescale_factor(classes: int, a: float | None = None, sigma: float = 1.0) -> float:
-    """Ou & Zhang's `rescale` factor a / |E[Δ]|, for `losses.evaluate_rescaled` (2305.02139).
+    """Ou & Zhang's `rescale` factor a / |E[Δ]|, for `losses.evaluate_rescaled` (arXiv 2305.02139).
 
-    `a` > 0 defaults as in `shift_epsilon`, so that both start training at the same mean of Δ.
-    Raises ValueError as `mean_log_odds` does.
+    Args:
+        classes: number of classes, at least 2.
+        a: above 0; None for `anchor_log_odds()`, with which `rescale` and `shift` start training
+            at the same mean of Δ.
+        sigma: standard deviation of the initial logits, in (0, 100].
+
+    Returns:
+        The factor, above 0.
+
+    Raises:
+        ValueError: a ≤ 0, or as in `mean_log_odds`.
     """
     a = anchor_log_odds() if a is None else a
     if not a > 0.0:
@@ -139,24 +183,39 @@ def rescale_factor(classes: int, a: float | None = None, sigma: float = 1.0) -> 
 
 
 def check_classes(classes: int) -> None:
-    """Raise ValueError where `classes` is not an integer of at least 2."""
+    """Check a number of classes.
+
+    Args:
+        classes: number of classes.
+
+    Raises:
+        ValueError: it is not an integer of at least 2.
+    """
     if isinstance(classes, bool) or int(classes) != classes or classes < 2:
         raise ValueError(f"classes = {classes}: must be an integer of at least 2")
 
 
 def check_sigma(sigma: float) -> None:
-    """Raise ValueError where `sigma` is outside (0, 100]."""
+    """Check a standard deviation of the logits.
+
+    Args:
+        sigma: standard deviation.
+
+    Raises:
+        ValueError: it is outside (0, 100].
+    """
     if not 0.0 < sigma <= MAX_SIGMA:
         raise ValueError(f"sigma = {sigma}: must lie in (0, {MAX_SIGMA:g}]")
 
 
 def _activation(epsilon: float, classes: int, sigma: float) -> tuple[float, float]:
     """Return E[a] and 1 − E[a], both without cancellation."""
-    # Tails of W are those of z tilted by e^{±z}, that is shifted by σ²: 8 + σ standard deviations.
+    # The tails of W are those of z tilted by e^{±z}, which shifts them by σ²: 8 + σ standard
+    # deviations.
     reach = sigma * (8.0 + sigma)
     low = max(0.0, epsilon) - reach - 5.0
     high = max(math.log(classes) + sigma**2 / 2, epsilon + reach) + _TAIL
-    w = np.arange(math.ceil((high - low) / _STEP) + 1) * _STEP + low
+    w = np.arange(math.ceil((high - low) / _STEP) + 1, dtype=np.float64) * _STEP + low
     survival = _gaussian_mean(_gumbel_survival, w, sigma)  # Q = 1 − F keeps its relative precision
     density = _STEP * _gaussian_mean(_gumbel_density, w - epsilon, sigma)
     with np.errstate(divide="ignore"):  # F = 0 far to the left

@@ -1,8 +1,9 @@
 """The distribution of a network's logits before training: from theory, or measured.
 
-What theory needs of it is the distribution of the log-odds Δ = z_k − log Σ_{i≠k} exp(z_i) of a
-labelled class k, because the labelled probability is sigmoid(Δ), and sigmoid(Δ + ε) with a logit
-bias. `GaussianLogits` has it by quadrature, `MeasuredLogits` from samples. NumPy and SciPy only.
+The theory needs the distribution of the log-odds Δ = z_k − log Σ_{i≠k} exp(z_i) of a labelled
+class k, because the labelled probability is sigmoid(Δ), or sigmoid(Δ + ε) with a logit bias.
+`GaussianLogits` computes it by quadrature, `MeasuredLogits` takes it from samples. The module needs
+NumPy and SciPy only.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from scipy.special import logsumexp
 
 from trainables.theory.logit_bias import check_classes, check_sigma
 
-_Array = NDArray[np.floating]
+_Array = NDArray[np.float64]
 
 
 class InitialLogits(Protocol):
@@ -32,20 +33,47 @@ class InitialLogits(Protocol):
         """Number of classes."""
 
     def log_odds(self, epsilon: float, kinks: Sequence[float] = ()) -> tuple[_Array, _Array]:
-        """Points and weights (Σ = 1) of the distribution of Δ + ε, broken at `kinks`."""
+        """Quadrature rule of the distribution of Δ + ε.
+
+        Args:
+            epsilon: the logit bias ε.
+            kinks: values of Δ + ε at which the integrand is not smooth.
+
+        Returns:
+            Points [n], and weights [n] whose sum is 1.
+        """
 
     def z_grid(self) -> tuple[_Array, _Array]:
-        """Values of z_k, and the density of z_k at them."""
+        """Grid of the labelled logit.
+
+        Returns:
+            Values of z_k [n], and the density of z_k there [n].
+        """
 
     def given_z(self, function: Callable[[_Array], _Array], epsilon: float) -> _Array:
-        """E[function(Δ + ε) | z_k] at the values of `z_grid`."""
+        """Conditional expectation E[function(Δ + ε) | z_k].
+
+        Args:
+            function: an elementwise function.
+            epsilon: the logit bias ε.
+
+        Returns:
+            The expectation at the values of `z_grid`, shape [n].
+        """
 
 
 @dataclass(frozen=True)
 class GaussianLogits:
-    """Logits i.i.d. N(0, `sigma`²), as at the random initialisation of arXiv 2306.05497.
+    """Logits i.i.d. N(0, σ²), as at the random initialisation of arXiv 2306.05497.
 
-    Relative error of expectations below 1e-6 for σ up to 3, 1e-5 up to 5.
+    The relative error of expectations is below 1e-6 for σ up to 3, and below 1e-5 up to 5.
+
+    Attributes:
+        classes: number of classes, at least 2.
+        sigma: standard deviation σ of the logits, in (0, 100].
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
     classes: int
@@ -56,7 +84,7 @@ class GaussianLogits:
         check_sigma(self.sigma)
 
     def log_odds(self, epsilon: float, kinks: Sequence[float] = ()) -> tuple[_Array, _Array]:
-        """Gauss–Legendre panels over the density of Δ + ε."""
+        """Gauss–Legendre panels over the density of Δ + ε; see `InitialLogits`."""
         sums, sum_weights = _log_sum_exp(self.classes - 1, self.sigma)
         reach = self.sigma * (8.0 + self.sigma)
         low, high = epsilon - reach - sums.max(), epsilon + reach - sums.min()
@@ -73,7 +101,7 @@ class GaussianLogits:
         return points, weights / weights.sum()
 
     def z_grid(self) -> tuple[_Array, _Array]:
-        """401 values over ±5σ, and 100 more up to where the labelled class is all but certain."""
+        """401 values over ±5σ, and 100 more up to where a_k is close to 1; see `InitialLogits`."""
         z = np.linspace(-5.0, 5.0, 401) * self.sigma
         top = math.log(self.classes) + 12.0
         if top > z[-1]:
@@ -82,21 +110,27 @@ class GaussianLogits:
         return z, density
 
     def given_z(self, function: Callable[[_Array], _Array], epsilon: float) -> _Array:
-        """Average over log Σ_{i≠k} exp(z_i), which does not depend on z_k."""
+        """Average over log Σ_{i≠k} exp(z_i), independent of z_k; see `InitialLogits`."""
         sums, weights = _log_sum_exp(self.classes - 1, self.sigma)
-        return function(self.z_grid()[0][:, None] - sums + epsilon) @ weights
+        values: _Array = function(self.z_grid()[0][:, None] - sums + epsilon) @ weights
+        return values
 
 
 @dataclass(frozen=True)
 class MeasuredLogits:
-    """Logits of an untrained network on real inputs, [examples, classes].
+    """Logits of an untrained network on real inputs.
 
-    Every class of every example counts once as the labelled one, unless `labels` [examples] says
-    which.
+    Attributes:
+        logits: shape [examples, classes].
+        labels: labelled class of each example, shape [examples]; with None, every class of every
+            example counts once as the labelled class.
+
+    Raises:
+        ValueError: the logits are not finite or not of shape [examples, classes ≥ 2].
     """
 
-    logits: NDArray[Any]
-    labels: NDArray[np.integer] | None = None
+    logits: NDArray[np.floating[Any]]
+    labels: NDArray[np.integer[Any]] | None = None
 
     def __post_init__(self) -> None:
         shape = np.shape(self.logits)
@@ -112,7 +146,7 @@ class MeasuredLogits:
 
     @property
     def sigma(self) -> float:
-        """Spread of the logits over the classes of an example (softmax sees no common shift)."""
+        """Standard deviation of the logits within an example: a common shift has no effect."""
         return float(np.sqrt(np.var(self.logits, axis=1).mean()))
 
     @cached_property
@@ -128,31 +162,32 @@ class MeasuredLogits:
         return z.ravel(), delta.ravel()
 
     def log_odds(self, epsilon: float, kinks: Sequence[float] = ()) -> tuple[_Array, _Array]:
-        """Every sample, equally weighted."""
+        """Every sample, with equal weight; see `InitialLogits`."""
         delta = self._samples[1]
         return delta + epsilon, np.full(len(delta), 1.0 / len(delta))
 
     def z_grid(self) -> tuple[_Array, _Array]:
-        """The middles of 60 bins over the samples, and their histogram."""
+        """Centres of 60 bins over the samples, and their histogram; see `InitialLogits`."""
         density, edges = np.histogram(self._samples[0], bins=60, density=True)
         return (edges[:-1] + edges[1:]) / 2, density
 
     def given_z(self, function: Callable[[_Array], _Array], epsilon: float) -> _Array:
-        """Averages over the samples of each bin; NaN where a bin is empty."""
+        """Averages over the samples of each bin, NaN for an empty bin; see `InitialLogits`."""
         z, delta = self._samples
         count, edges = np.histogram(z, bins=60)
         total, _ = np.histogram(z, bins=edges, weights=function(delta + epsilon))
         with np.errstate(invalid="ignore"):
-            return total / count
+            means: _Array = total / count
+        return means
 
 
 @lru_cache(maxsize=64)
 def _log_sum_exp(count: int, sigma: float) -> tuple[_Array, _Array]:
     """Gauss quadrature of log Σ_{i=1}^{count} exp(z_i), z_i ~ N(0, σ²) i.i.d.
 
-    Built by doubling: two independent sums have log-sum-exp(x, y) as their sum, whose n² values
-    are compressed to the n-point Gauss rule of their distribution. That keeps 2n − 1 moments, and
-    what follows is analytic in the sum's logarithm, so the error falls exponentially in n.
+    It is built by doubling: the sum of two independent sums is log-sum-exp(x, y), and its n² values
+    are compressed to the n-point Gauss rule of their distribution. This keeps 2n − 1 moments. The
+    integrands are analytic in the sum's logarithm, so the error falls exponentially in n.
     """
     size = 48 if sigma <= 2.5 else 96
     nodes, weights = hermegauss(size)
@@ -187,7 +222,7 @@ def _gauss_rule(points: _Array, weights: _Array, size: int) -> tuple[_Array, _Ar
         basis[j] = vector
         image = x * vector
         diagonal.append(image @ vector)
-        for _ in range(2):  # twice is enough to stay orthogonal
+        for _ in range(2):  # twice is enough for orthogonality to rounding
             image = image - basis[: j + 1].T @ (basis[: j + 1] @ image)
         norm = float(np.linalg.norm(image))
         if norm < 1e-13 or j == size - 1:

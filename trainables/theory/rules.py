@@ -3,9 +3,9 @@
     for row in analytic_rules(100, loss="gce", parameter="q"):
         print(row.rule, row.value)
 
-Every rule makes a network with c classes start as one with 10 classes does. They differ in what
-is kept: the mean activation, the mean error, or the mean log-odds of the labelled class. This
-module imports torch only for losses without a closed δ_k (see `errors`).
+Under every rule a network with c classes starts as one with 10 classes does. The rules differ in
+the quantity that they keep: the mean activation, the mean error, or the mean log-odds of the
+labelled class. PyTorch is imported only for losses without a closed δ_k (see `errors`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
+from trainables.errors import did_you_mean
 from trainables.theory.errors import ERRORS, ParameterRange, mean_error, parameters_of
 from trainables.theory.logit_bias import (
     ANCHOR_CLASSES,
@@ -52,17 +53,24 @@ RULES: dict[str, tuple[str, str]] = {
 
 
 class NoSolutionError(ValueError):
-    """No parameter value gives what the rule asks for; the message says what is reachable."""
+    """No parameter value satisfies the rule; the message gives the reachable range."""
 
 
 @dataclass(frozen=True)
 class RuleValue:
-    """What one rule says.
+    """The answer of one rule.
 
-    `value` is None where the rule has no answer; `note` then says why. `target` is the quantity
-    that the rule keeps. `others` are further solutions, where the quantity is not monotone: `value`
-    is the one on the same branch as the reference (rising or falling), and the nearest of these.
-    `standard_error` is that of the kept quantity, relative to the target; 0 with quadrature.
+    Attributes:
+        rule: a name in `RULES`.
+        parameter: `epsilon` or a parameter of the loss.
+        value: value of the parameter, or None where the rule has no answer.
+        target: value of the quantity that the rule keeps, or None for `shift`.
+        formula: of the rule.
+        assumption: of the rule.
+        note: why there is no answer, else empty.
+        others: further solutions, where the quantity is not monotone. `value` is a solution on the
+            same branch (rising or falling) as the reference, and the nearest of these.
+        standard_error: of the kept quantity, relative to the target; 0 with quadrature.
     """
 
     rule: str
@@ -90,38 +98,40 @@ def analytic_rules(
     reference_value: float | None = None,
     params: Mapping[str, float] | None = None,
 ) -> list[RuleValue]:
-    """Value of `parameter` of `loss` for `classes` classes by each rule, without training.
+    """Value of a parameter for a number of classes by each rule, without training.
 
     Args:
         classes: number of classes, at least 2.
         loss: a loss of `trainables.losses`, or 'package.module:function'.
         parameter: `epsilon` (the logit bias) or a parameter of the loss.
         sigma: standard deviation of the initial logits, in (0, 100].
-        measured: logits of an untrained network on real inputs, or their spread σ. Either
-            brings the rule `activation-measured`; with logits, `gradient` too uses them.
-        rules: which of `RULES`, by default all that apply to the parameter.
-        target: mean activation for the `activation` rules, by default `anchor_target()`.
-        shift_a: a of the rule `shift`, by default calibrated as `shift_epsilon` says.
-        reference_classes: class count at which the loss is taken to work.
-        reference_value: the parameter's value there: by default ε = 0.5, or the loss's default.
+        measured: logits of an untrained network on real inputs, or their standard deviation.
+            Either adds the rule `activation-measured`; `gradient` uses the logits too.
+        rules: names in `RULES`; None for all that apply to the parameter.
+        target: mean activation for the `activation` rules, None for `anchor_target()`.
+        shift_a: a of the rule `shift`, None for `anchor_log_odds()`.
+        reference_classes: number of classes at which the loss is known to work.
+        reference_value: the parameter's value there, None for ε = 0.5 or the loss's default.
         params: the loss's other parameters.
 
     Returns:
-        One row a rule. A rule that has no answer has value None and a note, unless it was asked
-        for in `rules`.
+        One row per rule. Where `rules` is None, a rule without an answer has the value None and a
+        note.
 
     Raises:
         NoSolutionError: a rule in `rules` has no answer.
-        ValueError: arguments out of range, an unknown rule, loss or parameter.
+        ValueError: an argument is out of range; unknown rule, loss or parameter.
     """
     check_classes(classes)
     check_classes(reference_classes)
     problem = _Problem(loss, parameter, dict(params or {}))
     logits = GaussianLogits(classes, sigma)
     if isinstance(measured, MeasuredLogits) and measured.classes != classes:
-        raise ValueError(f"measured logits have {measured.classes} classes, asked are {classes}")
-    asked = _applicable(parameter, measured is not None) if rules is None else list(rules)
-    _check_rules(asked, parameter, measured is not None)
+        raise ValueError(
+            f"measured logits have {measured.classes} classes, but classes = {classes}"
+        )
+    selected = _applicable(parameter, measured is not None) if rules is None else list(rules)
+    _check_rules(selected, parameter, measured is not None)
     if reference_value is None:
         reference_value = ANCHOR_EPSILON if parameter == "epsilon" else problem.range.default
 
@@ -133,7 +143,7 @@ def analytic_rules(
     def shift() -> RuleValue:
         return _row("shift", parameter, shift_epsilon(classes, shift_a, sigma), None)
 
-    answer: dict[str, Callable[[], RuleValue]] = {
+    solvers: dict[str, Callable[[], RuleValue]] = {
         "activation": lambda: _activation("activation", logits, target),
         "activation-measured": lambda: _activation(
             "activation-measured",
@@ -145,19 +155,17 @@ def analytic_rules(
         "gradient": gradient,
         "shift": shift,
     }
-    found = []
-    for rule in asked:
+    rows = []
+    for rule in selected:
         try:
-            found.append(answer[rule]())
-        except NoSolutionError as error:
-            if rules is not None:
-                raise
-            found.append(_row(rule, parameter, None, None, note=str(error)))
+            rows.append(solvers[rule]())
         except ValueError as error:
-            if rules is not None or rule != "shift":
+            # By default a rule may have no answer; the closed form of `shift` has a limited range.
+            optional = rule == "shift" or isinstance(error, NoSolutionError)
+            if rules is not None or not optional:
                 raise
-            found.append(_row(rule, parameter, None, None, note=str(error)))
-    return found
+            rows.append(_row(rule, parameter, None, None, note=str(error)))
+    return rows
 
 
 @dataclass(frozen=True)
@@ -172,10 +180,10 @@ class _Problem:
         known = self._parameters
         for name in (*self.params, self.parameter):
             if name not in known and name != "epsilon":
-                allowed = ", ".join(["epsilon", *known])
-                raise ValueError(f"loss {self.loss} has no parameter {name}: allowed are {allowed}")
+                allowed = did_you_mean(name, ["epsilon", *known])
+                raise ValueError(f"loss {self.loss} has no parameter {name}{allowed}")
         if self.parameter in self.params:
-            raise ValueError(f"parameter {self.parameter} is to be found and cannot be given")
+            raise ValueError(f"parameter {self.parameter} is the unknown and cannot be given")
 
     @property
     def closed(self) -> bool:
@@ -188,11 +196,11 @@ class _Problem:
 
     @property
     def range(self) -> ParameterRange:
-        """Default and range of the free parameter; of ε they depend on the class count."""
+        """Default and ranges of the free parameter, which is not ε."""
         return self._parameters[self.parameter]
 
     def mean_error(self, logits: InitialLogits, value: float) -> tuple[float, float]:
-        """E[δ_k] and its standard error with the free parameter at `value`."""
+        """E[δ_k] and its standard error, with the free parameter at `value`."""
         params = dict(self.params)
         epsilon = params.pop("epsilon", 0.0)
         if self.parameter == "epsilon":
@@ -216,7 +224,7 @@ def _applicable(parameter: str, measured: bool) -> list[str]:
 def _check_rules(rules: Sequence[str], parameter: str, measured: bool) -> None:
     for rule in rules:
         if rule not in RULES:
-            raise ValueError(f"unknown rule {rule!r}: allowed are {', '.join(RULES)}")
+            raise ValueError(f"unknown rule {rule!r}{did_you_mean(rule, RULES)}")
         if parameter != "epsilon" and rule != "gradient":
             raise ValueError(f"rule {rule} sets epsilon, not {parameter}: use gradient")
         if rule == "activation-measured" and not measured:
@@ -252,7 +260,7 @@ def _gradient(
 ) -> RuleValue:
     target, target_error = problem.mean_error(reference, reference_value)
     if problem.parameter == "epsilon":
-        # From where the labelled class is all but never to where it is all but always predicted.
+        # From an ε at which the labelled class has almost no probability to one with almost all.
         low, high = -5.0, math.log(logits.classes) + 15.0
         grid = np.linspace(low, high, 81 if problem.closed else 21)
     else:
@@ -260,7 +268,7 @@ def _gradient(
             raise ValueError(
                 f"parameter {problem.parameter} of loss {problem.loss} is fixed: no rule sets it"
             )
-        low, high = problem.range.wide
+        low, high = problem.range.solution_range
         count = 65 if problem.closed else 13
         grid = np.geomspace(low, high, count) if low > 0 else np.linspace(low, high, count)
 
