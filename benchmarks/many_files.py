@@ -9,7 +9,6 @@ The folder is written here (rows that the study file itself would have produced,
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -21,12 +20,12 @@ import yaml
 
 from study.config.loader import parse_study
 from study.planning.open_study import open_study, plan_summary, replay_rows
-from study.planning.plan import identity_columns
+from study.planning.cohort_specs import identity_columns
 from study.planning.scheduler import Scheduler
 from study.results.compaction import compact, discard_uncommitted
 from study.results.folder import StudyFolder
-from study.results.schema import EPOCHS, SCHEMA_VERSION, TRIALS
-from study.results.status import PLAN_FILE
+from study.results.plan_summary import write_plan_summary
+from study.results.schema import EPOCHS, SCHEMA_VERSION, TRIALS, Stage
 
 LIMITS_S = {"status": 2.0, "resume": 20.0}
 
@@ -58,7 +57,7 @@ def study_of(cohorts: int, storage: str) -> bytes:
 def fill(folder: StudyFolder, cohorts: int) -> None:
     config = parse_study(folder.read_bytes("study.yaml") or b"", "study.yaml")
     _, plan = open_study(folder.uri)
-    scheduler = Scheduler(plan, largest_cohort=1, stages=["search"])
+    scheduler = Scheduler(plan, largest_cohort=1, stages=[Stage.SEARCH])
     while (cohort := scheduler.next_cohort()) and scheduler.cohorts_done < cohorts:
         network = cohort.networks[0]
         identity = identity_columns(config, network)
@@ -90,8 +89,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as storage:
         folder = StudyFolder(f"{storage}/many")
         folder.write_bytes("study.yaml", study_of(chosen.cohorts, storage))
-        summary = plan_summary(open_study(folder.uri)[1])
-        folder.write_bytes(PLAN_FILE, json.dumps(summary).encode())
+        write_plan_summary(folder, plan_summary(open_study(folder.uri)[1]))
         fill(folder, chosen.cohorts)
         started = time.perf_counter()
         replaced = 0 if chosen.parts else compact(folder, "search")
@@ -108,7 +106,7 @@ def main() -> None:
         started = time.perf_counter()
         discard_uncommitted(folder)
         _, plan = open_study(folder.uri)
-        Scheduler(plan, replay_rows(folder, plan.config))
+        Scheduler(plan, replay_rows(folder))
         took["resume"] = time.perf_counter() - started
         for name, seconds in took.items():
             verdict = "within" if seconds <= LIMITS_S[name] else "ABOVE"

@@ -1,4 +1,4 @@
-"""Small study files and stand-in results that several tests share."""
+"""Small study files, models and losses that several tests share."""
 
 import math
 from typing import Any
@@ -16,7 +16,7 @@ class WithLayerNorm(nn.Sequential):
 
 
 def reducing_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """A loss that takes the mean, as PyTorch's own do, and must be refused."""
+    """A loss that returns the mean, like those of PyTorch; a study refuses it."""
     return nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
 
 
@@ -81,7 +81,7 @@ ROUNDS_STUDY: dict[str, Any] = {
 
 
 class Partly(nn.Sequential):
-    """The first layer is frozen; with `spare` there is another that nothing uses."""
+    """The first layer is frozen; with `spare` there is a layer that `forward` does not use."""
 
     def __init__(self, input_shape: tuple[int, ...], classes: int, *, spare: bool = False) -> None:
         first, last = nn.Linear(math.prod(input_shape), 8), nn.Linear(8, classes)

@@ -72,7 +72,9 @@ def _try_model(model: ModelChoice, input_shape: tuple[int, ...], classes: int) -
         except UnsupportedLayerError as error:
             raise ValueError(f"model {model.name}: {error}") from error
         except Exception as error:  # a user-defined module may raise anything
-            raise ValueError(f"model {model.name} on {input_shape}: {_first_line(error)}") from error
+            raise ValueError(
+                f"model {model.name} on {input_shape}: {_first_line(error)}"
+            ) from error
     if logits.shape != (2, 3, classes):
         raise ValueError(
             f"model {model.name}: logits of shape {tuple(logits.shape[1:])} for 3 examples of "

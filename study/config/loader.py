@@ -1,6 +1,6 @@
-"""Reading a study file: YAML in, a validated `StudyConfig` out, or one clear line.
+"""Reading a study file: from YAML to a validated `StudyConfig`, or to a one-line error.
 
-Every message names the key, the value found and what is allowed.
+Every message names the key, its value and what is allowed.
 """
 
 from __future__ import annotations
@@ -29,35 +29,40 @@ def presets() -> list[str]:
 
 
 def read_study(study: str) -> tuple[StudyConfig, bytes]:
-    """A study file, or a preset's name, as configuration and as the bytes that were read.
+    """Read a study file or a preset.
 
-    Raises
-    ------
-    StudyFileError: no such file or preset, or its content is not a valid study.
+    Args:
+        study: path of a study file, or name of a preset.
+
+    Returns:
+        The study, and the bytes that were read.
+
+    Raises:
+        StudyFileError: no such file or preset, or its content is not a valid study.
     """
     path = Path(study)
     try:
-        there = path.is_file()
-        content = path.read_bytes() if there else b""
+        content = path.read_bytes() if path.is_file() else None
     except OSError as error:
         raise StudyFileError(f"{study[:100]}: cannot be read: {error.strerror}") from error
-    if there:
-        pass
-    elif study in presets():
+    if content is None:
+        if study not in presets():
+            raise StudyFileError(
+                f"{study}: neither a study file nor a preset{did_you_mean(study, presets())}"
+            )
         content = (resources.files("study.config") / "presets" / f"{study}.yaml").read_bytes()
-    else:
-        raise StudyFileError(
-            f"{study}: neither a study file nor a preset{did_you_mean(study, presets())}"
-        )
     return parse_study(content, source=study), content
 
 
 def parse_study(content: bytes, source: str) -> StudyConfig:
-    """The study that a YAML text describes; `source` names it in messages.
+    """The study that a YAML text describes.
 
-    Raises
-    ------
-    StudyFileError: not YAML, or not a valid study.
+    Args:
+        content: the text.
+        source: its name in messages.
+
+    Raises:
+        StudyFileError: not YAML, or not a valid study.
     """
     try:
         data = yaml.load(content, Loader=_Loader)
@@ -77,7 +82,7 @@ def parse_study(content: bytes, source: str) -> StudyConfig:
 
 
 def sha256(content: bytes) -> str:
-    """What `config_sha256` holds: the hash of the study file as run."""
+    """Hash of a study file, the column `config_sha256`."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -85,16 +90,16 @@ class _Loader(yaml.SafeLoader):
     """YAML that refuses a key given twice instead of keeping the last."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        keys = [self.construct_object(key, deep=True) for key in own]
+        key_nodes = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [self.construct_object(key, deep=True) for key in key_nodes]
         for position, key in enumerate(keys):
             if key in keys[:position]:
-                mark = own[position].start_mark
+                mark = key_nodes[position].start_mark
                 raise yaml.MarkedYAMLError(problem=f"key {key!r} given twice", problem_mark=mark)
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.1 reads 1e-3 as a word, everybody else as a number.
+# YAML 1.1 reads 1e-3 as a string; every other program reads a number.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
@@ -103,7 +108,7 @@ _Loader.add_implicit_resolver(
 
 
 def _one_line(error: Any, data: dict[str, Any]) -> str:
-    """`grid.noise[0].rate = 1.3: a noise rate is a fraction from 0 to 1`."""
+    """One line such as `grid.noise[0].rate = 1.3: a noise rate is a fraction from 0 to 1`."""
     location = _in_file(error["loc"], data)
     key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location).lstrip(".")
     if error["type"] == "extra_forbidden":
@@ -121,24 +126,24 @@ def _one_line(error: Any, data: dict[str, Any]) -> str:
 
 
 def _in_file(location: tuple[Any, ...], data: Any) -> list[Any]:
-    """A pydantic location without the parts (union tags, short forms) that no file has."""
+    """A pydantic location without union tags and short forms, which are not in the file."""
     kept = []
-    for position, part in enumerate(location):
-        if isinstance(data, dict) and (part in data or position == len(location) - 1):
-            kept.append(part)
-            data = data.get(part)
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
-            kept.append(part)
-            data = data[part]
+    for position, step in enumerate(location):
+        if isinstance(data, dict) and (step in data or position == len(location) - 1):
+            kept.append(step)
+            data = data.get(step)
+        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
+            kept.append(step)
+            data = data[step]
     return kept
 
 
 def _allowed_keys(location: list[Any]) -> list[str]:
     section: Any = StudyConfig
-    for part in location:
-        if isinstance(part, int):
+    for key in location:
+        if isinstance(key, int):
             continue
-        section = _section_of(section.model_fields[part].annotation)
+        section = _section_of(section.model_fields[key].annotation)
         if section is None:
             return []
     return list(section.model_fields)
@@ -148,7 +153,7 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        found = _section_of(argument)
-        if found is not None:
-            return found
+        section = _section_of(argument)
+        if section is not None:
+            return section
     return None

@@ -1,4 +1,4 @@
-"""The study file's sections: what may be written, and what is refused, in pydantic."""
+"""The sections of a study file: their keys, and which values are refused."""
 
 from __future__ import annotations
 
@@ -9,20 +9,28 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from study.config.grid import Grid, Section
+from study import samplers
+from study.config.base import Section
+from study.config.grid import Grid
 from study.results.arms import TUNED, Arm
 from trainables.engine.augment import Augmentation
 
 
-class Range(Section):
-    """Values from `low` to `high`; `log` searches their logarithm."""
+class SearchRange(Section):
+    """The range of a searched number.
+
+    Attributes:
+        low: smallest value.
+        high: largest value.
+        log: whether the logarithm is searched.
+    """
 
     low: float
     high: float
     log: bool = False
 
     @model_validator(mode="after")
-    def _ordered(self) -> Range:
+    def _ordered(self) -> SearchRange:
         if not self.low < self.high:
             raise ValueError(f"low = {self.low:g}, high = {self.high:g}: low must be below high")
         if self.log and self.low <= 0:
@@ -30,14 +38,18 @@ class Range(Section):
         return self
 
     def at(self, share: float) -> float:
-        """The value at a share in [0, 1] of the range, of its logarithm where it is logarithmic."""
+        """The value at a share of the range, or of its logarithm where `log`.
+
+        Args:
+            share: in [0, 1]; 0 is `low`, 1 is `high`.
+        """
         if self.log:
             return float(min(self.high, self.low * (self.high / self.low) ** share))
         return float(self.low + share * (self.high - self.low))
 
 
 class RecipeChoice(Section):
-    """What all networks of the study have in common; see `trainables.engine.spec.Recipe`."""
+    """Settings of all networks of the study; see `trainables.engine.spec.Recipe`."""
 
     epochs: int = Field(ge=1, le=1_000_000)
     batch_size: int = Field(ge=1, le=1_000_000)
@@ -74,38 +86,62 @@ class RecipeChoice(Section):
 
 
 class RungChoice(Section):
-    """After `epoch`, the best share `keep` of an arm's round trains on, the rest is pruned."""
+    """A rung of successive halving.
+
+    Attributes:
+        epoch: the epoch after which networks are pruned.
+        keep: share of an arm's round that continues, the best ones.
+    """
 
     epoch: int = Field(ge=1)
     keep: float = Field(gt=0, lt=1)
 
 
 class GridSize(Section):
-    """Values of each parameter in a grid search, evenly spaced over its range, ends included."""
+    """Size of a grid search; values are evenly spaced over the range, ends included.
+
+    Attributes:
+        epsilon: number of ε values.
+        lr: number of learning rates.
+    """
 
     epsilon: int = Field(ge=1, le=1_000)
     lr: int = Field(ge=1, le=1_000)
 
 
 class Search(Section):
-    """The adaptive stage: every arm of every cell gets `networks_per_cell` networks.
+    """The adaptive stage: the same number of networks for every arm of every cell.
 
-    An arm proposes `points_per_round` points at a time, trained side by side; `rungs` let them
-    race (successive halving). A round is proposed while up to `rounds_in_flight` - 1 earlier ones
-    are still training. `worker_hours` ends the search early, counting the training time of all
-    workers together; every arm then still gets as many networks as every other.
+    Attributes:
+        sampler: a name in `study.samplers`.
+        grid: size of the grid, for `sampler: grid`.
+        networks_per_cell: number of networks per arm and cell.
+        worker_hours: training time of all workers together after which the search ends early;
+            every arm then still has the same number of rounds.
+        points_per_round: number of points that an arm proposes at a time and trains side by side.
+        rounds_in_flight: number of rounds of an arm that may be in training at a time.
+        rungs: successive halving within each round.
+        epsilon: range of the logit bias ε.
+        lr: range of the learning rate, logarithmic unless `log: false`.
+        select_on: validation accuracy that the search maximises, on noisy or clean labels.
     """
 
-    sampler: Literal["tpe", "random", "qmc", "grid"] = "tpe"
+    sampler: str = "tpe"
     grid: GridSize | None = None
     networks_per_cell: int = Field(ge=1, le=100_000)
     worker_hours: float | None = Field(default=None, gt=0)
     points_per_round: int = Field(default=1, ge=1, le=1_000)
     rounds_in_flight: int = Field(default=1, ge=1, le=1_000)
     rungs: list[RungChoice] = Field(default_factory=list)
-    epsilon: Range
-    lr: Range
+    epsilon: SearchRange
+    lr: SearchRange
     select_on: Literal["val_noisy", "val_clean"] = "val_noisy"
+
+    @field_validator("sampler")
+    @classmethod
+    def _known(cls, sampler: str) -> str:
+        samplers.get(sampler)
+        return sampler
 
     @field_validator("lr", mode="before")
     @classmethod
@@ -114,22 +150,26 @@ class Search(Section):
 
     @field_validator("lr")
     @classmethod
-    def _positive(cls, lr: Range) -> Range:
+    def _positive(cls, lr: SearchRange) -> SearchRange:
         if lr.low <= 0:
             raise ValueError(f"low = {lr.low:g}: a learning rate is above 0")
         return lr
 
     @model_validator(mode="after")
-    def _races_have_runners(self) -> Search:
+    def _rungs_have_candidates(self) -> Search:
         if self.rungs and self.points_per_round < 2:
-            raise ValueError("rungs: points_per_round of 2 or more is needed for a race")
+            raise ValueError("rungs: successive halving needs points_per_round of 2 or more")
         return self
 
     @model_validator(mode="after")
-    def _grid_goes_with_its_sampler(self) -> Search:
-        if (self.sampler == "grid") != (self.grid is not None):
-            raise ValueError("`grid: {epsilon: …, lr: …}` goes with `sampler: grid`, and only with")
+    def _sampler_takes_grid(self) -> Search:
+        samplers.get(self.sampler).check(self.grid_shape)
         return self
+
+    @property
+    def grid_shape(self) -> tuple[int, int] | None:
+        """Number of ε values and of learning rates of a grid search."""
+        return None if self.grid is None else (self.grid.epsilon, self.grid.lr)
 
     @property
     def value_column(self) -> str:
@@ -138,11 +178,15 @@ class Search(Section):
 
 
 class Sweep(Section):
-    """The fixed grid: `points` ε values over search.epsilon, plus 0 and every analytic ε.
+    """The stage with a fixed grid of ε and learning rates.
 
-    Each ε is trained at `lr_points` learning rates over search.lr, so that the analysis can tune
-    the learning rate out. With `until_interval` a cell is given one seed more at a time, up to
-    `most_seeds`, until the 95 % interval of its best ε is at most that wide.
+    Attributes:
+        points: number of ε values over search.epsilon; 0 and every analytic ε are added.
+        seeds: number of seeds of every point.
+        lr_points: number of learning rates over search.lr; the analysis uses the best of them.
+        until_interval: width of the 95 % interval of the best ε. A cell gets further seeds, one at
+            a time, until its interval is at most this wide.
+        most_seeds: largest number of seeds with `until_interval`.
     """
 
     points: int = Field(ge=2, le=1_000)
@@ -160,17 +204,20 @@ class Sweep(Section):
         return self
 
 
-_USUAL_ARMS = ("tuned", "analytic:activation", "zero", "ce")
+_DEFAULT_ARMS = ("tuned", "analytic:activation", "zero", "ce")
 
 
 class Confirm(Section):
     """The measuring stage: arms retrained on fresh paired seeds.
 
-    Arm `rescale` is there only for losses of the labelled class's probability alone.
+    Attributes:
+        seeds: number of seeds.
+        arms: see `study.results.arms`. A cell has the arm `rescale` only where its losses depend
+            on the labelled class's probability alone.
     """
 
     seeds: int = Field(ge=2, le=10_000)
-    arms: list[str] = Field(default_factory=lambda: list(_USUAL_ARMS))
+    arms: list[str] = Field(default_factory=lambda: list(_DEFAULT_ARMS))
 
     @field_validator("arms")
     @classmethod
@@ -182,28 +229,44 @@ class Confirm(Section):
             raise ValueError("arms must contain tuned and at least one analytic:<rule>")
         return arms
 
+    @property
+    def parsed_arms(self) -> tuple[Arm, ...]:
+        """The arms, in the order of the study file."""
+        return tuple(Arm.parse(arm) for arm in self.arms)
+
 
 class LogitBias(Section):
-    """How analytic ε is computed: the mean initial activation that ε must bring about.
+    """How analytic ε is computed.
 
-    `target: null` is the paper's anchor (10 classes, ε = 0.5, σ = 1).
+    Attributes:
+        target: mean initial activation that ε must produce; null is the paper's anchor
+            (10 classes, ε = 0.5, σ = 1; arXiv 2306.05497).
     """
 
     target: float | None = Field(default=None, gt=0, lt=1)
 
 
 class AnalysisSettings(Section):
-    """What counts as agreement: a regret below `margin`, a fraction of accuracy."""
+    """Settings of the analysis.
+
+    Attributes:
+        margin: a regret below it counts as agreement; a fraction of accuracy.
+    """
 
     margin: float = Field(default=0.005, gt=0, lt=1)
 
 
 class Resources(Section):
-    """What one cohort asks of a machine; null is chosen from the machine.
+    """Resources of a study; null is chosen from the machine.
 
-    `accelerator_type` is a name that Ray knows, such as A100 or T4. A cohort that trains for
-    longer than `checkpoint_minutes` is kept on storage that often, so that a lost worker's cohort
-    goes on elsewhere.
+    Attributes:
+        workers: largest number of cohorts in training at a time.
+        cpus_per_cohort: processor cores per cohort.
+        gpus_per_cohort: GPUs per cohort; a fraction shares a GPU.
+        accelerator_type: a name that Ray knows, such as A100 or T4.
+        networks_per_cohort: largest number of networks in one cohort.
+        checkpoint_minutes: training time between two checkpoints of a cohort, from which another
+            worker can resume it; null keeps checkpoints only when the study is stopped.
     """
 
     workers: int | None = Field(default=None, ge=1)
@@ -215,7 +278,21 @@ class Resources(Section):
 
 
 class StudyConfig(Section):
-    """A whole study file."""
+    """A whole study file.
+
+    Attributes:
+        name: the study's name, and that of its folder.
+        seed: all random draws of the study follow from it.
+        grid: the cells.
+        recipe: how networks train.
+        search: the adaptive stage.
+        sweep: the stage with a fixed grid; null leaves it out.
+        confirm: the measuring stage; null leaves it out.
+        logit_bias: how analytic ε is computed.
+        analysis: settings of the analysis.
+        resources: resources of a cohort, or `auto`.
+        storage: folder or URI that holds the study's folder.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -234,10 +311,10 @@ class StudyConfig(Section):
     @field_validator("storage")
     @classmethod
     def _reachable(cls, storage: str) -> str:
-        scheme, there, rest = storage.partition("://")
-        if there:
+        scheme, separator, rest = storage.partition("://")
+        if separator:
             if not rest.strip("/"):
-                raise ValueError(f"{scheme}://bucket/prefix is wanted")
+                raise ValueError(f"must have the form {scheme}://bucket/prefix")
             try:
                 pafs.FileSystem.from_uri(storage)
             except (pa.ArrowException, OSError, ValueError) as error:
@@ -262,19 +339,15 @@ class StudyConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _grid_is_the_budget(self) -> StudyConfig:
-        grid, losses = self.search.grid, max(1, len(self.grid.losses or ()))
-        if grid and grid.epsilon * grid.lr * losses != self.search.networks_per_cell:
-            size = f"{grid.epsilon} × {grid.lr}" + (f" × {losses} losses" if losses > 1 else "")
-            raise ValueError(
-                f"search.networks_per_cell = {self.search.networks_per_cell}: with sampler grid it "
-                f"is the number of points, {size} = {grid.epsilon * grid.lr * losses}"
-            )
+    def _budget_fits_sampler(self) -> StudyConfig:
+        search, losses = self.search, max(1, len(self.grid.losses or ()))
+        sampler = samplers.get(search.sampler)
+        sampler.check_budget(search.networks_per_cell, search.grid_shape, losses)
         return self
 
     @property
     def folder_uri(self) -> str:
-        """Where the study is kept. A URI's query (`?endpoint_override=…`) stays at its end."""
+        """The study's folder. A URI's query (`?endpoint_override=…`) stays at its end."""
         is_uri = "://" in self.storage
         place, mark, query = self.storage.partition("?") if is_uri else (self.storage, "", "")
         return f"{place.rstrip('/')}/{self.name}{mark}{query}"

@@ -1,1 +1,1 @@
-"""What a study trains, and in which order: pure, without Ray and without files."""
+"""What a study trains and in which order; without Ray, and nothing here writes a file."""

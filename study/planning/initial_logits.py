@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from study.config.sections import StudyConfig
-from study.planning.plan import Cell, replicate_seed
+from study.planning.cells import Cell
+from study.planning.cohort_specs import replicate_seed
 from trainables.engine.initial_logits import measure_logits
 from trainables.theory.logits import MeasuredLogits
 
 
 def initial_logits(config: StudyConfig) -> dict[str, MeasuredLogits]:
-    """{group_id: logits of networks with the study's initialisation on real training inputs}."""
-    found = {}
+    """Measure the initial logits of every group of a study.
+
+    Returns:
+        {group_id: logits of networks with the study's initialisation on real training inputs}.
+    """
+    logits = {}
     for dataset in config.grid.dataset:
         for model in config.grid.model:
             group = Cell(dataset, config.grid.noise[0], model, None).group_id
-            found[group] = measure_logits(
+            logits[group] = measure_logits(
                 dataset.name,
                 model.name,
                 classes=dataset.classes,
@@ -24,4 +29,4 @@ def initial_logits(config: StudyConfig) -> dict[str, MeasuredLogits]:
                 init=model.init,
                 seed=replicate_seed(config, 0, "measure"),
             )
-    return found
+    return logits

@@ -9,8 +9,10 @@ from study.config.loader import StudyFileError, parse_study
 from study.config.sections import StudyConfig
 from study.planning.plan import Plan, make_plan, needs_measured_logits
 from study.results.folder import ResultsError, StudyFolder
+from study.results.plan_summary import CellSummary, LossLabel, PlanSummary
+from study.results.schema import Stage
 
-_FREE = {"storage", "resources"}  # what may change between two runs of a study
+_MAY_CHANGE = {"storage", "resources"}  # sections that may change between two runs of a study
 
 
 def folder_of(config: StudyConfig) -> StudyFolder:
@@ -19,7 +21,7 @@ def folder_of(config: StudyConfig) -> StudyFolder:
 
 
 def plan_of(config: StudyConfig) -> Plan:
-    """The study's plan, with initial logits measured where an arm asks for it."""
+    """The study's plan; initial logits are measured where an arm needs them."""
     if needs_measured_logits(config):
         from study.planning.initial_logits import initial_logits
 
@@ -28,11 +30,17 @@ def plan_of(config: StudyConfig) -> Plan:
 
 
 def open_study(uri: str) -> tuple[StudyFolder, Plan]:
-    """A study folder, as a path or URI, with the plan of the study in it.
+    """Open a study folder.
 
-    Raises
-    ------
-    ResultsError: there is no study in the folder.
+    Args:
+        uri: a path or URI.
+
+    Returns:
+        The folder, and the plan of the study in it.
+
+    Raises:
+        ResultsError: there is no study in the folder.
+        StudyFileError: the study file in the folder is not valid.
     """
     folder = StudyFolder.at(uri)
     content = folder.read_bytes("study.yaml")
@@ -41,44 +49,57 @@ def open_study(uri: str) -> tuple[StudyFolder, Plan]:
     return folder, plan_of(parse_study(content, folder.file("study.yaml")))
 
 
-def plan_summary(plan: Plan, networks: Mapping[str, int] | None = None) -> dict[str, Any]:
-    """What `status` wants to know of a plan; `networks`: of each stage, where it has changed."""
-    return {
-        "study": plan.config.name,
-        "value_column": plan.config.search.value_column,
-        "networks": dict(networks or plan.networks()),
-        "cells": [
-            {
-                "cell_id": cell.cell_id,
-                "budget": plan.config.search.networks_per_cell * len(arms),
-                "loss_is_searched": cell.loss is None,
-                "takes_epsilon": cell.takes_epsilon,
-            }
+def plan_summary(plan: Plan, networks: Mapping[Stage, int] | None = None) -> PlanSummary:
+    """What `status` shows of a plan.
+
+    Args:
+        plan: the study's plan.
+        networks: number of networks per stage, where it has changed since the plan was made.
+    """
+    return PlanSummary(
+        study=plan.config.name,
+        value_column=plan.config.search.value_column,
+        networks=dict(networks or plan.networks()),
+        cells=tuple(
+            CellSummary(
+                cell_id=cell.cell_id,
+                budget=plan.config.search.networks_per_cell * len(arms),
+                loss_is_searched=cell.loss is None,
+                takes_epsilon=cell.takes_epsilon,
+                losses=tuple(LossLabel(x.name, x.params_json, x.label) for x in cell.losses),
+            )
             for cell, arms in plan.arms.items()
-        ],
-    }
+        ),
+    )
 
 
-def replay_rows(folder: StudyFolder, config: StudyConfig) -> list[dict[str, Any]]:
+def replay_rows(folder: StudyFolder) -> list[Mapping[str, Any]]:
     """The rows of `trials`, with the columns from which a scheduler is rebuilt."""
     columns = ["schema_version", "network_id", "stage", "cell_id", "arm", "point", "loss"]
     columns += ["loss_params", "epsilon", "lr", "seed", "val_acc_noisy", "val_acc_clean"]
     columns += ["epochs", "status", "wall_s", "networks_in_cohort"]
-    return folder.read("trials", columns=columns).to_pylist()
+    rows: list[Mapping[str, Any]] = folder.read("trials", columns=columns).to_pylist()
+    return rows
 
 
 def check_folder(folder: StudyFolder, config: StudyConfig, content: bytes) -> None:
-    """Make sure that the folder is new or holds this study.
+    """Check that the folder is new or holds this study.
 
-    Raises
-    ------
-    StudyFileError: the study in the folder differs in something that decides a row.
+    Args:
+        folder: the study's folder.
+        config: the study.
+        content: the study file that `config` was read from.
+
+    Raises:
+        StudyFileError: the study in the folder differs in a setting that changes its rows.
     """
     earlier = folder.read_bytes("study.yaml")
     if earlier is None or earlier == content:
         return
     other = parse_study(earlier, folder.file("study.yaml"))
-    keys = _differences(other.model_dump(exclude=_FREE), config.model_dump(exclude=_FREE))
+    keys = _differences(
+        other.model_dump(exclude=_MAY_CHANGE), config.model_dump(exclude=_MAY_CHANGE)
+    )
     if keys:
         raise StudyFileError(
             f"{folder.uri} holds a study from another study file (differs in {', '.join(keys)}); "
@@ -87,9 +108,10 @@ def check_folder(folder: StudyFolder, config: StudyConfig, content: bytes) -> No
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Dotted keys at which two nested mappings differ."""
     if isinstance(old, dict) and isinstance(new, dict):
-        found = []
+        keys = []
         for key in sorted(old.keys() | new.keys()):
-            found += _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
-        return found
+            keys += _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+        return keys
     return [] if old == new else [path]

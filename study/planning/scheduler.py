@@ -1,8 +1,8 @@
-"""Which networks to train next: the state of a study between what is done and what is not.
+"""Which networks to train next: the state of a study between planned and trained.
 
-A scheduler knows neither Ray nor files. It is filled with the rows that exist, asked for cohorts,
-and told results; the stages of each cell follow one another as soon as they can (search, then
-confirm, which needs the search's choices; sweep fills whatever is idle).
+A scheduler uses neither Ray nor files. It is created from the rows on storage; `next_cohort` gives
+work, `tell` takes results. The stages of each cell follow one another as soon as they can: search,
+then confirm, which needs the search's choices. The sweep depends on nothing and fills idle workers.
 """
 
 from __future__ import annotations
@@ -12,19 +12,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from study.planning.plan import (
-    CONFIRM_SEEDS_FROM,
-    SWEEP_SEEDS_FROM,
-    Cell,
-    Network,
-    Plan,
-    identity_columns,
-)
-from study.planning.search import ArmSearch, ReplayError
-from study.results.schema import STAGES
+from study.planning.cells import Cell, Network
+from study.planning.cohort_specs import identity_columns
+from study.planning.plan import CONFIRM_SEEDS_FROM, SWEEP_SEEDS_FROM, Plan
+from study.planning.search import ArmSearch, CompletedPoint, ReplayError
+from study.results.plan_summary import SearchPoint, SearchState, best_point
+from study.results.schema import STAGES, Stage, Status
 from trainables.errors import BadInputError
 
 Row = Mapping[str, Any]
+"""Columns of a row of `trials`."""
+
 IntervalWidth = Callable[[Sequence[Row]], float | None]
 """Sweep rows of a cell → width of the 95 % interval of its best ε; None while there is none."""
 
@@ -32,15 +30,23 @@ SWEEP_COLUMNS = (
     *("epsilon", "lr", "loss", "loss_params", "seed"),
     *("val_acc_noisy", "val_acc_clean"),
 )
-"""What `IntervalWidth` is given of each row."""
+"""The columns of each row that `IntervalWidth` receives."""
+
+_PRIORITY = (Stage.SEARCH, Stage.CONFIRM, Stage.SWEEP)
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """Networks of one group, stage and seed, to be trained together."""
+    """Networks of one group, stage and seed, to be trained together.
+
+    Attributes:
+        cohort_id: follows from the networks.
+        stage: their stage.
+        networks: the networks.
+    """
 
     cohort_id: str
-    stage: str
+    stage: Stage
     networks: list[Network]
 
 
@@ -51,19 +57,23 @@ class StudyMismatchError(BadInputError):
 class Scheduler:
     """The state of a study.
 
-    Parameters
-    ----------
-    rows: rows of `trials` from earlier runs, in any order.
-    workers: cohorts that can be in flight at a time; a group's due networks are spread over them.
-    largest_cohort: most networks in one cohort.
-    stages: stages to run; others are left as they are.
-    interval_width: needed where the study's sweep goes on until an interval is narrow.
-    begun: network ids of cohorts that an earlier run has begun and kept a checkpoint of; they are
-        put together again first.
+    Args:
+        plan: the study's plan.
+        rows: rows of `trials` from earlier runs, in any order.
+        workers: number of cohorts that can train at a time; the due networks of a group are
+            spread over them.
+        largest_cohort: largest number of networks in one cohort.
+        stages: stages to run; the others are left unchanged.
+        interval_width: needed where the sweep continues until an interval is narrow.
+        begun: network ids of each cohort that an earlier run began and kept a checkpoint of;
+            these cohorts are formed again first.
 
-    Raises
-    ------
-    StudyMismatchError: `rows` do not belong to this plan.
+    Attributes:
+        plan: the study's plan.
+        cohorts_done: number of cohorts trained in this run.
+
+    Raises:
+        StudyMismatchError: `rows` do not belong to this plan.
     """
 
     def __init__(
@@ -73,7 +83,7 @@ class Scheduler:
         *,
         workers: int = 1,
         largest_cohort: int = 32,
-        stages: Iterable[str] = STAGES,
+        stages: Iterable[Stage] = STAGES,
         interval_width: IntervalWidth | None = None,
         begun: Iterable[Sequence[str]] = (),
     ) -> None:
@@ -94,113 +104,116 @@ class Scheduler:
         self._confirm: dict[Cell, list[Network]] = {}  # cells whose search is done
         self._in_flight: dict[str, Cohort] = {}
         self._busy: set[str] = set()  # network ids in flight
-        self._done: set[str] = set()  # network ids with a row
+        self._done: dict[str, Stage] = {}  # stage of each network id with a row
         self._search_s = 0.0  # training time of search cohorts
         self._begun = [tuple(ids) for ids in begun]
-        self.cohorts_done = 0  # in this run
+        self.cohorts_done = 0
         self._replay(rows)
 
     @property
-    def networks_planned(self) -> dict[str, int]:
-        """Networks of each stage; a budget in hours or an interval may still change it."""
+    def networks_planned(self) -> dict[Stage, int]:
+        """Networks per stage; a budget in hours or an interval may still change them."""
         confirm = self.plan.config.confirm
         return {
-            "search": sum(s.points_planned for s in self.searches),
-            "sweep": sum(len(networks) for networks in self._sweep.values()),
-            "confirm": len(self.searches) * confirm.seeds if confirm else 0,
+            Stage.SEARCH: sum(s.points_planned for s in self.searches),
+            Stage.SWEEP: sum(len(networks) for networks in self._sweep.values()),
+            Stage.CONFIRM: len(self.searches) * confirm.seeds if confirm else 0,
         }
 
     @property
     def networks_total(self) -> int:
-        """Networks of the whole study, in the stages that are run."""
+        """Number of networks of the whole study, in the stages that are run."""
         return sum(n for stage, n in self.networks_planned.items() if stage in self._stages)
 
     @property
     def networks_done(self) -> int:
-        """Networks with a row, in the stages that are run."""
-        return sum(1 for network_id in self._done if network_id.partition("-")[0] in self._stages)
+        """Number of networks with a row, in the stages that are run."""
+        return sum(1 for stage in self._done.values() if stage in self._stages)
 
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to train and nothing is in flight."""
-        searching = "search" in self._stages and not all(s.is_done for s in self.searches)
-        due = any(self._due(stage) for stage in self._stages if stage != "search")
+        searching = Stage.SEARCH in self._stages and not all(s.is_done for s in self.searches)
+        due = any(self._due(stage) for stage in self._stages if stage != Stage.SEARCH)
         return not (self._in_flight or searching or due)
 
     @property
     def lacks_search(self) -> bool:
         """Whether confirm is to run, but not the search that it needs."""
-        confirm = "confirm" in self._stages and self.plan.config.confirm is not None
+        confirm = Stage.CONFIRM in self._stages and self.plan.config.confirm is not None
         searched = all(s.is_done for s in self.searches)
-        return confirm and "search" not in self._stages and not searched
+        return confirm and Stage.SEARCH not in self._stages and not searched
 
     @property
     def in_flight(self) -> list[Cohort]:
-        """Cohorts being trained."""
+        """Cohorts in training."""
         return list(self._in_flight.values())
 
     @property
     def searches(self) -> list[ArmSearch]:
-        """Every arm's search, cell by cell."""
+        """The search of every arm, cell by cell."""
         return [search for searches in self._searches.values() for search in searches]
 
-    def search_state(self) -> dict[str, tuple[int, int, str]]:
-        """{cell_id: (points tried, points in all, the best point in words)}."""
+    def search_state(self) -> dict[str, SearchState]:
+        """{cell_id: progress of the cell's search}, all arms together."""
         state = {}
         for cell, searches in self._searches.items():
-            tried = [t for s in searches for t in s.tried]
-            # As `study.results.status` has it: the earliest of equals, and none that was stopped early.
-            whole = [t for t in tried if t.status != "pruned"]
-            best = max(whole, key=lambda t: (t.value, -(t.network.point or 0)), default=None)
-            words = "–"
-            if best is not None:
-                loss = f"{best.network.loss.label}, " if cell.loss is None else ""
-                bias = f"ε {best.network.epsilon:.2f}, " if cell.takes_epsilon else ""
-                words = f"{best.value:.3f} at {loss}{bias}lr {best.network.lr:.3g}"
-            planned = sum(s.points_planned for s in searches)
-            state[cell.cell_id] = (len(tried), planned, words)
+            completed = [point for s in searches for point in s.completed]
+            state[cell.cell_id] = SearchState(
+                completed=len(completed),
+                planned=sum(s.points_planned for s in searches),
+                best=best_point(
+                    _search_point(point) for point in completed if point.status != Status.PRUNED
+                ),
+            )
         return state
 
     def next_cohort(self) -> Cohort | None:
         """Networks to train now, or None while everything due is in flight.
 
-        Stages are tried in the order search, confirm, sweep: the sweep waits for nothing, so it
-        fills the workers that the others leave idle.
+        Stages are tried in the order search, confirm, sweep. The sweep depends on nothing, so it
+        uses the workers that the others leave idle.
         """
         for ids in self._begun:  # a later round of a search can only follow an earlier one
-            if chosen := self._resume(ids):
+            if networks := self._resume(ids):
                 self._begun.remove(ids)
-                return self._dispatch(chosen)
+                return self._dispatch(networks)
         self._begun = []
-        for stage in sorted(self._stages, key=("search", "confirm", "sweep").index):
-            chosen = self._propose() if stage == "search" else self._choose(stage)
-            if chosen:
-                return self._dispatch(chosen)
+        for stage in sorted(self._stages, key=_PRIORITY.index):
+            networks = self._propose() if stage == Stage.SEARCH else self._choose(stage)
+            if networks:
+                return self._dispatch(networks)
         return None
 
     def tell(self, cohort_id: str, results: Mapping[str, Row]) -> None:
-        """A cohort is trained and written: {network_id: columns of its row}."""
+        """Record the results of a cohort whose rows are on storage.
+
+        Args:
+            cohort_id: a cohort in flight.
+            results: {network_id: columns of its row}.
+        """
         column = self.plan.config.search.value_column
         cohort = self._in_flight.pop(cohort_id)
         self.cohorts_done += 1
         for network in cohort.networks:
             row = results[network.network_id]
             self._busy.discard(network.network_id)
-            self._done.add(network.network_id)
-            if network.stage == "search":
-                self._search_of(network).tell(network, row[column], row["epochs"], row["status"])
+            self._done[network.network_id] = network.stage
+            if network.stage == Stage.SEARCH:
+                search = self._search_of(network)
+                search.tell(network, row[column], row["epochs"], Status(row["status"]))
                 self._search_s += row["wall_s"] / row["networks_in_cohort"]
-            elif network.stage == "sweep":
+            elif network.stage == Stage.SWEEP:
                 identity = identity_columns(self.plan.config, network)
                 self._keep_for_interval(network.cell, {**identity, **row})
         self._close_search()
 
     def requeue(self, cohort_id: str) -> None:
-        """A cohort was not trained; its networks are due again."""
+        """Make the networks of a cohort that was not trained due again."""
         cohort = self._in_flight.pop(cohort_id)
         for network in cohort.networks:
             self._busy.discard(network.network_id)
-            if network.stage == "search":
+            if network.stage == Stage.SEARCH:
                 self._search_of(network).withdraw(network)
 
     def _dispatch(self, networks: list[Network]) -> Cohort:
@@ -213,42 +226,43 @@ class Scheduler:
         return cohort
 
     def _resume(self, ids: Sequence[str]) -> list[Network]:
-        """The networks with these ids, where all of them are due as they were; else none."""
-        stage = ids[0].partition("-")[0]
-        if stage not in self._stages:
+        """The networks with these ids if all of them are due, and due together; else none."""
+        for stage in self._stages:
+            if stage != Stage.SEARCH:
+                due = {n.network_id: n for n in self._due(stage)}
+                if due.keys() >= set(ids):
+                    return [due[i] for i in ids]
+        if Stage.SEARCH not in self._stages:
             return []
-        if stage != "search":
-            due = {n.network_id: n for n in self._due(stage)}
-            return [due[i] for i in ids] if due.keys() >= set(ids) else []
         rounds = [(s, s.next_round()) for s in self.searches if s.can_propose]
-        wanted = [s for s, networks in rounds if {n.network_id for n in networks} <= set(ids)]
-        found = {n.network_id: n for s in wanted for n in s.next_round()}
-        if found.keys() != set(ids):
+        matches = [s for s, networks in rounds if {n.network_id for n in networks} <= set(ids)]
+        networks_by_id = {n.network_id: n for s in matches for n in s.next_round()}
+        if networks_by_id.keys() != set(ids):
             return []
-        for search in wanted:
+        for search in matches:
             search.propose()
-        return [found[i] for i in ids]
+        return [networks_by_id[i] for i in ids]
 
     def _propose(self) -> list[Network]:
         """One round of every free search of a group, the least advanced group first.
 
-        A group's searches are spread over the workers. That does not change what any of them
-        proposes or finds.
+        A group's searches are spread over the workers. This does not change the points that any
+        of them proposes.
         """
         active = [s for s in self.searches if not s.is_done]
-        free = sorted((s for s in active if s.can_propose), key=lambda s: s.points_tried)
+        free = sorted((s for s in active if s.can_propose), key=lambda s: s.points_completed)
         if not free:
             return []
         group, at_a_time = free[0].cell.group_id, self.plan.config.search.rounds_in_flight
-        mine = [s for s in active if s.cell.group_id == group]
+        of_group = [s for s in active if s.cell.group_id == group]
         each = self.plan.config.search.points_per_round
-        size = self._share(at_a_time * each * len(mine))
-        chosen: list[Network] = []
+        size = self._share(at_a_time * each * len(of_group))
+        proposed: list[Network] = []
         for search in free:
-            if search.cell.group_id == group and len(chosen) + search.round_size <= size:
-                chosen += search.propose()
-        # A round that is larger than a fair share still goes as a whole.
-        return chosen or free[0].propose()
+            if search.cell.group_id == group and len(proposed) + search.round_size <= size:
+                proposed += search.propose()
+        # A round larger than a fair share is still dispatched as a whole.
+        return proposed or free[0].propose()
 
     def _close_search(self) -> None:
         """End the search once its hours are used up, every arm after equally many rounds."""
@@ -264,7 +278,7 @@ class Scheduler:
             self._sweep_rows[cell].append({name: row[name] for name in SWEEP_COLUMNS})
 
     def _grow_sweep(self, cell: Cell) -> None:
-        """One seed more, where all seeds so far are trained and the interval is too wide."""
+        """Add a seed if all seeds so far are trained and the interval is too wide."""
         sweep, networks = self.plan.config.sweep, self._sweep[cell]
         if sweep is None or sweep.until_interval is None or not networks:
             return
@@ -279,17 +293,17 @@ class Scheduler:
         if width is None or width > sweep.until_interval:
             networks += self.plan.sweep_networks(cell, [SWEEP_SEEDS_FROM + seeds])
 
-    def _choose(self, stage: str) -> list[Network]:
+    def _choose(self, stage: Stage) -> list[Network]:
         """Due networks of one group and seed."""
         due = self._due(stage)
         if not due:
             return []
         first = due[0]
-        size = self._share(sum(len(self._due(s)) for s in self._stages if s != "search"))
-        together = [
+        size = self._share(sum(len(self._due(s)) for s in self._stages if s != Stage.SEARCH))
+        matches = [
             n for n in due if n.seed == first.seed and n.cell.group_id == first.cell.group_id
         ]
-        return together[:size]
+        return matches[:size]
 
     def _share(self, networks: int) -> int:
         """Cohort size that spreads `networks` over the workers."""
@@ -298,9 +312,9 @@ class Scheduler:
     def _search_of(self, network: Network) -> ArmSearch:
         return next(s for s in self._searches[network.cell] if s.arm.name == network.arm)
 
-    def _due(self, stage: str) -> list[Network]:
+    def _due(self, stage: Stage) -> list[Network]:
         """Networks of the sweep or confirm stage that could start now."""
-        if stage == "confirm":
+        if stage == Stage.CONFIRM:
             for cell in self.plan.cells:
                 if cell not in self._confirm and all(s.is_done for s in self._searches[cell]):
                     self._confirm[cell] = self._confirm_networks(cell)
@@ -309,18 +323,18 @@ class Scheduler:
             for cell in self.plan.cells:
                 self._grow_sweep(cell)
             networks = [n for cell in self.plan.cells for n in self._sweep[cell]]
-        gone = self._done | self._busy
-        return [n for n in networks if n.network_id not in gone]
+        begun = self._done.keys() | self._busy
+        return [n for n in networks if n.network_id not in begun]
 
     def _confirm_networks(self, cell: Cell) -> list[Network]:
         """The best point of each arm of a searched cell, on fresh seeds."""
         confirm = self.plan.config.confirm
         if confirm is None:
             return []
-        chosen = [(search.arm, search.best) for search in self._searches[cell]]
+        choices = [(search.arm, search.best) for search in self._searches[cell]]
         return [
             Network(
-                stage="confirm",
+                stage=Stage.CONFIRM,
                 cell=cell,
                 loss=best.network.loss,
                 epsilon=best.network.epsilon,
@@ -331,40 +345,52 @@ class Scheduler:
                 rescale=arm.rescale,
             )
             for seed in range(CONFIRM_SEEDS_FROM, CONFIRM_SEEDS_FROM + confirm.seeds)
-            for arm, best in chosen
+            for arm, best in choices
             if best is not None
         ]
 
     def _replay(self, rows: Iterable[Row]) -> None:
-        """Rebuild every search from rows, and whatever else follows from them."""
+        """Rebuild every search, and everything that follows from it, from rows."""
         column = self.plan.config.search.value_column
-        arms = {(s.cell.cell_id, s.arm.name): s for s in self.searches}
+        searches = {(s.cell.cell_id, s.arm.name): s for s in self.searches}
         cells = {cell.cell_id: cell for cell in self.plan.cells}
         points: dict[tuple[str, str], dict[int, Row]] = {}
         for row in rows:
             if row["network_id"] in self._done:
                 continue
-            self._done.add(row["network_id"])
-            if row["stage"] == "sweep" and row["cell_id"] in cells:
+            stage = self._done[row["network_id"]] = Stage(row["stage"])
+            if stage == Stage.SWEEP and row["cell_id"] in cells:
                 self._keep_for_interval(cells[row["cell_id"]], row)
-            if row["stage"] == "search":
+            if stage == Stage.SEARCH:
                 self._search_s += row["wall_s"] / row["networks_in_cohort"]
-                mine = points.setdefault((row["cell_id"], row["arm"]), {})
-                mine[row["point"]] = {**row, "value": row[column]}
-        for (cell_id, arm), mine in points.items():
-            search = arms.get((cell_id, arm))
+                arm_points = points.setdefault((row["cell_id"], row["arm"]), {})
+                arm_points[row["point"]] = {**row, "value": row[column]}
+        for (cell_id, arm), arm_points in points.items():
+            search = searches.get((cell_id, arm))
             try:
                 if search is None:
                     raise ReplayError("it does not belong to this study file")
-                search.replay(mine)
+                search.replay(arm_points)
             except ReplayError as error:
                 raise StudyMismatchError(f"rows of cell {cell_id}, arm {arm}: {error}") from error
-        self._grow_to_what_is_there()
+        self._restore_sweep_seeds()
         self._close_search()
 
-    def _grow_to_what_is_there(self) -> None:
-        """Sweeps with the seeds that earlier runs have begun."""
+    def _restore_sweep_seeds(self) -> None:
+        """Add the seeds that earlier runs have begun to the sweeps."""
         for cell, rows in self._sweep_rows.items():
             seeds = {row["seed"] for row in rows} - {n.seed for n in self._sweep[cell]}
             if seeds:
                 self._sweep[cell] += self.plan.sweep_networks(cell, sorted(seeds))
+
+
+def _search_point(point: CompletedPoint) -> SearchPoint:
+    """A completed point as tables show it."""
+    network = point.network
+    return SearchPoint(
+        number=network.point or 0,
+        value=point.value,
+        lr=network.lr,
+        epsilon=network.epsilon if network.cell.takes_epsilon else None,
+        loss=network.loss.label if network.cell.loss is None else None,
+    )

@@ -1,10 +1,10 @@
-"""One arm of one cell: an Optuna study whose every proposal can be repeated.
+"""The search of one arm in one cell: an Optuna study whose every proposal can be repeated.
 
-Points are proposed in rounds, and a round knows exactly this: what came of the rounds that lie
-`rounds_in_flight` or more before it, and of those between, only where their points are (constant
-liars). It does not matter which of them have come back by then. The sampler of a point is made anew
-from (study seed, cell, arm, point). So a search rebuilt from parquet, on any number of workers,
-proposes what the uninterrupted one would have.
+Points are proposed in rounds. Round m knows the results of the rounds up to
+m − `rounds_in_flight`; of the rounds between it knows only the points (constant liar), even where
+their results have arrived. The sampler of a point is created from (study seed, cell, arm, point).
+A search rebuilt from parquet, on any number of workers, therefore proposes the same points as an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from study.config.sections import Range, StudyConfig
-from study.planning import designs
-from study.planning.plan import SEARCH_SEED, Arm, Cell, Network
+from study import samplers
+from study.config.sections import StudyConfig
+from study.planning.cells import Cell, Network, PlannedArm
+from study.planning.initial_points import initial_points
+from study.planning.plan import SEARCH_SEED
+from study.results.schema import Stage, Status
+from study.samplers import ParameterRange, Params, SearchSpace
 from trainables.seeds import derive
 
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -34,12 +38,19 @@ class ReplayError(ValueError):
 
 @dataclass(frozen=True)
 class CompletedPoint:
-    """A trained search network, the value it reached (a fraction, higher is better), its end."""
+    """A search point that was trained.
+
+    Attributes:
+        network: its network.
+        value: the accuracy that the search maximises, in [0, 1].
+        epochs: number of epochs trained.
+        status: how the training ended.
+    """
 
     network: Network
     value: float
     epochs: int
-    status: str = "complete"  # complete | diverged | pruned
+    status: Status = Status.COMPLETE
 
 
 @dataclass
@@ -57,20 +68,23 @@ class _Round:
 class ArmSearch:
     """The search of one arm: round after round of points, `networks_per_cell` in all.
 
-    A round's points are to be trained in one cohort, so that it is done or not done as a whole.
+    The points of a round train in one cohort, so a round is completed or lost as a whole.
 
-    Parameters
-    ----------
-    index, arms: this arm's place among the cell's arms. Points are numbered through the whole
-        cell, arm by arm.
-    analytic: analytic ε of the cell; an arm that is free to choose tries them first.
+    Args:
+        config: the study.
+        cell: the cell.
+        arm: the arm.
+        index: position of the arm among the cell's arms.
+        arms: number of arms in the cell. Points are numbered through the whole cell: point i of
+            this arm has number i · arms + index.
+        analytic: {rule: ε} of the cell; an arm that searches ε tries these values first.
     """
 
     def __init__(
         self,
         config: StudyConfig,
         cell: Cell,
-        arm: Arm,
+        arm: PlannedArm,
         index: int,
         arms: int,
         analytic: Mapping[str, float] | None = None,
@@ -79,41 +93,37 @@ class ArmSearch:
         self._config, self._index, self._arms = config, index, arms
         self._study = optuna.create_study(direction="maximize")
         self._rounds: list[_Round] = []
-        self._done = 0  # rounds from the first on that are all done
-        self._told = 0  # of them, those whose results Optuna has heard of
-        self._points_tried = 0
+        self._done = 0  # length of the leading sequence of completed rounds
+        self._told = 0  # number of rounds, from the first, whose results Optuna has
+        self._points_completed = 0
         self._limit = -(-config.search.networks_per_cell // config.search.points_per_round)
-        self._seed = derive(config.seed, cell.cell_id, arm.name)
         self._losses = {loss.label: loss for loss in cell.losses}
-        self._fixed: list[designs.Params] = []
-        if config.search.sampler == "grid":
-            self._fixed = designs.grid_points(
-                config.search, cell.losses, self._chooses_epsilon, self._seed
-            )
-        elif self._chooses_epsilon:
-            self._fixed = designs.first_points(
-                config.search, cell.losses, list((analytic or {}).values())
-            )
+        space = self._space()
+        sampler = samplers.get(config.search.sampler)
+        self._sampler = sampler(space)
+        self._initial_points: list[Params] = []
+        if self._searches_epsilon and sampler.tries_initial_points:
+            self._initial_points = initial_points(space, (analytic or {}).values())
 
     @property
-    def tried(self) -> list[CompletedPoint]:
-        """Trained points, in the order of their numbers."""
+    def completed(self) -> list[CompletedPoint]:
+        """Trained points of completed rounds, in the order of their numbers."""
         return [r.results[n.network_id] for r in self._rounds if r.is_done for n in r.networks]
 
     @property
-    def points_tried(self) -> int:
-        """How many points are trained."""
-        return self._points_tried
+    def points_completed(self) -> int:
+        """Number of trained points."""
+        return self._points_completed
 
     @property
     def points_planned(self) -> int:
-        """How many points there will be."""
+        """Number of points at the end of the search."""
         search = self._config.search
         return min(search.networks_per_cell, self._limit * search.points_per_round)
 
     @property
     def rounds_begun(self) -> int:
-        """Rounds that have been proposed."""
+        """Number of rounds that have been proposed."""
         return len(self._rounds)
 
     @property
@@ -128,16 +138,20 @@ class ArmSearch:
 
     @property
     def round_size(self) -> int:
-        """Points in the round that `propose` would give."""
+        """Number of points in the round that `propose` would return."""
         waiting = self._waiting()
         return len(waiting.networks) if waiting else self._size(len(self._rounds))
 
     def close(self, rounds: int) -> None:
-        """End the search after `rounds` rounds."""
+        """End the search early.
+
+        Args:
+            rounds: number of rounds after which it ends.
+        """
         self._limit = min(self._limit, rounds)
 
     def next_round(self) -> list[Network]:
-        """The round that is to be trained next. It stays the same until it is proposed."""
+        """The round to train next; the same round until it is proposed."""
         waiting = self._waiting()
         if waiting is None:
             assert self._may_begin(len(self._rounds))
@@ -145,77 +159,102 @@ class ArmSearch:
         return waiting.networks
 
     def propose(self) -> list[Network]:
-        """The next round; `tell` of every point, or `withdraw`, must follow."""
+        """The next round. The caller then calls `tell` for every point, or `withdraw`."""
         networks = self.next_round()
         self._round_of(networks[0]).in_flight = True
         return networks
 
-    def tell(self, network: Network, value: float, epochs: int, status: str = "complete") -> None:
-        """Record what a proposed point reached after `epochs` epochs."""
+    def tell(
+        self, network: Network, value: float, epochs: int, status: Status = Status.COMPLETE
+    ) -> None:
+        """Record the result of a proposed point.
+
+        Args:
+            network: the point's network.
+            value: the accuracy that the search maximises, in [0, 1].
+            epochs: number of epochs trained.
+            status: how the training ended.
+        """
         round_ = self._round_of(network)
         round_.results[network.network_id] = CompletedPoint(network, value, epochs, status)
         if round_.is_done:
-            self._points_tried += len(round_.networks)
+            self._points_completed += len(round_.networks)
         while self._done < len(self._rounds) and self._rounds[self._done].is_done:
             self._done += 1
 
     def withdraw(self, network: Network) -> None:
-        """The round of a proposed point was not trained; it will be proposed again, the same."""
+        """Note that the round of a proposed point was not trained; it will be proposed again."""
         self._round_of(network).in_flight = False
 
     def replay(self, rows: Mapping[int, Mapping[str, Any]]) -> None:
         """Record the points of earlier runs.
 
-        Parameters
-        ----------
-        rows: {the cell's number of the point: its row of `trials`, with the column that is
-            searched by as `value`}.
+        Args:
+            rows: {number of a point: its row of `trials`}. A row also has the key `value`, the
+                accuracy that the search maximises.
 
-        Raises
-        ------
-        ReplayError: this search would not have produced these rows.
+        Raises:
+            ReplayError: this search would not have produced these rows.
         """
-        left = dict(rows)
-        while left:
+        remaining = dict(rows)
+        while remaining:
             m = len(self._rounds)
             numbers = [self._number(m, i) for i in range(self._size(m))] if m < self._limit else []
-            there = [left.pop(number) for number in numbers if number in left]
-            if not numbers or len(there) not in (0, len(numbers)) or not self._may_begin(m):
-                odd = there[0] if there else next(iter(left.values()))
+            round_rows = [remaining.pop(number) for number in numbers if number in remaining]
+            is_whole_or_absent = len(round_rows) in (0, len(numbers))
+            if not numbers or not is_whole_or_absent or not self._may_begin(m):
+                odd = round_rows[0] if round_rows else next(iter(remaining.values()))
                 raise ReplayError(f"point {odd['point']} does not belong to this study file")
-            round_ = self._begin([self._params_of(row) for row in there] or None)
-            for network, row in zip(round_.networks, there, strict=False):
+            round_ = self._begin([self._params_of(row) for row in round_rows] or None)
+            for network, row in zip(round_.networks, round_rows, strict=False):
                 if network.network_id != row["network_id"]:
                     raise ReplayError(f"point {row['point']} does not belong to this study file")
-                self.tell(network, row["value"], row["epochs"], row["status"])
+                self.tell(network, row["value"], row["epochs"], Status(row["status"]))
 
     @property
     def best(self) -> CompletedPoint | None:
-        """The best point so far that was trained to the end; the earliest of equals.
+        """The best point that was trained to the end; the earliest of equals.
 
-        A diverged point is chosen only where nothing else is there: its floor accuracy, that of
-        guessing, may lie above that of a network that merely has not learnt.
+        A diverged point is chosen only where all points diverged: it counts with the accuracy of
+        guessing, which may exceed that of a network that has not learnt.
         """
-        whole = [t for t in self.tried if t.status != "pruned"]
-        return max(whole, key=lambda t: (t.status != "diverged", t.value), default=None)
+        unpruned = [point for point in self.completed if point.status != Status.PRUNED]
+        return max(unpruned, key=lambda p: (p.status != Status.DIVERGED, p.value), default=None)
 
     def optuna_trials(self) -> list[optuna.trial.FrozenTrial]:
-        """The trained points as Optuna has them, each with its network's id."""
+        """The trained points as Optuna trials, with network id and status as attributes."""
         for round_ in self._rounds[self._told :]:
             if round_.is_done:
                 self._tell_optuna(round_)
         trials = [t for t in self._study.get_trials() if t.state.is_finished()]
-        for trial, tried in zip(trials, self.tried, strict=True):
-            trial.set_user_attr("network_id", tried.network.network_id)
-            trial.set_user_attr("status", tried.status)
+        for trial, point in zip(trials, self.completed, strict=True):
+            trial.set_user_attr("network_id", point.network.network_id)
+            trial.set_user_attr("status", point.status.value)
         return trials
 
     @property
-    def _chooses_epsilon(self) -> bool:
+    def _searches_epsilon(self) -> bool:
         return self.arm.epsilon is None
 
+    def _space(self) -> SearchSpace:
+        search = self._config.search
+        return SearchSpace(
+            lr=search.lr,
+            epsilon=search.epsilon,
+            searches_epsilon=self._searches_epsilon,
+            losses=tuple(self._losses),
+            losses_with_epsilon=frozenset(
+                label for label, loss in self._losses.items() if loss.takes_epsilon
+            ),
+            budget=search.networks_per_cell,
+            points_per_round=search.points_per_round,
+            rounds_in_flight=search.rounds_in_flight,
+            seed=derive(self._config.seed, self.cell.cell_id, self.arm.name),
+            grid=search.grid_shape,
+        )
+
     def _size(self, m: int) -> int:
-        """Points in round m; the last one may be smaller."""
+        """Number of points in round m; the last round may be smaller."""
         each, budget = self._config.search.points_per_round, self._config.search.networks_per_cell
         return min(each, budget - m * each)
 
@@ -225,15 +264,15 @@ class ArmSearch:
         return local * self._arms + self._index
 
     def _may_begin(self, m: int) -> bool:
-        """Whether what round m must know is known."""
-        return m < self._limit and self._done >= self._known_to(m)
+        """Whether the results that round m depends on have arrived."""
+        return m < self._limit and self._done >= self._rounds_known_to(m)
 
-    def _known_to(self, m: int) -> int:
-        """How many rounds, from the first on, round m knows the results of."""
+    def _rounds_known_to(self, m: int) -> int:
+        """Number of rounds, from the first, whose results round m depends on."""
         return max(0, m - self._config.search.rounds_in_flight + 1)
 
     def _waiting(self) -> _Round | None:
-        """The first round that is proposed, but neither trained nor being trained."""
+        """The first round that is proposed, but neither trained nor in training."""
         rounds = self._rounds[self._done : self._limit]
         return next((r for r in rounds if not r.in_flight and not r.is_done), None)
 
@@ -242,51 +281,49 @@ class ArmSearch:
         local = (network.point - self._index) // self._arms
         return self._rounds[local // self._config.search.points_per_round]
 
-    def _begin(self, params: list[designs.Params] | None = None) -> _Round:
-        """Round number len(rounds): as proposed, or with the points of earlier runs."""
+    def _begin(self, params: list[Params] | None = None) -> _Round:
+        """Create the next round, as proposed or with the points of earlier runs."""
         m = len(self._rounds)
-        while self._told < self._known_to(m):
+        while self._told < self._rounds_known_to(m):
             self._tell_optuna(self._rounds[self._told])
             self._told += 1
         round_ = _Round([], [])
         for position in range(self._size(m)):
             number = self._number(m, position)
             if params is None:
-                known = self._fixed_params(m, position)
-                self._study.sampler = self._sampler(number)
+                fixed = self._fixed_params(m * self._config.search.points_per_round + position)
+                self._study.sampler = self._sampler.optuna_sampler(self._point_seed(number))
             else:
-                known = params[position]
+                fixed = params[position]
                 self._study.sampler = _NOTHING_TO_CHOOSE
-            if known:
-                self._study.enqueue_trial(known)
+            if fixed:
+                self._study.enqueue_trial(fixed)
             trial = self._study.ask()
             round_.networks.append(self._network(trial, number))
             round_.trials.append(trial)
         self._rounds.append(round_)
         return round_
 
+    def _point_seed(self, number: int) -> int:
+        return derive(self._config.seed, self.cell.cell_id, self.arm.name, number) % 2**32
+
     def _tell_optuna(self, round_: _Round) -> None:
         for network, trial in zip(round_.networks, round_.trials, strict=True):
-            tried = round_.results[network.network_id]
-            if tried.status == "pruned":
-                trial.report(tried.value, tried.epochs)
+            point = round_.results[network.network_id]
+            if point.status == Status.PRUNED:
+                trial.report(point.value, point.epochs)
                 self._study.tell(trial, state=TrialState.PRUNED)
             else:
-                self._study.tell(trial, tried.value)
+                self._study.tell(trial, point.value)
 
-    def _fixed_params(self, m: int, position: int) -> designs.Params:
-        """What is fixed of a point before anything is known."""
-        search, local = self._config.search, m * self._config.search.points_per_round + position
-        point: designs.Params = {}
-        if search.sampler == "qmc":
-            point = designs.sobol_point(
-                search, self.cell.losses, self._chooses_epsilon, self._seed, local
-            )
-        if local < len(self._fixed):
-            point |= self._fixed[local]
-        return self._chosen_by_optuna(point)
+    def _fixed_params(self, local: int) -> Params:
+        """Values of the arm's point number `local` that do not depend on results."""
+        params = self._sampler.fixed_params(local)
+        if local < len(self._initial_points):
+            params |= self._initial_points[local]
+        return self._chosen_by_optuna(params)
 
-    def _params_of(self, row: Mapping[str, Any]) -> designs.Params:
+    def _params_of(self, row: Mapping[str, Any]) -> Params:
         """A row's point as Optuna's parameters."""
         label = next(
             (
@@ -298,17 +335,16 @@ class ArmSearch:
         )
         if label is None:
             raise ReplayError(f"loss {row['loss']} is not in this study file")
-        point = {"loss": label, "epsilon": row["epsilon"], "lr": row["lr"]}
-        return self._chosen_by_optuna(point)
+        return self._chosen_by_optuna({"loss": label, "epsilon": row["epsilon"], "lr": row["lr"]})
 
-    def _chosen_by_optuna(self, point: designs.Params) -> designs.Params:
-        """The parameters of a point that are Optuna's in this arm."""
+    def _chosen_by_optuna(self, params: Params) -> Params:
+        """The parameters that Optuna chooses in this arm."""
         chosen = {"lr"}
         if len(self._losses) > 1:
             chosen.add("loss")
-        if self._chooses_epsilon:
+        if self._searches_epsilon:
             chosen.add("epsilon")
-        return {name: value for name, value in point.items() if name in chosen}
+        return {name: value for name, value in params.items() if name in chosen}
 
     def _network(self, trial: optuna.Trial, number: int) -> Network:
         search = self._config.search
@@ -321,7 +357,7 @@ class ArmSearch:
             fixed = self.arm.epsilon
             epsilon = _suggest(trial, "epsilon", search.epsilon) if fixed is None else fixed
         return Network(
-            stage="search",
+            stage=Stage.SEARCH,
             cell=self.cell,
             loss=loss,
             epsilon=epsilon,
@@ -333,19 +369,6 @@ class ArmSearch:
             rescale=self.arm.rescale,
         )
 
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        search = self._config.search
-        seed = derive(self._config.seed, self.cell.cell_id, self.arm.name, number) % 2**32
-        if search.sampler != "tpe":
-            return optuna.samplers.RandomSampler(seed=seed)
-        return optuna.samplers.TPESampler(
-            seed=seed,
-            n_startup_trials=max(4, search.networks_per_cell // 4),
-            multivariate=True,
-            group=len(self._losses) > 1,
-            constant_liar=search.points_per_round > 1 or search.rounds_in_flight > 1,
-        )
 
-
-def _suggest(trial: optuna.Trial, name: str, values: Range) -> float:
+def _suggest(trial: optuna.Trial, name: str, values: ParameterRange) -> float:
     return trial.suggest_float(name, values.low, values.high, log=values.log)

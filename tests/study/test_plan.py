@@ -7,23 +7,17 @@ import yaml
 from tests_support import GRID_STUDY, JOINT_STUDY
 
 from study.config.loader import parse_study
-from study.planning.plan import (
-    CONFIRM_SEEDS_FROM,
-    SEARCH_SEED,
-    SWEEP_SEEDS_FROM,
-    Network,
-    cohort_spec,
-    identity_columns,
-    make_plan,
-    replicate_seed,
-)
+from study.planning.cells import Network
+from study.planning.cohort_specs import cohort_spec, identity_columns, replicate_seed
+from study.planning.plan import CONFIRM_SEEDS_FROM, SEARCH_SEED, SWEEP_SEEDS_FROM, make_plan
+from study.results.schema import Stage
 from trainables.theory import logit_bias
 
 CONFIG = parse_study(yaml.safe_dump(GRID_STUDY).encode(), "grid")
 PLAN = make_plan(CONFIG)
 
 
-def test_cells_are_the_product_and_ce_is_there_once() -> None:
+def test_cells_are_the_product_with_one_cell_of_plain_ce() -> None:
     ids = [cell.cell_id for cell in PLAN.cells]
     assert len(ids) == len(set(ids))
     assert ids.count("digits/symmetric-0.4/mlp-8x1/ce") == 1
@@ -37,16 +31,16 @@ def test_cells_are_the_product_and_ce_is_there_once() -> None:
 
 def test_analytic_epsilon_follows_from_the_class_count_alone() -> None:
     for cell, arms in PLAN.arms.items():
-        found = {arm.name: arm.epsilon for arm in arms}
+        epsilons = {arm.name: arm.epsilon for arm in arms}
         if cell.loss.name == "ce":
-            assert found == {"ce": 0.0}
+            assert epsilons == {"ce": 0.0}
             continue
         expected = logit_bias.solve_epsilon(cell.classes)
-        assert found["tuned"] is None
-        assert found["zero"] == 0.0
-        assert found["analytic:activation"] == pytest.approx(expected)
-        assert found["half"] == pytest.approx(expected / 2)
-        assert found["double"] == pytest.approx(expected * 2)
+        assert epsilons["tuned"] is None
+        assert epsilons["zero"] == 0.0
+        assert epsilons["analytic:activation"] == pytest.approx(expected)
+        assert epsilons["half"] == pytest.approx(expected / 2)
+        assert epsilons["double"] == pytest.approx(expected * 2)
 
 
 def test_sweep_contains_zero_and_analytic_epsilon() -> None:
@@ -75,14 +69,14 @@ def test_stages_never_share_a_seed() -> None:
     assert min(sweep) >= SWEEP_SEEDS_FROM
     assert max(sweep) < CONFIRM_SEEDS_FROM
     drawn = [
-        replicate_seed(CONFIG, seed, what)
+        replicate_seed(CONFIG, seed, purpose)
         for seed in (SEARCH_SEED, *sweep, CONFIRM_SEEDS_FROM, CONFIRM_SEEDS_FROM + 1)
-        for what in ("noise", "init", "order")
+        for purpose in ("noise", "init", "order")
     ]
     assert len(set(drawn)) == len(drawn)
 
 
-def network(stage: str, cell_index: int = 0, **changes: object) -> Network:
+def network(stage: Stage, cell_index: int = 0, **changes: object) -> Network:
     cell = [c for c in PLAN.cells if c.takes_epsilon][cell_index]
     values: dict[str, object] = {"loss": cell.loss, "epsilon": 1.0, "lr": 0.1, "seed": 1}
     return Network(stage, cell, **{**values, **changes})
@@ -90,27 +84,27 @@ def network(stage: str, cell_index: int = 0, **changes: object) -> Network:
 
 def test_arms_of_a_replicate_differ_in_nothing_but_what_is_compared() -> None:
     arms = [
-        network("confirm", arm="tuned", epsilon=2.0),
-        network("confirm", arm="zero", epsilon=0.0),
+        network(Stage.CONFIRM, arm="tuned", epsilon=2.0),
+        network(Stage.CONFIRM, arm="zero", epsilon=0.0),
     ]
     spec = cohort_spec(CONFIG, arms)
     first, second = spec.members
     assert (first.noise_seed, first.init_seed) == (second.noise_seed, second.init_seed)
     assert (first.noise_kind, first.noise_rate) == (second.noise_kind, second.noise_rate)
     assert (first.epsilon, second.epsilon) == (2.0, 0.0)
-    other = cohort_spec(CONFIG, [network("confirm", arm="tuned", seed=2)])
+    other = cohort_spec(CONFIG, [network(Stage.CONFIRM, arm="tuned", seed=2)])
     assert other.members[0].noise_seed != first.noise_seed
     assert other.members[0].init_seed != first.init_seed
     assert other.order_seed != spec.order_seed
 
 
 def test_only_confirm_reads_the_test_set() -> None:
-    for stage, reads in (("search", False), ("sweep", False), ("confirm", True)):
+    for stage, reads in ((Stage.SEARCH, False), (Stage.SWEEP, False), (Stage.CONFIRM, True)):
         assert cohort_spec(CONFIG, [network(stage)]).reads_test is reads
 
 
-def test_rows_say_what_the_worker_was_told() -> None:
-    n = network("confirm", arm="tuned", epsilon=2.5, lr=0.3)
+def test_rows_hold_the_settings_that_the_worker_receives() -> None:
+    n = network(Stage.CONFIRM, arm="tuned", epsilon=2.5, lr=0.3)
     member, row = cohort_spec(CONFIG, [n]).members[0], identity_columns(CONFIG, n)
     assert row["noise_rate_asked"] == member.noise_rate == n.cell.noise.rate
     for column in ("epsilon", "lr", "loss", "noise_seed", "init_seed", "network_id"):
@@ -120,12 +114,12 @@ def test_rows_say_what_the_worker_was_told() -> None:
 
 def test_network_ids_are_distinct_and_repeatable() -> None:
     networks = [n for cell in PLAN.cells for n in PLAN.sweep_networks(cell)]
-    again = [n for cell in PLAN.cells for n in make_plan(CONFIG).sweep_networks(cell)]
+    repeated = [n for cell in PLAN.cells for n in make_plan(CONFIG).sweep_networks(cell)]
     assert len({n.network_id for n in networks}) == len(networks)
-    assert [n.network_id for n in networks] == [n.network_id for n in again]
+    assert [n.network_id for n in networks] == [n.network_id for n in repeated]
 
 
-def test_joint_loss_is_one_cell_and_ce_beside_it() -> None:
+def test_a_joint_search_is_one_cell_beside_plain_ce() -> None:
     plan = make_plan(parse_study(yaml.safe_dump(JOINT_STUDY).encode(), "joint"))
     assert [c.cell_id for c in plan.cells] == [
         "digits/symmetric-0.4/mlp-8x1/joint",
@@ -142,7 +136,7 @@ def test_the_rescale_control_scales_the_loss_and_has_no_bias() -> None:
         # Both controls start at the same mean of Δ: factor · |E[Δ]| = |E[Δ]| − shift's ε.
         odds = -logit_bias.mean_log_odds(cell.classes)
         assert arm.rescale * odds == pytest.approx(odds - logit_bias.shift_epsilon(cell.classes))
-        network = Network("confirm", cell, cell.losses[0], 0.0, 0.1, 7, "rescale", rescale=0.5)
+        network = Network(Stage.CONFIRM, cell, cell.losses[0], 0.0, 0.1, 7, "rescale", rescale=0.5)
         spec = cohort_spec(CONFIG, [network])
         assert spec.members[0].rescale == 0.5
         assert identity_columns(CONFIG, network)["rescale"] == 0.5

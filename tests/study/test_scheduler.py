@@ -1,4 +1,4 @@
-"""Nothing is lost, nothing is doubled, and the order of events does not change what is trained."""
+"""No network is lost or trained twice, and the order of events does not change what is trained."""
 
 import random
 from collections import Counter
@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from tests_support import GRID_STUDY, JOINT_STUDY, ROUNDS_STUDY
 
 from study.config.loader import parse_study
-from study.planning.plan import Network, Plan, identity_columns, make_plan
+from study.planning.cells import Network
+from study.planning.cohort_specs import identity_columns
+from study.planning.plan import Plan, make_plan
 from study.planning.scheduler import Cohort, Scheduler, StudyMismatchError
+from study.results.schema import Stage
 
 GROWING = {"points": 4, "seeds": 2, "lr_points": 1, "until_interval": 1.0}
 PLANS = {
@@ -22,19 +25,22 @@ PLANS = {
         ("grid", GRID_STUDY),
         ("joint", JOINT_STUDY),
         ("rounds", ROUNDS_STUDY),
-        ("liars", {**GRID_STUDY, "search": {**GRID_STUDY["search"], "rounds_in_flight": 2}}),
+        (
+            "liar",
+            {**GRID_STUDY, "search": {**GRID_STUDY["search"], "rounds_in_flight": 2}},
+        ),
         ("growing", {**GRID_STUDY, "sweep": GROWING}),
     )
 }
 
 
 def value(network: Network) -> float:
-    """What training would reach, as far as a scheduler cares: a function of the network alone."""
+    """The result of training: a function of the network alone."""
     return random.Random(network.network_id).random()
 
 
 def row(plan: Plan, network: Network) -> dict[str, Any]:
-    """The row of a network; in a study with rungs every fourth is pruned."""
+    """The row of a network; in a study with rungs every fourth network is pruned."""
     pruned = bool(plan.config.search.rungs) and network.point is not None and value(network) < 0.25
     return {
         **identity_columns(plan.config, network),
@@ -54,12 +60,12 @@ def finish(scheduler: Scheduler, cohort: Cohort, rows: list[dict[str, Any]]) -> 
 
 
 def width(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """Stands in for the interval's width: it needs four seeds to be narrow."""
+    """Width of the interval: it is narrow from four seeds on."""
     return 5.0 - len({r["seed"] for r in rows})
 
 
 def run(plan: Plan, order: random.Random, workers: int, deaths: int) -> list[dict[str, Any]]:
-    """A whole study with cohorts ending in any order and the driver dying now and then."""
+    """A whole study whose cohorts end in any order and whose driver dies from time to time."""
     rows: list[dict[str, Any]] = []
     while True:
         shuffled = order.sample(rows, len(rows))
@@ -134,13 +140,13 @@ def test_confirm_retrains_each_arms_best_search_point() -> None:
     for r in rows:
         if r["stage"] != "confirm":
             continue
-        tried = [
+        points = [
             s
             for s in rows
             if s["stage"] == "search" and (s["cell_id"], s["arm"]) == (r["cell_id"], r["arm"])
         ]
-        assert len(tried) == plan.config.search.networks_per_cell
-        best = max(tried, key=lambda s: s["val_acc_noisy"])
+        assert len(points) == plan.config.search.networks_per_cell
+        best = max(points, key=lambda s: s["val_acc_noisy"])
         assert (r["epsilon"], r["lr"], r["loss"]) == (best["epsilon"], best["lr"], best["loss"])
 
 
@@ -155,32 +161,32 @@ def test_every_arm_has_the_same_budget_and_its_own_points() -> None:
 
 
 def test_confirm_alone_says_that_the_search_is_missing() -> None:
-    scheduler = Scheduler(PLANS["grid"], stages=["confirm"])
+    scheduler = Scheduler(PLANS["grid"], stages=[Stage.CONFIRM])
     assert scheduler.lacks_search
-    assert not Scheduler(PLANS["grid"], stages=["search", "confirm"]).lacks_search
+    assert not Scheduler(PLANS["grid"], stages=[Stage.SEARCH, Stage.CONFIRM]).lacks_search
     searched = [r for r in run(PLANS["grid"], random.Random(1), 3, 0) if r["stage"] == "search"]
-    assert not Scheduler(PLANS["grid"], searched, stages=["confirm"]).lacks_search
+    assert not Scheduler(PLANS["grid"], searched, stages=[Stage.CONFIRM]).lacks_search
 
 
 def test_a_round_is_trained_in_one_cohort_and_pruned_points_are_not_chosen() -> None:
     plan = PLANS["rounds"]
-    scheduler = Scheduler(plan, workers=3, stages=["search"])
+    scheduler = Scheduler(plan, workers=3, stages=[Stage.SEARCH])
     rows: list[dict[str, Any]] = []
     while cohort := scheduler.next_cohort():
         sizes = Counter((n.cell.cell_id, n.arm) for n in cohort.networks)
         assert set(sizes.values()) <= {3, 1}  # rounds of 3, and 7 = 3 + 3 + 1
         finish(scheduler, cohort, rows)
-    again = Scheduler(plan, rows)
+    resumed = Scheduler(plan, rows)
     confirm: list[dict[str, Any]] = []
-    while cohort := again.next_cohort():
-        finish(again, cohort, confirm)
+    while cohort := resumed.next_cohort():
+        finish(resumed, cohort, confirm)
     pruned = {(r["cell_id"], r["arm"], r["lr"]) for r in rows if r["status"] == "pruned"}
     assert pruned
     assert not pruned & {(r["cell_id"], r["arm"], r["lr"]) for r in confirm}
 
 
 def test_only_chosen_stages_run() -> None:
-    scheduler = Scheduler(PLANS["grid"], stages=["sweep"])
+    scheduler = Scheduler(PLANS["grid"], stages=[Stage.SWEEP])
     rows: list[dict[str, Any]] = []
     while cohort := scheduler.next_cohort():
         finish(scheduler, cohort, rows)
@@ -195,7 +201,7 @@ def test_rows_of_another_study_are_refused() -> None:
 
 
 def test_a_floor_value_does_not_stop_a_search() -> None:
-    scheduler = Scheduler(PLANS["grid"], stages=["search"])
+    scheduler = Scheduler(PLANS["grid"], stages=[Stage.SEARCH])
     while cohort := scheduler.next_cohort():
         floor = {"val_acc_noisy": 0.1, "epochs": 1, "status": "diverged"}
         floor |= {"wall_s": 1.0, "networks_in_cohort": 1}
@@ -204,8 +210,8 @@ def test_a_floor_value_does_not_stop_a_search() -> None:
 
 
 def test_the_best_point_shown_is_the_earliest_of_equals() -> None:
-    """As `logit-bias status` shows it. Point 1 belongs to another arm than points 0 and 2."""
-    scheduler = Scheduler(PLANS["grid"], stages=["search"])
+    """Point 1 belongs to another arm than points 0 and 2."""
+    scheduler = Scheduler(PLANS["grid"], stages=[Stage.SEARCH])
     lr_of_point_1: dict[str, float] = {}
     while cohort := scheduler.next_cohort():
         lr_of_point_1 |= {n.cell.cell_id: n.lr for n in cohort.networks if n.point == 1}
@@ -217,8 +223,10 @@ def test_the_best_point_shown_is_the_earliest_of_equals() -> None:
             for n in cohort.networks
         }
         scheduler.tell(cohort.cohort_id, done)
-    for cell_id, (_, _, best) in scheduler.search_state().items():
-        assert best.endswith(f"lr {lr_of_point_1[cell_id]:.3g}")
+    for cell_id, state in scheduler.search_state().items():
+        assert state.best is not None
+        assert (state.best.number, state.best.lr) == (1, lr_of_point_1[cell_id])
+        assert state.best_text.endswith(f"lr {lr_of_point_1[cell_id]:.3g}")
 
 
 def test_a_sweep_grows_until_the_interval_is_narrow_or_seeds_run_out() -> None:
@@ -227,8 +235,8 @@ def test_a_sweep_grows_until_the_interval_is_narrow_or_seeds_run_out() -> None:
         study = yaml.safe_dump({**GRID_STUDY, "sweep": sweep}).encode()
         rows = run(make_plan(parse_study(study, "test")), random.Random(2), workers=2, deaths=3)
         for cell_id in {r["cell_id"] for r in rows if r["stage"] == "sweep"}:
-            mine = [r for r in rows if r["stage"] == "sweep" and r["cell_id"] == cell_id]
-            assert len({r["seed"] for r in mine}) == seeds
+            sweep_rows = [r for r in rows if r["stage"] == "sweep" and r["cell_id"] == cell_id]
+            assert len({r["seed"] for r in sweep_rows}) == seeds
 
 
 @pytest.mark.parametrize("deaths", [0, 4])
@@ -247,9 +255,9 @@ def test_a_search_ends_with_its_hours_and_every_arm_as_far_as_any_other(deaths: 
         assert confirm == arms * plan.config.confirm.seeds
 
 
-def test_cohorts_that_were_begun_are_put_together_again() -> None:
-    """So that their checkpoints are of use, whatever the number of workers is now."""
-    plan, rows = PLANS["liars"], []
+def test_cohorts_with_a_checkpoint_are_formed_again() -> None:
+    """Their checkpoints stay usable with any number of workers."""
+    plan, rows = PLANS["liar"], []
     scheduler = Scheduler(plan, workers=3)
     for _ in range(4):
         cohort = scheduler.next_cohort()
@@ -258,14 +266,14 @@ def test_cohorts_that_were_begun_are_put_together_again() -> None:
     begun = [scheduler.next_cohort() for _ in range(4)]
     assert {c.stage for c in begun if c} >= {"search"}
     ids = [[n.network_id for n in c.networks] for c in begun if c]
-    again = Scheduler(plan, rows, workers=1, begun=ids)
-    resumed = [again.next_cohort() for _ in ids]
-    assert {c.cohort_id for c in resumed if c} == {c.cohort_id for c in begun if c}
-    for cohort in resumed:
+    resumed = Scheduler(plan, rows, workers=1, begun=ids)
+    cohorts = [resumed.next_cohort() for _ in ids]
+    assert {c.cohort_id for c in cohorts if c} == {c.cohort_id for c in begun if c}
+    for cohort in cohorts:
         assert cohort
-        finish(again, cohort, rows)
-    while cohort := again.next_cohort():
-        finish(again, cohort, rows)
-    assert again.is_done
-    # A cohort whose networks have rows by now, or are of another study, is passed over.
+        finish(resumed, cohort, rows)
+    while cohort := resumed.next_cohort():
+        finish(resumed, cohort, rows)
+    assert resumed.is_done
+    # A cohort is ignored if its networks have rows by now or belong to another study.
     assert Scheduler(plan, rows, begun=[*ids, ["search-0123"]]).is_done

@@ -1,4 +1,4 @@
-"""A search that is rebuilt from rows proposes what the uninterrupted one would have."""
+"""A search that is rebuilt from rows proposes the same points as an uninterrupted one."""
 
 import math
 import random
@@ -10,10 +10,12 @@ import yaml
 from tests_support import GRID_STUDY, JOINT_STUDY, ROUNDS_STUDY
 
 from study.config.loader import parse_study
-from study.planning.plan import Network, make_plan
+from study.planning.cells import Network
+from study.planning.plan import make_plan
 from study.planning.search import ArmSearch, ReplayError
+from study.results.schema import Status
 
-LIARS_STUDY = {**GRID_STUDY, "search": {**GRID_STUDY["search"], "rounds_in_flight": 3}}
+CONSTANT_LIAR_STUDY = {**GRID_STUDY, "search": {**GRID_STUDY["search"], "rounds_in_flight": 3}}
 SAMPLERS = ["tpe", "random", "qmc", "grid"]
 
 
@@ -32,24 +34,25 @@ def value(network: Network) -> float:
     return 0.9 - 0.05 * abs(network.epsilon - 3) - 0.1 * abs(network.lr - 0.3)
 
 
-def end(search: ArmSearch, network: Network) -> str:
-    """Stands in for a lost race, in studies that race."""
-    return "pruned" if search._config.search.rungs and network.lr < 0.2 else "complete"
+def status(search: ArmSearch, network: Network) -> Status:
+    """In studies with rungs, networks with a small learning rate are pruned."""
+    is_pruned = search._config.search.rungs and network.lr < 0.2
+    return Status.PRUNED if is_pruned else Status.COMPLETE
 
 
 def tell(search: ArmSearch, networks: list[Network]) -> None:
     for network in networks:
-        search.tell(network, value(network), 4, end(search, network))
+        search.tell(network, value(network), 4, status(search, network))
 
 
 def run(search: ArmSearch, order: random.Random | None = None) -> list[Network]:
-    """Train to the end: one round at a time, or as many as it gives, back in any order."""
-    flying: list[list[Network]] = []
+    """Train to the end: one round at a time, or all possible rounds, ending in any order."""
+    in_flight: list[list[Network]] = []
     while not search.is_done:
-        while search.can_propose and (order or not flying):
-            flying.append(search.propose())
-        tell(search, flying.pop(order.randrange(len(flying)) if order else 0))
-    return [tried.network for tried in search.tried]
+        while search.can_propose and (order or not in_flight):
+            in_flight.append(search.propose())
+        tell(search, in_flight.pop(order.randrange(len(in_flight)) if order else 0))
+    return [point.network for point in search.completed]
 
 
 def row(search: ArmSearch, network: Network) -> dict[str, Any]:
@@ -62,7 +65,7 @@ def row(search: ArmSearch, network: Network) -> dict[str, Any]:
         "lr": network.lr,
         "value": value(network),
         "epochs": 4,
-        "status": end(search, network),
+        "status": status(search, network),
     }
 
 
@@ -86,29 +89,29 @@ def test_rebuilt_search_goes_on_as_if_never_stopped(study: dict, arm: str, sampl
 
 @pytest.mark.parametrize("sampler", ["tpe", "qmc"])
 def test_rounds_that_come_back_in_any_order_change_nothing(sampler: str) -> None:
-    """Nor does a restart at which a middle round is still missing."""
-    whole = run(new_search(LIARS_STUDY, "tuned", sampler))
+    """A restart with a missing middle round changes nothing either."""
+    whole = run(new_search(CONSTANT_LIAR_STUDY, "tuned", sampler))
     for seed in range(5):
-        assert run(new_search(LIARS_STUDY, "tuned", sampler), random.Random(seed)) == whole
-    rebuilt = new_search(LIARS_STUDY, "tuned", sampler)
+        assert run(new_search(CONSTANT_LIAR_STUDY, "tuned", sampler), random.Random(seed)) == whole
+    rebuilt = new_search(CONSTANT_LIAR_STUDY, "tuned", sampler)
     replay(rebuilt, [*whole[:7], whole[8]])
     assert rebuilt.next_round() == [whole[7]]
     assert run(rebuilt) == whole
 
 
-def test_rounds_in_flight_are_liars_that_differ() -> None:
-    search = new_search(LIARS_STUDY, "tuned")
+def test_points_in_flight_differ() -> None:
+    search = new_search(CONSTANT_LIAR_STUDY, "tuned")
     for _ in range(3):
         tell(search, search.propose())
-    together = [search.propose()[0] for _ in range(3)]
+    in_flight = [search.propose()[0] for _ in range(3)]
     assert not search.can_propose
-    assert len({(n.epsilon, n.lr) for n in together}) == 3
+    assert len({(n.epsilon, n.lr) for n in in_flight}) == 3
 
 
-def test_rows_that_it_would_not_have_produced_are_refused() -> None:
+def test_rows_of_another_search_are_refused() -> None:
     whole = run(new_search(GRID_STUDY, "tuned"))
     for wrong in (
-        [whole[0], whole[3]],  # a gap that nothing can explain
+        [whole[0], whole[3]],  # a gap
         [whole[0], run(new_search({**GRID_STUDY, "seed": 6}, "zero"))[1]],
     ):
         with pytest.raises(ReplayError, match="does not belong"):
@@ -122,7 +125,7 @@ def test_a_withdrawn_round_is_proposed_again() -> None:
     first = search.propose()
     assert not search.can_propose
     search.withdraw(first[0])
-    assert [t.network for t in search.tried] == before
+    assert [point.network for point in search.completed] == before
     assert search.propose() == first
 
 
@@ -146,8 +149,8 @@ def test_a_grid_search_trains_every_point_once() -> None:
     assert sorted({n.epsilon for n in networks}) == [0, 2, 4, 6, 8]
     assert sorted({n.lr for n in networks}) == pytest.approx([0.05, math.sqrt(0.05), 1.0])
     assert len({(n.epsilon, n.lr) for n in networks}) == 15
-    fixed = run(new_search(GRID_STUDY, "zero", "grid"))  # the same budget, all for the rate
-    assert len({n.lr for n in fixed}) == 15
+    fixed = run(new_search(GRID_STUDY, "zero", "grid"))
+    assert len({n.lr for n in fixed}) == 15  # the whole budget goes to the learning rate
     joint = run(new_search(JOINT_STUDY, "tuned", "grid"))
     assert Counter(n.loss.name for n in joint) == {"ce": 5, "mae": 5, "gce": 5}
     assert len({n.lr for n in joint if n.loss.name == "ce"}) == 5
@@ -179,14 +182,18 @@ def test_tpe_learns() -> None:
     assert sum(late["tpe"]) / 25 > sum(late["random"]) / 25 + 0.02
 
 
-def test_a_diverged_point_is_chosen_only_where_nothing_else_is_there() -> None:
-    """Guessing scores 1/c, which a network that has not learnt may fall below."""
+def test_a_diverged_point_is_chosen_only_where_all_points_diverged() -> None:
+    """A diverged network counts with 1/c, and an untrained one may score less."""
     search = new_search(GRID_STUDY, "zero")
-    for end_, reached in (("diverged", 0.10), ("complete", 0.09), ("complete", 0.095)):
+    for end, reached in (
+        (Status.DIVERGED, 0.10),
+        (Status.COMPLETE, 0.09),
+        (Status.COMPLETE, 0.095),
+    ):
         (network,) = search.propose()
-        search.tell(network, reached, 1, end_)
+        search.tell(network, reached, 1, end)
     assert search.best.value == 0.095
     alone = new_search(GRID_STUDY, "zero")
     (network,) = alone.propose()
-    alone.tell(network, 0.1, 1, "diverged")
+    alone.tell(network, 0.1, 1, Status.DIVERGED)
     assert alone.best.value == 0.1

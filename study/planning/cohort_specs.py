@@ -1,0 +1,97 @@
+"""From planned networks to what a worker receives, and to the columns known before training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from study.config.choices import DatasetChoice
+from study.config.sections import StudyConfig
+from study.planning.cells import Network
+from study.results.schema import Stage
+from trainables.engine.spec import CohortSpec, DataSpec, Member, ModelSpec, Recipe, Rung
+from trainables.seeds import derive
+
+
+def cohort_spec(config: StudyConfig, networks: list[Network]) -> CohortSpec:
+    """What a worker receives to train networks side by side.
+
+    Args:
+        config: the study.
+        networks: networks of one group, stage and seed.
+    """
+    first = networks[0]
+    recipe = config.recipe
+    rungs = config.search.rungs if first.stage == Stage.SEARCH else []
+    return CohortSpec(
+        data=data_spec(first.cell.dataset),
+        model=ModelSpec(first.cell.model.name, first.cell.model.options, first.cell.model.init),
+        recipe=Recipe(**recipe.model_dump(exclude={"weight_decay"})),
+        members=[
+            Member(
+                network_id=n.network_id,
+                loss=n.loss.name,
+                loss_params=n.loss.params,
+                lr=n.lr,
+                epsilon=n.epsilon,
+                rescale=n.rescale,
+                weight_decay=recipe.weight_decay,
+                weight_l1=n.loss.weight_l1,
+                noise_kind=n.cell.noise.kind,
+                noise_rate=n.cell.noise.rate,
+                noise_options=n.cell.noise.options,
+                noise_seed=replicate_seed(config, n.seed, "noise"),
+                init_seed=replicate_seed(config, n.seed, "init"),
+                bracket=f"{n.cell.cell_id} {n.arm}" if rungs else None,
+            )
+            for n in networks
+        ],
+        order_seed=replicate_seed(config, first.seed, "order"),
+        reads_test=first.stage == Stage.CONFIRM,
+        rungs=[Rung(rung.epoch, rung.keep) for rung in rungs],
+        prune_metric=config.search.value_column,
+    )
+
+
+def data_spec(dataset: DatasetChoice) -> DataSpec:
+    """A study file's data set as a worker loads it."""
+    return DataSpec(dataset.name, dataset.classes, dataset.root, dataset.options)
+
+
+def replicate_seed(config: StudyConfig, seed: int, purpose: str) -> int:
+    """Seed of one source of randomness in a replicate.
+
+    It does not depend on cell, arm or ε, so the networks of one replicate are paired.
+
+    Args:
+        config: the study.
+        seed: number of the replicate, the column `seed`.
+        purpose: `noise`, `init`, `order` or `measure`.
+    """
+    return derive(config.seed, seed, purpose)
+
+
+def identity_columns(config: StudyConfig, network: Network) -> dict[str, Any]:
+    """The columns of `trials` that are known before the network is trained."""
+    return {
+        "study": config.name,
+        "stage": network.stage.value,
+        "cell_id": network.cell.cell_id,
+        "network_id": network.network_id,
+        "point": network.point,
+        "arm": network.arm,
+        "rule": network.rule,
+        "dataset": network.cell.dataset.label,
+        "model": network.cell.model.label,
+        "loss": network.loss.name,
+        "loss_params": network.loss.params_json,
+        "epsilon": network.epsilon,
+        "rescale": network.rescale,
+        "lr": network.lr,
+        "weight_decay": config.recipe.weight_decay,
+        "noise_kind": network.cell.noise.kind,
+        "noise_rate_asked": network.cell.noise.rate,
+        "seed": network.seed,
+        "noise_seed": replicate_seed(config, network.seed, "noise"),
+        "init_seed": replicate_seed(config, network.seed, "init"),
+        "order_seed": replicate_seed(config, network.seed, "order"),
+    }

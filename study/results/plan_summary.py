@@ -1,0 +1,178 @@
+"""The file `plan.json` in a study folder: what a study plans to train.
+
+A run writes it, so that `logit-bias status` needs neither torch nor the validation of the study
+file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from study.results.folder import ResultsError, StudyFolder
+from study.results.schema import Stage
+
+PLAN_FILE = "plan.json"
+
+
+@dataclass(frozen=True)
+class LossLabel:
+    """How tables name a loss with its parameters.
+
+    Attributes:
+        loss: as in the column `loss`.
+        loss_params: as in the column `loss_params`, JSON.
+        label: text for tables, such as `gce-q=0.5` or `<loss>-<preset>`.
+    """
+
+    loss: str
+    loss_params: str
+    label: str
+
+
+@dataclass(frozen=True)
+class CellSummary:
+    """One cell of a plan.
+
+    Attributes:
+        cell_id: as in the column `cell_id`.
+        budget: search points of all arms together.
+        loss_is_searched: whether the search also chooses the loss.
+        takes_epsilon: whether a logit bias is searched.
+        losses: the losses that the search may choose; empty in files of older versions.
+    """
+
+    cell_id: str
+    budget: int
+    loss_is_searched: bool
+    takes_epsilon: bool
+    losses: tuple[LossLabel, ...] = ()
+
+    def label_of(self, loss: str, loss_params: str) -> str:
+        """Label of the loss in a row of `trials`.
+
+        Args:
+            loss: the column `loss`.
+            loss_params: the column `loss_params`.
+        """
+        for known in self.losses:
+            if (known.loss, known.loss_params) == (loss, loss_params):
+                return known.label
+        params = json.loads(loss_params)
+        return "-".join([loss, *(f"{k}={v:g}" for k, v in sorted(params.items()))])
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """What a study plans to train.
+
+    Attributes:
+        study: the study's name.
+        value_column: the column of `trials` that the search maximises.
+        networks: number of networks per stage.
+        cells: in the order of the study file.
+    """
+
+    study: str
+    value_column: str
+    networks: Mapping[Stage, int]
+    cells: tuple[CellSummary, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `plan.json`."""
+        return {
+            "study": self.study,
+            "value_column": self.value_column,
+            "networks": {stage.value: count for stage, count in self.networks.items()},
+            "cells": [asdict(cell) for cell in self.cells],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> PlanSummary:
+        """The inverse of `to_json`; also reads files without the labels of losses."""
+        return cls(
+            study=content["study"],
+            value_column=content["value_column"],
+            networks={Stage(stage): count for stage, count in content["networks"].items()},
+            cells=tuple(
+                CellSummary(
+                    cell["cell_id"],
+                    cell["budget"],
+                    cell["loss_is_searched"],
+                    cell["takes_epsilon"],
+                    tuple(LossLabel(**loss) for loss in cell.get("losses", ())),
+                )
+                for cell in content["cells"]
+            ),
+        )
+
+
+def write_plan_summary(folder: StudyFolder, summary: PlanSummary) -> None:
+    """Write `plan.json` into the folder, in place of an earlier one."""
+    folder.write_bytes(PLAN_FILE, json.dumps(summary.to_json()).encode())
+
+
+def read_plan_summary(folder: StudyFolder) -> PlanSummary | None:
+    """The plan in the folder; None where no run has written one.
+
+    Raises:
+        ResultsError: `plan.json` is damaged.
+    """
+    content = folder.read_bytes(PLAN_FILE)
+    if content is None:
+        return None
+    try:
+        return PlanSummary.from_json(json.loads(content))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ResultsError(f"{folder.uri}: {PLAN_FILE} is damaged; run the study again") from error
+
+
+@dataclass(frozen=True)
+class SearchPoint:
+    """A search point that was trained to the end, as tables show it.
+
+    Attributes:
+        number: the cell's running number of the point.
+        value: accuracy that the search maximises, in [0, 1].
+        lr: learning rate.
+        epsilon: logit bias; None in a cell without one.
+        loss: label of the loss; None where the cell has one loss.
+    """
+
+    number: int
+    value: float
+    lr: float
+    epsilon: float | None = None
+    loss: str | None = None
+
+    def __str__(self) -> str:
+        loss = "" if self.loss is None else f"{self.loss}, "
+        bias = "" if self.epsilon is None else f"ε {self.epsilon:.2f}, "
+        return f"{self.value:.3f} at {loss}{bias}lr {self.lr:.3g}"
+
+
+@dataclass(frozen=True)
+class SearchState:
+    """Progress of the search of one cell.
+
+    Attributes:
+        completed: number of trained points.
+        planned: number of points in all.
+        best: the best point that was not pruned; None where there is none.
+    """
+
+    completed: int
+    planned: int
+    best: SearchPoint | None
+
+    @property
+    def best_text(self) -> str:
+        """The best point in words, for tables."""
+        return "–" if self.best is None else str(self.best)
+
+
+def best_point(points: Iterable[SearchPoint]) -> SearchPoint | None:
+    """The point with the largest value, the earliest of equals; None without points."""
+    return max(points, key=lambda point: (point.value, -point.number), default=None)

@@ -1,0 +1,31 @@
+"""Samplers of the search: the registry, and one module per sampler.
+
+To add a sampler, write a module with a `Sampler` decorated by `@register` and import it here.
+"""
+
+from study.samplers import grid, quasi_random, random, tpe
+from study.samplers.base import (
+    ParameterRange,
+    Params,
+    Sampler,
+    SamplerError,
+    SearchSpace,
+    get,
+    names,
+    register,
+)
+
+__all__ = [
+    "ParameterRange",
+    "Params",
+    "Sampler",
+    "SamplerError",
+    "SearchSpace",
+    "get",
+    "grid",
+    "names",
+    "quasi_random",
+    "random",
+    "register",
+    "tpe",
+]
