@@ -44,7 +44,7 @@ from trainables.engine.trainer import (
     Recipe,
     train,
 )
-from trainables.stacking import matmul as products
+from trainables.stacking import matmul
 
 MODELS = {
     "digits": ("mlp", {"width": 128, "depth": 2}),
@@ -193,7 +193,7 @@ def main() -> None:
     cost = ratio_summary(np.array(without) / np.array(with_) - 1)
     print(f"dynamics cost {100 * cost['median']:.1f} % [{100 * cost['low']:.1f}, ", end="")
     print(f"{100 * cost['high']:.1f}] of the training time")
-    configuration = {**vars(arguments), "products": products.library()}
+    configuration = {**vars(arguments), "matmul": matmul.library()}
     name = data if arguments.model is None else f"{data}-{arguments.model}"
     save(f"engine-{name}", configuration, {**table, "dynamics_cost": cost})
 

@@ -1,7 +1,7 @@
-"""Seeds by name, never by call order.
+"""Seeds that follow from names, never from the order of calls.
 
-Every random draw of a study has a seed that follows from what it is for, so a network is the same
-whichever worker trains it, in whichever cohort, before or after a restart.
+Every random draw of a study has a seed that follows from its purpose. A network is therefore the
+same on every worker, in every cohort, before and after a restart.
 """
 
 from __future__ import annotations
@@ -10,9 +10,15 @@ import hashlib
 
 
 def derive(*parts: str | int) -> int:
-    """A seed in [0, 2⁶³) that follows from `parts`; equal on every machine and Python version.
+    """A seed that follows from `parts`, equal on every machine and Python version.
 
-    SHA-256 of the parts' text, so that seeds of neighbouring parts are unrelated.
+    It is taken from the SHA-256 of the parts' text, so seeds of similar parts are unrelated.
+
+    Args:
+        parts: name the purpose of the draw.
+
+    Returns:
+        in [0, 2⁶³).
     """
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

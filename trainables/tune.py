@@ -15,91 +15,109 @@ from ray import tune
 from trainables.engine.runtime import device_name, in_training_thread
 from trainables.engine.trainer import CohortSpec, MemberResult, State, train
 
-_LOOK_EVERY_S = 1.0  # how often a worker looks whether it is to stop
+_STOP_CHECK_S = 1.0  # seconds between two checks whether the study has been asked to stop
 
-Write = Callable[[Mapping[str, Any], list[MemberResult], str, datetime], None]
-"""(Tune config, results, device name, start) → rows on storage; raises where it could not."""
+RowWriter = Callable[[Mapping[str, Any], list[MemberResult], str, datetime], None]
+"""Writes rows to storage: (Tune config, results, device name, start); raises where it fails."""
 
 
-class Keep(Protocol):
-    """Where cohorts in training are kept, and whether the study is to stop."""
+class Checkpointer(Protocol):
+    """Stores cohorts in training, and says whether the study has been asked to stop."""
 
     @property
     def every_s(self) -> float | None:
-        """Seconds between two checkpoints; None keeps none but at a stop."""
+        """Seconds between two checkpoints; None stores one only when the study stops."""
 
     def load(self, cohort_id: str) -> bytes | None:
-        """What was kept last."""
+        """The latest checkpoint of a cohort, or None."""
 
     def save(self, cohort_id: str, network_ids: list[str], state: bytes) -> None:
-        """Keep this instead."""
+        """Store a checkpoint in place of the cohort's earlier one."""
 
     def discard(self, cohort_id: str) -> None:
-        """Keep nothing."""
+        """Delete the checkpoint of a cohort, if there is one."""
 
     def stop_wanted(self) -> bool:
-        """Whether the study is to stop."""
+        """Whether the study has been asked to stop."""
 
 
 class StoppedError(Exception):
-    """The study is to stop; this cohort is kept."""
+    """The study has been asked to stop; the cohort's checkpoint is stored."""
 
 
-def train_cohort(config: Mapping[str, Any], *, write: Write, keep: Keep) -> None:
-    """Train the cohort `config["spec"]`, write its rows, then report its members' metrics.
+def train_cohort(
+    config: Mapping[str, Any], *, write_rows: RowWriter, checkpointer: Checkpointer
+) -> None:
+    """Train one cohort, write its rows, then report its members' metrics to Ray Tune.
 
-    Goes on from a checkpoint where there is one. Rows are written before anything is reported, so
-    what the driver has heard of is on storage.
+    Training continues from a checkpoint where there is one. Rows are written before anything is
+    reported, so every result that the driver knows is on storage.
+
+    Args:
+        config: of the Tune trial: `spec` (see `CohortSpec.to_dict`), `cohort_id`, and what
+            `write_rows` needs.
+        write_rows: writes the cohort's rows.
+        checkpointer: stores the cohort while it trains.
     """
     started = datetime.now(UTC)
     device = "cuda" if ray.get_gpu_ids() else "cpu"
     spec, cohort_id = CohortSpec.from_dict(config["spec"]), config["cohort_id"]
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    saver = _Saver(keep, cohort_id, [m.network_id for m in spec.members])
-    saved = _loaded(keep.load(cohort_id))
+    save = CheckpointCallback(checkpointer, cohort_id, [m.network_id for m in spec.members])
+    saved = _load_state(checkpointer.load(cohort_id))
     try:
-        results = in_training_thread(lambda: train(spec, device=device, saved=saved, save=saver))
+        results = in_training_thread(lambda: train(spec, device=device, saved=saved, save=save))
     except StoppedError:
         tune.report({"networks": 0, "stopped": True})
         return
-    write(config, results, device_name(device), started)
-    keep.discard(cohort_id)
+    write_rows(config, results, device_name(device), started)
+    checkpointer.discard(cohort_id)
     # A list, because Tune flattens dictionaries on their way to the searcher.
-    members = [{"network_id": r.network_id, **r.metrics} for r in results]
+    members = [{"network_id": r.network_id, **r.metrics.to_row()} for r in results]
     memory_mb = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else None
     tune.report({"networks": len(members), "members": members, "memory_mb": memory_mb})
 
 
-class _Saver:
-    """Called after each epoch: keeps the cohort when it is time, ends it when that is wanted."""
+class CheckpointCallback:
+    """Called after each epoch: stores a checkpoint when one is due, and stops when asked to.
 
-    def __init__(self, keep: Keep, cohort_id: str, network_ids: list[str]) -> None:
-        self._keep, self._cohort_id, self._network_ids = keep, cohort_id, network_ids
-        self._saved = self._looked = time.monotonic()
+    Args:
+        checkpointer: stores the checkpoints.
+        cohort_id: the cohort.
+        network_ids: its networks, in the cohort's order.
+    """
+
+    def __init__(self, checkpointer: Checkpointer, cohort_id: str, network_ids: list[str]) -> None:
+        self._checkpointer = checkpointer
+        self._cohort_id, self._network_ids = cohort_id, network_ids
+        self._saved_at = self._checked_at = time.monotonic()
 
     def __call__(self, state: Callable[[], State]) -> None:
-        now, every = time.monotonic(), self._keep.every_s
+        """Store `state()` when a checkpoint is due.
+
+        Raises:
+            StoppedError: the study has been asked to stop.
+        """
+        now, every_s = time.monotonic(), self._checkpointer.every_s
         stop = False
-        if now - self._looked >= _LOOK_EVERY_S:
-            self._looked, stop = now, self._keep.stop_wanted()
-        if stop or (every is not None and now - self._saved >= every):
+        if now - self._checked_at >= _STOP_CHECK_S:
+            self._checked_at, stop = now, self._checkpointer.stop_wanted()
+        if stop or (every_s is not None and now - self._saved_at >= every_s):
             content = io.BytesIO()
             torch.save(state(), content)
-            self._keep.save(self._cohort_id, self._network_ids, content.getvalue())
-            self._saved = now
+            self._checkpointer.save(self._cohort_id, self._network_ids, content.getvalue())
+            self._saved_at = now
         if stop:
             raise StoppedError
 
 
-def _loaded(content: bytes | None) -> State | None:
-    """A checkpoint's state; None where there is none, or it is of no use to this version."""
+def _load_state(content: bytes | None) -> State | None:
+    """The state in a checkpoint; None where there is none or it cannot be read."""
     if content is None:
         return None
     try:
         state: State = torch.load(io.BytesIO(content), weights_only=True)
-    except (
-        Exception
-    ):  # whatever a damaged file makes of the loader: training from the start is safe
+    except Exception:  # a damaged file may raise anything; training from the start is safe
         return None
     return state

@@ -1,3 +1,5 @@
+"""Augmentation: what the random draws decide, and against torchvision."""
+
 import numpy as np
 import pytest
 import torch
@@ -21,7 +23,7 @@ def images(n=64, channels=3, height=32, width=32, dtype=torch.uint8):
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
-def test_same_seed_same_augmentation_and_the_batch_is_left_alone(dtype):
+def test_the_seed_decides_and_the_batch_is_unchanged(dtype):
     x = images(dtype=dtype)
     before, state = x.clone(), torch.get_rng_state()
     one, two, other = (ALL(x, seeded(seed)) for seed in (1, 1, 2))
@@ -33,7 +35,7 @@ def test_same_seed_same_augmentation_and_the_batch_is_left_alone(dtype):
     assert one.shape == x.shape
 
 
-def test_nothing_asked_is_nothing_done():
+def test_zero_settings_change_nothing():
     x = images()
     assert Augmentation()(x, seeded()) is x
     assert torch.equal(augment.crop(x, 0, seeded()), x)
@@ -41,7 +43,7 @@ def test_nothing_asked_is_nothing_done():
     assert torch.equal(augment.rotate(x, 0, seeded()), x)
 
 
-def test_every_image_has_its_own_draw():
+def test_each_image_is_drawn_separately():
     x = images(1).expand(64, -1, -1, -1)
     for f in (
         lambda x, g: augment.crop(x, 4, g),
@@ -56,7 +58,7 @@ def test_crop_is_a_window_of_the_padded_image_anywhere():
     x = images(4000, 2, 5, 7)
     out = augment.crop(x, 2, seeded())
     padded = functional.pad(x, [2, 2, 2, 2])
-    found = torch.zeros(5, 5)
+    counts = torch.zeros(5, 5)
     for image, source in zip(out, padded, strict=True):
         hits = [
             (r, c)
@@ -65,9 +67,9 @@ def test_crop_is_a_window_of_the_padded_image_anywhere():
             if torch.equal(image, source[:, r : r + 5, c : c + 7])
         ]
         assert len(hits) == 1
-        found[hits[0]] += 1
+        counts[hits[0]] += 1
     # 25 places, each with probability 1/25.
-    np.testing.assert_allclose(found / 4000, 1 / 25, atol=5 * (0.04 * 0.96 / 4000) ** 0.5)
+    np.testing.assert_allclose(counts / 4000, 1 / 25, atol=5 * (0.04 * 0.96 / 4000) ** 0.5)
 
 
 def test_flip_is_left_to_right_half_of_the_time():
@@ -80,15 +82,15 @@ def test_flip_is_left_to_right_half_of_the_time():
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (28, 40)])
-def test_rotation_is_torchvisions(height, width):
+def test_rotation_equals_torchvisions(height, width):
     x = images(16, 3, height, width, torch.float32)
     angles = (torch.rand(16, generator=seeded(3), dtype=torch.float64) * 2 - 1) * 20
     out = augment.rotate(x, 20, seeded(3))
     assert angles.abs().max() > 10
-    for image, turned, angle in zip(x, out, angles.tolist(), strict=True):
+    for image, rotated, angle in zip(x, out, angles.tolist(), strict=True):
         expected = reference.rotate(image, angle, InterpolationMode.BILINEAR)
         centre = (slice(None), slice(6, -6), slice(6, -6))
-        torch.testing.assert_close(turned[centre], expected[centre], atol=0.5, rtol=0)
+        torch.testing.assert_close(rotated[centre], expected[centre], atol=0.5, rtol=0)
 
 
 def test_cutout_fills_one_square_and_leaves_the_rest():
@@ -138,7 +140,7 @@ def test_bad_settings_are_one_clear_line(settings, says):
         Augmentation.from_dict(settings)
 
 
-def test_what_does_not_fit_the_inputs():
+def test_settings_that_do_not_fit_the_inputs():
     Augmentation().check((2048,))
     ALL.check((3, 32, 32))
     with pytest.raises(AugmentationError, match="needs images"):

@@ -31,7 +31,7 @@ def unused(spec: CohortSpec) -> int:
     raise AssertionError("a CPU's memory is not measured")
 
 
-def test_on_a_cpu_caches_and_convolutions_decide() -> None:
+def test_on_a_cpu_the_model_decides() -> None:
     assert members_that_fit(MLP, "cpu", unused) == 16
     assert members_that_fit(replace(MLP, model=ModelSpec("resnet20")), "cpu", unused) == 1
     assert members_that_fit(replace(MLP, rungs=[Rung(1, 0.5)]), "cpu", unused) == 20
@@ -40,9 +40,9 @@ def test_on_a_cpu_caches_and_convolutions_decide() -> None:
 @pytest.mark.parametrize(
     ("free_gib", "two_gib", "four_gib", "fit"),
     [
-        (10.0, 1.5, 2.5, 15),  # 0.5 fixed, 0.5 each, 80 % of what is free
-        (100.0, 1.5, 2.5, 20),  # never more than there are
-        (1.0, 4.0, 8.0, 1),  # and never none
+        (10.0, 1.5, 2.5, 15),  # 0.5 fixed, 0.5 per member, 80 % of the free memory
+        (100.0, 1.5, 2.5, 20),  # never more than the cohort has
+        (1.0, 4.0, 8.0, 1),  # at least one
         (100.0, 1.5, None, 2),  # four do not fit
         (100.0, None, None, 1),
     ],
@@ -55,20 +55,22 @@ def test_on_a_gpu_trial_steps_decide(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free_gib * GIB), 0))
-    needs, tried = {2: two_gib, 4: four_gib}, []
+    needs, sizes = {2: two_gib, 4: four_gib}, []
 
     def step_bytes(spec: CohortSpec) -> int:
         needed = needs[len(spec.members)]
         if needed is None:
             raise torch.cuda.OutOfMemoryError("out of memory")
-        tried.append(len(spec.members))
-        extra = 1.0 if len(tried) == 1 else 0.0  # the data set, loaded once
+        sizes.append(len(spec.members))
+        extra = 1.0 if len(sizes) == 1 else 0.0  # the data set, loaded once
         return int((needed + extra) * GIB)
 
     assert members_that_fit(MLP, "cuda", step_bytes) == fit
 
 
-def test_few_members_are_tried_one_and_two(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cohorts_of_one_and_two_are_measured_for_few_members(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * GIB, 0))
     three = replace(MLP, members=MLP.members[:3])
     assert members_that_fit(three, "cuda", lambda spec: len(spec.members) * 4 * GIB) == 2
@@ -76,7 +78,7 @@ def test_few_members_are_tried_one_and_two(monkeypatch: pytest.MonkeyPatch) -> N
 
 def numbers(spec: CohortSpec) -> list[list[dict]]:
     return [
-        [{k: v for k, v in row.items() if k != "wall_s"} for row in result.epochs]
+        [{k: v for k, v in epoch.to_row().items() if k != "wall_s"} for epoch in result.epochs]
         for result in train(spec)
     ]
 
@@ -90,7 +92,7 @@ class SmallDevice(CohortRun):
         super().train_epoch()
 
 
-def test_out_of_memory_halves_and_goes_on_with_the_same_results(
+def test_out_of_memory_halves_the_number_and_keeps_the_results(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = numbers(MLP)
@@ -103,7 +105,7 @@ def test_out_of_memory_halves_and_goes_on_with_the_same_results(
     ]
 
 
-def test_a_race_that_does_not_fit_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bracket_that_does_not_fit_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainables.engine.trainer.CohortRun", SmallDevice)
-    with pytest.raises(ValueError, match="never split; let fewer points race"):
+    with pytest.raises(ValueError, match="a bracket is never split; let fewer points compete"):
         train(replace(MLP, rungs=[Rung(1, 0.5)]))

@@ -1,4 +1,4 @@
-"""A member's trajectory is its own, whatever its neighbours, and is that of a plain loop."""
+"""A member trains as in a plain loop, independently of its neighbours."""
 
 import math
 from collections.abc import Iterator
@@ -22,7 +22,8 @@ from trainables.engine.trainer import (
     train,
 )
 from trainables.seeds import derive
-from trainables.stacking import matmul as products
+from trainables.stacking import matmul
+from trainables.status import Status
 
 SPEC = CohortSpec(
     data=DataSpec("digits"),
@@ -57,17 +58,17 @@ def trained(
 
 
 def numbers(result: MemberResult) -> list[dict[str, object]]:
-    return [{k: v for k, v in row.items() if k != "wall_s"} for row in result.epochs]
+    return [{k: v for k, v in epoch.to_row().items() if k != "wall_s"} for epoch in result.epochs]
 
 
-@pytest.fixture(scope="module", params=products.LIBRARIES, autouse=True)
+@pytest.fixture(scope="module", params=matmul.LIBRARIES, autouse=True)
 def library(request: pytest.FixtureRequest) -> Iterator[None]:
-    """All that is promised here holds whichever library multiplies."""
+    """Every test runs with each library that may multiply matrices."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(products.VARIABLE, request.param)
-        products.library.cache_clear()
+        patch.setenv(matmul.VARIABLE, request.param)
+        matmul.library.cache_clear()
         yield
-    products.library.cache_clear()
+    matmul.library.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -91,26 +92,26 @@ def test_order_of_members_does_not_matter(sixteen: dict[str, MemberResult]) -> N
 
 
 @pytest.mark.parametrize("loss", ["ce", "mae", "gce"])
-def test_a_diverged_member_is_a_floor_row_and_harms_nobody(
+def test_a_diverged_member_has_floor_accuracy_and_affects_no_other(
     loss: str, sixteen: dict[str, MemberResult]
 ) -> None:
-    found = trained(
+    results = trained(
         [member(0), member(1), member(9, loss=loss, lr=1e6, network_id="bad"), member(2)]
     )
-    bad = found.pop("bad").metrics
-    assert bad["status"] == "diverged"
+    bad = results.pop("bad").metrics
+    assert bad.status is Status.DIVERGED
     for name in ("train_acc_noisy", "val_acc_noisy", "val_acc_clean", "best_val_acc_noisy"):
-        assert bad[name] == pytest.approx(0.1)
-    for network_id, result in found.items():
-        assert result.metrics["status"] == "complete"
+        assert getattr(bad, name) == pytest.approx(0.1)
+    for network_id, result in results.items():
+        assert result.metrics.status is Status.COMPLETE
         assert numbers(result) == numbers(sixteen[network_id])
 
 
 def test_nan_in_one_member_stays_there(sixteen: dict[str, MemberResult]) -> None:
-    found = trained([member(0), member(1, lr=math.nan, network_id="nan"), member(2)])
-    assert found["nan"].metrics["status"] == "diverged"
-    assert numbers(found["n0"]) == numbers(sixteen["n0"])
-    assert numbers(found["n2"]) == numbers(sixteen["n2"])
+    results = trained([member(0), member(1, lr=math.nan, network_id="nan"), member(2)])
+    assert results["nan"].metrics.status is Status.DIVERGED
+    assert numbers(results["n0"]) == numbers(sixteen["n0"])
+    assert numbers(results["n2"]) == numbers(sixteen["n2"])
 
 
 @pytest.mark.parametrize("i", range(3))
@@ -119,11 +120,11 @@ def test_equals_a_plain_pytorch_loop_in_float64(i: int) -> None:
     neighbours = [member(i + 3), m, member(i + 6)]
     ours = trained(neighbours, dtype=torch.float64)[m.network_id]
     plain = plain_loop(m, SPEC)
-    assert [row["train_loss"] for row in ours.epochs] == pytest.approx(
+    assert [epoch.train_loss for epoch in ours.epochs] == pytest.approx(
         plain["train_loss"], rel=1e-8
     )
-    assert [row["val_acc_noisy"] for row in ours.epochs] == plain["val_acc_noisy"]
-    assert [row["grad_norm"] for row in ours.epochs] == pytest.approx(plain["grad_norm"], rel=1e-8)
+    assert [epoch.val_acc_noisy for epoch in ours.epochs] == plain["val_acc_noisy"]
+    assert [epoch.grad_norm for epoch in ours.epochs] == pytest.approx(plain["grad_norm"], rel=1e-8)
 
 
 def plain_loop(m: Member, spec: CohortSpec) -> dict[str, list[float]]:
@@ -134,8 +135,8 @@ def plain_loop(m: Member, spec: CohortSpec) -> dict[str, list[float]]:
         mean, std = torch.as_tensor(data.mean).double(), torch.as_tensor(data.std).double()
         return (torch.tensor(x).double() - mean) / std
 
-    def labels(y: np.ndarray, part: str) -> torch.Tensor:
-        seed = derive(m.noise_seed, part)
+    def labels(y: np.ndarray, split: str) -> torch.Tensor:
+        seed = derive(m.noise_seed, split)
         return torch.tensor(noise.corrupt(y, 10, m.noise_kind, m.noise_rate, seed).labels)
 
     x, y = inputs(data.train_x), labels(data.train_y, "train")
@@ -150,7 +151,7 @@ def plain_loop(m: Member, spec: CohortSpec) -> dict[str, list[float]]:
         net.parameters(), lr=m.lr, momentum=0.9, weight_decay=m.weight_decay
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps * spec.recipe.epochs)
-    found: dict[str, list[float]] = {"train_loss": [], "val_acc_noisy": [], "grad_norm": []}
+    curves: dict[str, list[float]] = {"train_loss": [], "val_acc_noisy": [], "grad_norm": []}
     for epoch in range(1, spec.recipe.epochs + 1):
         generator = torch.Generator().manual_seed(derive(spec.order_seed, "order", epoch))
         total = 0.0
@@ -165,27 +166,27 @@ def plain_loop(m: Member, spec: CohortSpec) -> dict[str, list[float]]:
             optimiser.step()
             schedule.step()
             total += loss.sum().item()
-        found["train_loss"].append(total / len(x))
-        found["grad_norm"].append(norm)
+        curves["train_loss"].append(total / len(x))
+        curves["grad_norm"].append(norm)
         with torch.no_grad():
             right = net(val_x).argmax(-1) == val_y
-        found["val_acc_noisy"].append(right.double().mean().item())
-    return found
+        curves["val_acc_noisy"].append(right.double().mean().item())
+    return curves
 
 
 def test_members_of_a_replicate_are_paired() -> None:
-    """Same seeds, other ε: same noise, same start; the ε alone makes the difference."""
+    """Same seeds and different ε: same noise and same initial network, so only ε differs."""
     a, b = (member(0, epsilon=e, noise_rate=0.4, network_id=f"e{e}") for e in (0.0, 2.0))
-    found = trained([a, b])
-    ma, mb = found["e0.0"].metrics, found["e2.0"].metrics
-    assert ma["noise_rate_real"] == mb["noise_rate_real"]
-    assert ma["logit_std_init"] == mb["logit_std_init"]
+    results = trained([a, b])
+    ma, mb = results["e0.0"].metrics, results["e2.0"].metrics
+    assert ma.noise_rate_realised == mb.noise_rate_realised
+    assert ma.logit_std_init == mb.logit_std_init
     other = trained([replace(a, noise_seed=77)])["e0.0"].metrics
-    assert other["noise_rate_real"] != ma["noise_rate_real"]
+    assert other.noise_rate_realised != ma.noise_rate_realised
 
 
 def test_positive_epsilon_lets_mae_learn_many_classes() -> None:
-    """The paper's effect, and a wrong sign of ε would turn it round."""
+    """The paper's effect; with the wrong sign of ε it would be reversed."""
     spec = replace(
         SPEC,
         data=DataSpec("digit-pairs"),
@@ -193,20 +194,20 @@ def test_positive_epsilon_lets_mae_learn_many_classes() -> None:
         recipe=Recipe(epochs=3, batch_size=128),
     )
     members = [Member(f"{e}", loss="mae", lr=0.5, epsilon=e, init_seed=1) for e in (-3.0, 0.0, 3.0)]
-    worse, none, better = (r.metrics["val_acc_clean"] for r in trained(members, spec).values())
+    worse, none, better = (r.metrics.val_acc_clean for r in trained(members, spec).values())
     assert better > 0.5
     assert none < 0.2
     assert worse < none
 
 
 class Poison:
-    """Stands in for test examples that nobody may touch."""
+    """Replaces test examples that must not be read."""
 
     def __getattribute__(self, name: str) -> object:
         raise AssertionError(f"the test set was read: {name}")
 
 
-def test_test_set_is_not_touched_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_test_set_is_read_only_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     poisoned = replace(SPEC, members=[member(0)])
     whole = datasets.load("digits")
     with monkeypatch.context() as patched:
@@ -215,38 +216,38 @@ def test_test_set_is_not_touched_unless_asked(monkeypatch: pytest.MonkeyPatch) -
         result = train(poisoned)[0]
         with pytest.raises(AssertionError, match="the test set was read"):
             train(replace(poisoned, reads_test=True))
-    assert result.metrics["test_acc"] is None
-    assert all(row["test_acc"] is None for row in result.epochs)
+    assert result.metrics.test_acc is None
+    assert all(epoch.test_acc is None for epoch in result.epochs)
     read = train(replace(poisoned, reads_test=True))[0]
-    assert 0 <= read.metrics["test_acc"] <= 1
-    assert [r["val_acc_noisy"] for r in read.epochs] == [r["val_acc_noisy"] for r in result.epochs]
+    assert 0 <= read.metrics.test_acc <= 1
+    assert [e.val_acc_noisy for e in read.epochs] == [e.val_acc_noisy for e in result.epochs]
 
 
 def test_test_labels_stay_clean_and_validation_labels_are_noisy() -> None:
-    found = trained(
+    metrics = trained(
         [member(1, noise_rate=0.6, lr=0.1, network_id="x")],
         replace(SPEC, reads_test=True, recipe=Recipe(epochs=6, batch_size=50)),
     )["x"].metrics
-    assert found["noise_rate_real"] == pytest.approx(0.6, abs=0.05)
-    assert found["val_acc_clean"] > 0.7
-    assert found["test_acc"] > 0.7
-    assert found["val_acc_noisy"] < 0.5
+    assert metrics.noise_rate_realised == pytest.approx(0.6, abs=0.05)
+    assert metrics.val_acc_clean > 0.7
+    assert metrics.test_acc > 0.7
+    assert metrics.val_acc_noisy < 0.5
 
 
 def test_largest_delta_of_mae_is_a_quarter_and_of_ce_is_one() -> None:
     members = [Member("a", "ce", 0.1), Member("b", "mae", 0.1, loss_params={"scale": 2.0})]
-    found = CohortLosses(members, 7, torch.device("cpu"), torch.float64).largest_delta
-    assert found.tolist() == pytest.approx([1.0, 0.5], rel=1e-3)
+    largest_delta = CohortLosses(members, 7, torch.device("cpu"), torch.float64).largest_delta
+    assert largest_delta.tolist() == pytest.approx([1.0, 0.5], rel=1e-3)
 
 
 def test_a_rescaled_member_trains_with_the_rescaled_loss() -> None:
-    """One step of plain SGD, by autograd of the textbook formula; neighbours do not notice."""
+    """One step of plain SGD against autograd of the textbook formula; neighbours are unaffected."""
     scale = 0.4
     m = member(0, epsilon=0.0, network_id="rescaled", rescale=scale)
     spec = replace(SPEC, recipe=Recipe(epochs=1, batch_size=2000, momentum=0.0))
-    found = trained([member(3), m, member(6)], spec, dtype=torch.float64)
+    results = trained([member(3), m, member(6)], spec, dtype=torch.float64)
     alone = trained([member(3), member(6)], spec, dtype=torch.float64)
-    assert numbers(found["n3"]) == numbers(alone["n3"])
+    assert numbers(results["n3"]) == numbers(alone["n3"])
     data = datasets.load("digits")
     x = torch.from_numpy(data.normalise(data.train_x)).double().flatten(1)
     y = torch.tensor(data.train_y)
@@ -258,12 +259,12 @@ def test_a_rescaled_member_trains_with_the_rescaled_loss() -> None:
     loss = ((1 - torch.sigmoid(scale * odds)) / scale).mean()
     loss.backward()
     norm = torch.cat([p.grad.flatten() for p in net.parameters()]).norm().item()
-    row = found["rescaled"].epochs[0]
-    assert row["train_loss"] == pytest.approx(loss.item(), rel=1e-6)
-    assert row["grad_norm"] == pytest.approx(norm, rel=1e-6)
+    epoch = results["rescaled"].epochs[0]
+    assert epoch.train_loss == pytest.approx(loss.item(), rel=1e-6)
+    assert epoch.grad_norm == pytest.approx(norm, rel=1e-6)
 
 
-def test_deterministic_algorithms_are_asked_for_while_training(
+def test_deterministic_algorithms_are_switched_on_while_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen = []
@@ -274,7 +275,7 @@ def test_deterministic_algorithms_are_asked_for_while_training(
         lambda run: (seen.append(torch.are_deterministic_algorithms_enabled()), original(run))[1],
     )
     recipe = replace(SPEC.recipe, deterministic=True)
-    asked = trained([member(1)], replace(SPEC, recipe=recipe))["n1"]
+    deterministic = trained([member(1)], replace(SPEC, recipe=recipe))["n1"]
     usual = trained([member(1)])["n1"]
     assert seen == [True, True, False, False]
-    assert numbers(asked) == numbers(usual)
+    assert numbers(deterministic) == numbers(usual)

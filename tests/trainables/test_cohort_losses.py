@@ -1,4 +1,4 @@
-"""Losses of a cohort: each member's to the bit what they are without its neighbours."""
+"""Losses of a cohort: to the bit the same for each member with and without its neighbours."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from trainables.losses import conformance
 CPU = torch.device("cpu")
 
 
-def found(
+def evaluated(
     members: list[Member], logits: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
     """Loss, log-odds, rival and the gradients of bias and logits, each [K, …]."""
@@ -21,14 +21,15 @@ def found(
     examples.loss.backward(torch.full_like(examples.loss, 1.0 / logits.shape[1]))
     assert bias.grad is not None
     assert leaf.grad is not None
-    return (*(part.detach() for part in examples), bias.grad, leaf.grad)
+    return (*(values.detach() for values in examples), bias.grad, leaf.grad)
 
 
 @pytest.mark.parametrize("classes", [2, 10, 17, 100])
 @pytest.mark.parametrize("name", losses.names())
 def test_neighbours_change_no_bit(name: str, classes: int) -> None:
-    """Torch computes the end of a tensor in another way than its body: with a batch of 45, that is
-    another example for each number of members.
+    """Torch computes the last numbers of a tensor by other instructions than the rest.
+
+    With a batch of 45 these are other examples for each number of members.
     """
     generator = torch.Generator().manual_seed(classes)
     members = [
@@ -44,8 +45,8 @@ def test_neighbours_change_no_bit(name: str, classes: int) -> None:
     members.sort(key=loss_key)
     logits = 3 * torch.randn(len(members), 45, classes, generator=generator)
     labels = torch.randint(classes, (len(members), 45), generator=generator)
-    together = found(members, logits, labels)
+    together = evaluated(members, logits, labels)
     for k, member in enumerate(members):
-        alone = found([member], logits[k : k + 1], labels[k : k + 1])
+        alone = evaluated([member], logits[k : k + 1], labels[k : k + 1])
         for one, all_ in zip(alone, together, strict=True):
             assert torch.equal(one[0], all_[k])

@@ -43,7 +43,7 @@ np.savez({str(tmp_path / "own.npz")!r}, x=rng.random((200, 5), dtype=np.float32)
 from trainables.engine.trainer import CohortSpec, DataSpec, Member, ModelSpec, Recipe, train
 spec = CohortSpec(DataSpec({str(tmp_path / "own.npz")!r}), ModelSpec("mlp", {{"width": 8}}),
                   Recipe(1, 50), [Member("a", "mae", 0.1, epsilon=1.0), Member("b", "ce", 0.1)])
-assert [r.metrics["status"] for r in train(spec)] == ["complete"] * 2
+assert [r.metrics.status for r in train(spec)] == ["complete"] * 2
 """
     run(code)
 

@@ -1,4 +1,4 @@
-"""Optimisers, schedules, brackets, restarts and convolutional members, each against a plain oracle."""
+"""Optimisers, schedules, brackets, restarts and convolutional members against plain oracles."""
 
 import copy
 import io
@@ -17,6 +17,7 @@ from trainables.engine.optimizers import clip, lr_factor, make_optimizer, norms
 from trainables.engine.step import GraphedStep
 from trainables.engine.successive_halving import survivors
 from trainables.engine.trainer import (
+    STATE_VERSION,
     CohortRun,
     CohortSpec,
     DataSpec,
@@ -27,7 +28,8 @@ from trainables.engine.trainer import (
     Rung,
     train,
 )
-from trainables.stacking import stack
+from trainables.stacking import Arrangement, stack
+from trainables.status import Status
 
 CPU = torch.device("cpu")
 MLP = CohortSpec(
@@ -59,7 +61,9 @@ def as_file(state: dict) -> bytes:
 
 def numbers(results: list[MemberResult]) -> dict[str, list[dict]]:
     return {
-        r.network_id: [{k: v for k, v in row.items() if k != "wall_s"} for row in r.epochs]
+        r.network_id: [
+            {k: v for k, v in epoch.to_row().items() if k != "wall_s"} for epoch in r.epochs
+        ]
         for r in results
     }
 
@@ -101,7 +105,7 @@ def test_each_members_updates_are_those_of_torch_optim(recipe: dict, plain: obje
     )
 
 
-def test_clipping_is_each_members_own() -> None:
+def test_clipping_treats_each_member_separately() -> None:
     shapes, factors = [(3, 4), (5,)], [0.01, 1.0, 100.0]
     stacked = [nn.Parameter(torch.zeros(3, *shape)) for shape in shapes]
     for p in stacked:
@@ -134,39 +138,41 @@ def test_clipping_is_each_members_own() -> None:
     ],
 )
 def test_schedules(recipe: dict, expected: list[float]) -> None:
-    found = [lr_factor(Recipe(5, 1, **recipe), i, 10, 2) for i in range(10)]
-    assert found == pytest.approx(expected)
+    factors = [lr_factor(Recipe(5, 1, **recipe), i, 10, 2) for i in range(10)]
+    assert factors == pytest.approx(expected)
 
 
 @given(
     st.lists(st.tuples(st.sampled_from(["a", "b", None]), st.floats(0, 1)), min_size=1),
     st.floats(0.01, 1),
 )
-def test_survivors_are_the_best_of_their_race(candidates: list, keep: float) -> None:
+def test_survivors_are_the_best_of_their_bracket(candidates: list, keep: float) -> None:
     brackets, scores = zip(*candidates, strict=True)
     kept = survivors(brackets, scores, keep)
     assert kept == sorted(set(kept))
-    for race in {r for r in brackets if r}:
-        inside = [scores[k] for k in kept if brackets[k] == race]
-        outside = [scores[k] for k in range(len(brackets)) if brackets[k] == race and k not in kept]
+    for bracket in {b for b in brackets if b}:
+        inside = [scores[k] for k in kept if brackets[k] == bracket]
+        outside = [
+            scores[k] for k in range(len(brackets)) if brackets[k] == bracket and k not in kept
+        ]
         assert len(inside) >= 1
         assert len(inside) >= keep * (len(inside) + len(outside)) - 1e-6
         assert not outside or min(inside) >= max(outside)
-    assert {k for k, r in enumerate(brackets) if r is None} <= set(kept)
+    assert {k for k, b in enumerate(brackets) if b is None} <= set(kept)
 
 
-def test_pruned_members_say_so_and_the_others_do_not_notice() -> None:
+def test_pruned_members_have_that_status_and_do_not_affect_the_others() -> None:
     candidates = members(0.001, 0.3, 0.1, 0.002, bracket="r")
     free = train(replace(MLP, members=[replace(m, bracket=None) for m in candidates]))
-    raced = train(replace(MLP, members=candidates, rungs=[Rung(1, 0.5), Rung(2, 0.5)]))
-    status = [(r.metrics["status"], r.metrics["epochs"]) for r in raced]
+    pruned = train(replace(MLP, members=candidates, rungs=[Rung(1, 0.5), Rung(2, 0.5)]))
+    status = [(r.metrics.status, r.metrics.epochs) for r in pruned]
     assert sorted(status) == [("complete", 4), ("pruned", 1), ("pruned", 1), ("pruned", 2)]
-    at_first_rung = [r.epochs[0]["val_acc_noisy"] for r in free]
+    at_first_rung = [r.epochs[0].val_acc_noisy for r in free]
     lost = [i for i, s in enumerate(status) if s == ("pruned", 1)]
     assert max(at_first_rung[i] for i in lost) <= min(
         a for i, a in enumerate(at_first_rung) if i not in lost
     )
-    a, b = numbers(free), numbers(raced)
+    a, b = numbers(free), numbers(pruned)
     for network_id, rows in b.items():
         assert rows == a[network_id][: len(rows)]
 
@@ -184,14 +190,32 @@ def test_restart_from_a_saved_state_ends_the_same(stop_after: int, optimizer: st
     files: list[bytes] = []
     whole = train(spec, save=lambda state: files.append(as_file(state())))
     epochs_left: list[bytes] = []
-    again = train(
+    resumed = train(
         spec,
         saved=torch.load(io.BytesIO(files[stop_after - 1])),
         save=lambda state: epochs_left.append(as_file(state())),
     )
     assert len(epochs_left) == spec.recipe.epochs - stop_after
-    assert numbers(again) == numbers(whole)
-    assert [r.metrics["status"] for r in again] == [r.metrics["status"] for r in whole]
+    assert numbers(resumed) == numbers(whole)
+    assert [r.metrics.status for r in resumed] == [r.metrics.status for r in whole]
+
+
+@pytest.mark.parametrize("version", [None, STATE_VERSION - 1, STATE_VERSION + 1])
+def test_a_state_of_another_version_is_ignored(
+    version: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = replace(MLP, members=members(0.01, 0.02))
+    states: list[dict] = []
+    whole = train(spec, save=lambda state: states.append(state()))
+    other = {"finished": ["unknown"], "running": {"epoch": 3}}  # with keys of its time
+    if version is not None:
+        other["version"] = version
+    epochs: list[None] = []
+    resumed = train(spec, saved=other, save=lambda state: epochs.append(None))
+    assert len(epochs) == spec.recipe.epochs  # all of them, from the beginning
+    assert numbers(resumed) == numbers(whole)
+    assert [f"has version {version};" in message for message in caplog.messages] == [True]
+    assert states[0]["version"] == STATE_VERSION
 
 
 def test_restart_of_members_that_train_one_after_the_other() -> None:
@@ -200,7 +224,7 @@ def test_restart_of_members_that_train_one_after_the_other() -> None:
     whole = train(spec, save=lambda state: files.append(as_file(state())))
     assert len(files) == 4
     assert numbers(train(spec, saved=torch.load(io.BytesIO(files[2])))) == numbers(whole)
-    assert {r.metrics["networks_in_cohort"] for r in whole} == {2}
+    assert {r.metrics.networks_in_cohort for r in whole} == {2}
 
 
 def test_a_loss_that_reduces_is_refused() -> None:
@@ -219,13 +243,13 @@ def test_convolutional_members_do_not_depend_on_neighbours_or_order() -> None:
     alone = numbers(train(replace(CNN, members=members(0.1, 0.2))))  # one by one on a CPU
     for network_id, rows in numbers(reordered.results()).items():
         assert rows == together[network_id] == alone[network_id]
-    assert run.results()[2].metrics["status"] == "diverged"
+    assert run.results()[2].metrics.status is Status.DIVERGED
 
 
 @pytest.mark.parametrize("first", [nn.Conv2d(4, 6, 3, groups=2), nn.BatchNorm2d(4)])
-@pytest.mark.parametrize("arrangement", ["wide", "apart"])
-def test_the_arrangements_of_a_gpu_change_nothing(first: nn.Module, arrangement: str) -> None:
-    """Run here on the CPU."""
+@pytest.mark.parametrize("arrangement", [Arrangement.GROUPED, Arrangement.STREAMS])
+def test_the_arrangements_compute_the_same(first: nn.Module, arrangement: Arrangement) -> None:
+    """Here on the CPU; test_gpu.py has the same on a GPU."""
     torch.manual_seed(0)
     channels = 6 if isinstance(first, nn.Conv2d) else 4
     layers = [
@@ -238,28 +262,28 @@ def test_the_arrangements_of_a_gpu_change_nothing(first: nn.Module, arrangement:
     layers += [nn.LazyLinear(5), nn.BatchNorm1d(5), nn.ReLU(inplace=True), nn.Linear(5, 3)]
     model, x = nn.Sequential(*layers), torch.randn(7, 4, 8, 8).double()
     model(x.float())  # the lazy layer's shape
-    folded = stack(model.double(), members=3)
+    in_batch = stack(model.double(), members=3)
     with torch.no_grad():
-        for parameter in folded.parameters():
+        for parameter in in_batch.parameters():
             parameter.copy_(torch.randn_like(parameter))
-    other = copy.deepcopy(folded)
-    folded.arrangement, other.arrangement = "folded", arrangement
+    other = copy.deepcopy(in_batch)
+    in_batch.arrangement, other.arrangement = Arrangement.BATCH, arrangement
     outcomes = []
-    for stacked in (folded, other):
+    for stacked in (in_batch, other):
         logits = stacked(x)
         assert logits.shape == (3, 7, 3)
         logits.square().sum().backward()
         outcomes.append((logits, [p.grad for p in stacked.parameters()], list(stacked.buffers())))
         outcomes[-1] += (stacked.eval()(x),)
-    # A bias before a batch norm has gradient 0 but for rounding, hence `atol`.
+    # A bias before a batch norm has gradient 0 up to rounding, hence `atol`.
     torch.testing.assert_close(outcomes[0], outcomes[1], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(
     "name", ["cnn8", "resnet20", pytest.param("resnet18", marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("arrangement", ["folded", "wide", "apart"])
-def test_convolutional_model_equals_its_plain_module(name: str, arrangement: str) -> None:
+@pytest.mark.parametrize("arrangement", Arrangement)
+def test_convolutional_model_equals_its_plain_module(name: str, arrangement: Arrangement) -> None:
     spec = replace(CNN, model=ModelSpec(name, init="kaiming_glorot"), members=members(0.05, 0.1))
     run = CohortRun(spec, CPU, torch.float64)
     run.model.arrangement = arrangement  # as on a GPU
@@ -302,7 +326,7 @@ def test_mixed_precision_trains_and_stays_near_float32() -> None:
         p: train(replace(MLP, members=members(0.3), recipe=replace(MLP.recipe, precision=p)))[0]
         for p in ("float32", "bf16")
     }
-    losses = [r.epochs[0]["train_loss"] for r in runs.values()]
+    losses = [r.epochs[0].train_loss for r in runs.values()]
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
@@ -325,15 +349,15 @@ class _FailsBackward(torch.autograd.Function):
 
 
 @pytest.mark.parametrize("when", ["never", "forward", "backward"])
-def test_where_compiling_fails_training_goes_on(
+def test_training_continues_where_compiling_fails(
     when: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def compiling(function, **options):
         def compiled(*arguments):
             if when == "forward":
                 raise RuntimeError("no C compiler\nmore")
-            found = function(*arguments)
-            return _FailsBackward.apply(found) if when == "backward" else found
+            logits = function(*arguments)
+            return _FailsBackward.apply(logits) if when == "backward" else logits
 
         return compiled
 
@@ -341,15 +365,18 @@ def test_where_compiling_fails_training_goes_on(
     spec = replace(CNN, members=members(0.1, 0.2))
     runs = [CohortRun(spec, CPU, torch.float64) for _ in range(2)]
     for run in runs:
-        run.model.arrangement = "apart"
+        run.model.arrangement = Arrangement.STREAMS
     runs[0].model.compiles = True
     for run in runs:
         run.train_epoch()
-    assert runs[0].rows[0][0]["train_loss"] == runs[1].rows[0][0]["train_loss"]
-    said = {"never": [], "forward": ["no C compiler"]}
-    failed = said.get(when, ["cannot compile the backward pass"])
+    assert runs[0].history[0][0].train_loss == runs[1].history[0][0].train_loss
+    reasons = {
+        "never": [],
+        "forward": ["no C compiler"],
+        "backward": ["cannot compile the backward pass"],
+    }[when]
     start = "torch.compile failed; training goes on without it: "
-    assert caplog.messages == [start + reason for reason in failed]
+    assert caplog.messages == [start + reason for reason in reasons]
     assert runs[0].model.compiles is (when == "never")
 
 
@@ -371,30 +398,30 @@ def test_a_running_statistic_that_is_not_finite_ends_a_network() -> None:
     run = CohortRun(replace(CNN, members=members(0.1, 0.2)), CPU, torch.float32)
     run.model.network.stem[1].running_var[1, 3] = torch.inf
     run.train_epoch()
-    assert [r.metrics["status"] for r in run.results()] == ["complete", "diverged"]
+    assert [r.metrics.status for r in run.results()] == [Status.COMPLETE, Status.DIVERGED]
 
 
 @pytest.mark.filterwarnings("ignore:called a synchronizing")
 def test_a_step_that_cannot_be_recorded_is_the_plain_step(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a GPU does without a CUDA graph, here on the CPU; with graphs: test_gpu.py."""
+    """As on a GPU without a CUDA graph, here on the CPU; with graphs: test_gpu.py."""
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
     waits = losses.Loss("waits", _waits)
     recipe = replace(MLP.recipe, optimizer="adamw", epsilon_schedule="linear")
-    some = [replace(m, loss="waits") for m in members(0.01, 0.02)]
+    waiting = [replace(m, loss="waits") for m in members(0.01, 0.02)]
     with losses.registered(waits):
         runs = [
-            CohortRun(replace(MLP, recipe=recipe, members=some), CPU, torch.float64)
+            CohortRun(replace(MLP, recipe=recipe, members=waiting), CPU, torch.float64)
             for _ in range(2)
         ]
         runs[0]._step = GraphedStep(runs[0]._step)
         for run in runs:
             while not run.is_done:
                 run.train_epoch()
-    found, wanted = (numbers(run.results()) for run in runs)
-    for name, rows in wanted.items():
-        for row, expected in zip(found[name], rows, strict=True):
+    graphed, plain = (numbers(run.results()) for run in runs)
+    for name, rows in plain.items():
+        for row, expected in zip(graphed[name], rows, strict=True):
             assert row == {
                 k: pytest.approx(v, rel=1e-9) if isinstance(v, float) else v
                 for k, v in expected.items()
@@ -403,5 +430,5 @@ def test_a_step_that_cannot_be_recorded_is_the_plain_step(
 
 
 def _waits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    warnings.warn("called a synchronizing CUDA operation", stacklevel=1)  # as torch says it
+    warnings.warn("called a synchronizing CUDA operation", stacklevel=1)  # torch's words
     return losses.get("ce").function(logits, labels)

@@ -1,7 +1,8 @@
-"""Loss curves that must not change unless somebody means to change them.
+"""Loss curves that must not change unintentionally.
 
-A change that is meant: `python tests/trainables/test_golden_curves.py` writes them anew; say in the
-commit why. In float64, so that another processor or library differs far less than the tolerance.
+After an intended change, `python tests/trainables/test_golden_curves.py` writes them anew; the
+commit says why. They are computed in float64, so that another processor or library differs by far
+less than the tolerance.
 """
 
 import json
@@ -46,9 +47,9 @@ SPECS = {
 
 
 def curves(name: str) -> dict[str, dict[str, list[float]]]:
-    """{network: {column: value by epoch}} of one cohort."""
+    """{network: {column: values by epoch}} of one cohort."""
     return {
-        result.network_id: {c: [row[c] for row in result.epochs] for c in COLUMNS}
+        result.network_id: {c: [getattr(e, c) for e in result.epochs] for c in COLUMNS}
         for result in train(SPECS[name], dtype=torch.float64)
     }
 
@@ -56,9 +57,9 @@ def curves(name: str) -> dict[str, dict[str, list[float]]]:
 @pytest.mark.parametrize("name", SPECS)
 def test_curves_are_the_golden_ones(name: str) -> None:
     golden = json.loads(FILE.read_text())[name]
-    found = curves(name)
-    assert found.keys() == golden.keys()
-    for network, columns in found.items():
+    trained = curves(name)
+    assert trained.keys() == golden.keys()
+    for network, columns in trained.items():
         for column, values in columns.items():
             assert values == pytest.approx(golden[network][column], rel=1e-6), (network, column)
 

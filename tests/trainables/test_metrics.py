@@ -1,4 +1,4 @@
-"""What is counted each epoch, against the definitions written out."""
+"""What is recorded each epoch, against the written-out definitions."""
 
 import weakref
 
@@ -23,8 +23,8 @@ def test_predictions_are_the_first_of_the_largest(classes: int, dtype: torch.dty
     assert predictions(torch.full((1, 2, classes), -torch.inf, dtype=dtype)).tolist() == [[0, 0]]
     with_nan = logits.clone()
     with_nan[1] = torch.nan
-    found = predictions(with_nan)
-    assert torch.equal(found[[0, 2]], logits[[0, 2]].argmax(-1))
+    predicted = predictions(with_nan)
+    assert torch.equal(predicted[[0, 2]], logits[[0, 2]].argmax(-1))
 
 
 MEMBERS = [
@@ -39,7 +39,7 @@ MEMBERS = [
 @pytest.mark.parametrize("names", ["a", "abd", "c", "ce", "abcde"])
 @pytest.mark.parametrize("classes", [2, 3, 16, 17, 200])
 def test_means_over_an_epoch_of_unequal_batches(names: str, classes: int) -> None:
-    """Of losses of p alone, others and both, against each member's loss and gradient by itself."""
+    """For losses of p alone, others and both, against each member's own loss and gradient."""
     members = sorted((m for m in MEMBERS if m.network_id in names), key=loss_key)
     cohort = CohortLosses(members, classes, torch.device("cpu"), torch.float64)
     dynamics, sizes = EpochDynamics(cohort.largest_delta), (64,) * 40 + (11,)
@@ -72,12 +72,12 @@ def test_means_over_an_epoch_of_unequal_batches(names: str, classes: int) -> Non
             small = delta < 0.01 * cohort.largest_delta[k]
             each = (values, right == y, right == clean, delta, p, small)
             expected[:, k] += torch.stack([v.detach().double().sum() for v in each])
-    found = dynamics.means()
-    for name, wanted in zip(found, expected / sum(sizes), strict=True):
-        assert found[name] == pytest.approx(wanted.tolist(), rel=1e-9), name
+    means = dynamics.means()
+    for name, mean in zip(means, expected / sum(sizes), strict=True):
+        assert means[name] == pytest.approx(mean.tolist(), rel=1e-9), name
 
 
-def test_members_of_equal_logits_are_never_right() -> None:
+def test_a_member_with_equal_logits_is_never_right() -> None:
     """A network whose logits are all the same predicts nothing."""
     cohort = CohortLosses(MEMBERS[:1], 3, torch.device("cpu"), torch.float32)
     dynamics, logits = EpochDynamics(cohort.largest_delta), torch.zeros(1, 3, 3).requires_grad_()
@@ -86,21 +86,21 @@ def test_members_of_equal_logits_are_never_right() -> None:
     observed = observe(logits, examples, noisy, clean)
     examples.loss.backward(torch.ones(1, 3))
     dynamics.add(observed._replace(delta=bias.grad))
-    found = dynamics.means()
-    assert found["train_acc_noisy"] == found["train_acc_clean"] == [0.0]
+    means = dynamics.means()
+    assert means["train_acc_noisy"] == means["train_acc_clean"] == [0.0]
 
 
-def test_no_batch_is_held_for_the_record() -> None:
-    """A network's activations would be kept for 32 batches."""
+def test_recording_keeps_no_graph_alive() -> None:
+    """Otherwise a network's activations would stay in memory for 32 batches."""
     cohort = CohortLosses(MEMBERS[:1], 3, torch.device("cpu"), torch.float32)
     dynamics, logits = EpochDynamics(cohort.largest_delta), torch.randn(1, 2, 3).requires_grad_()
     labels, bias = torch.zeros(1, 2, dtype=torch.int64), cohort.bias(1.0, 2)
-    examples, held = cohort(logits, labels, bias), weakref.ref(logits)
+    examples, reference = cohort(logits, labels, bias), weakref.ref(logits)
     observed = observe(logits, examples, labels, labels[0])
     examples.loss.backward(torch.ones(1, 2))
     dynamics.add(observed._replace(delta=bias.grad))
     del examples, logits
-    assert held() is None
+    assert reference() is None
     dynamics.means()
 
 
@@ -111,7 +111,7 @@ def test_rescale_needs_a_loss_of_the_labelled_probability_alone() -> None:
         cohort(torch.zeros(1, 2, 3), torch.zeros(1, 2, dtype=torch.int64), cohort.bias(1.0, 2))
 
 
-def test_norms_are_each_members_own_to_the_bit() -> None:
+def test_norms_do_not_depend_on_the_other_members() -> None:
     generator = torch.Generator().manual_seed(0)
     shapes = [(128, 64), (128,), (100, 128), (3, 5, 3, 3)]
     stacked = [torch.randn(16, *shape, generator=generator) for shape in shapes]

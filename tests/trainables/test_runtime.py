@@ -1,4 +1,4 @@
-"""How a worker's process is set up."""
+"""How a process that trains is set up."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from trainables.engine.runtime import in_training_thread
 
 
 def test_all_training_of_a_process_happens_in_one_thread() -> None:
-    """A thread a cohort leaves a heap a cohort behind."""
+    """One thread per cohort would leave one heap per cohort behind."""
     with ThreadPoolExecutor(3) as trials:
         barrier = threading.Barrier(3)
 
@@ -18,9 +18,9 @@ def test_all_training_of_a_process_happens_in_one_thread() -> None:
             barrier.wait()
             return threading.get_ident(), in_training_thread(threading.get_ident)
 
-        found = [future.result() for future in [trials.submit(trial) for _ in range(3)]]
-    assert len({own for own, _ in found}) == 3
-    assert len({training for _, training in found}) == 1
+        threads = [future.result() for future in [trials.submit(trial) for _ in range(3)]]
+    assert len({trial_thread for trial_thread, _ in threads}) == 3
+    assert len({training_thread for _, training_thread in threads}) == 1
 
 
 def test_the_training_thread_is_set_up() -> None:
@@ -28,6 +28,6 @@ def test_the_training_thread_is_set_up() -> None:
     assert in_training_thread(lambda: (denormal * 0.5).item()) == 0
 
 
-def test_errors_come_through() -> None:
+def test_errors_are_raised_to_the_caller() -> None:
     with pytest.raises(ZeroDivisionError):
         in_training_thread(lambda: 1 // 0)

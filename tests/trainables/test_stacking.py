@@ -1,17 +1,19 @@
-"""Stacking takes any module apart and puts it together again, or says why it cannot."""
+"""Stacking replaces the layers of any module, or names the layer that it cannot replace."""
 
 import pytest
 import torch
 from torch import nn
 
 from trainables import models
-from trainables.stacking import UnsupportedLayerError, stack
+from trainables.stacking import STACKED_LAYERS, Arrangement, UnsupportedLayerError, stack, stacks
+from trainables.stacking.arrangements import fastest_arrangement
 from trainables.stacking.compiling import Compiled
-from trainables.stacking.verification import check_stacking, why_not_wide
+from trainables.stacking.layout import Layout, stacked_parameter
+from trainables.stacking.verification import check_stacking, why_not_grouped
 
 
 class Residual(nn.Module):
-    """Between its layers a module may do as it likes with an ordinary batch."""
+    """Between its layers a module may compute anything on an ordinary batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +39,7 @@ def test_each_member_equals_its_own_module(members: int) -> None:
 
 
 class Tapped(nn.Sequential):
-    """What comes before a ReLU is used once more."""
+    """The input of a ReLU is used a second time."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         before = self[1](self[0](x))
@@ -48,7 +50,9 @@ class Tapped(nn.Sequential):
 @pytest.mark.parametrize("inplace", [False, True])
 def test_a_relu_before_a_linear_layer(kind: type[nn.Sequential], inplace: bool) -> None:
     if kind is Tapped and inplace:
-        pytest.skip("plain PyTorch does not allow it either: the tapped values would be gone")
+        pytest.skip(
+            "plain PyTorch does not allow it either: the tapped values would be overwritten"
+        )
     layers = [nn.Flatten(), nn.Linear(6, 8), nn.ReLU(inplace), nn.Linear(8, 3)]
     if kind is nn.Sequential:
         layers = [nn.Flatten(), nn.ReLU(inplace), *layers[1:], nn.ReLU(inplace), nn.Linear(3, 3)]
@@ -59,18 +63,18 @@ def test_a_relu_before_a_linear_layer(kind: type[nn.Sequential], inplace: bool) 
         nn.init.normal_(parameter)
     stacked.load_member(1, network)
     x = torch.randn(5, 2, 3, dtype=torch.float64)
-    mine, theirs = (x.clone().requires_grad_() for _ in range(2))
-    logits, expected = stacked(mine * 1)[1], network(theirs * 1)
+    ours, theirs = (x.clone().requires_grad_() for _ in range(2))
+    logits, expected = stacked(ours * 1)[1], network(theirs * 1)
     torch.testing.assert_close(logits, expected, rtol=1e-12, atol=1e-12)
     logits.sin().sum().backward()
     expected.sin().sum().backward()
-    torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-12, atol=1e-12)
     for both, one in zip(stacked.parameters(), network.parameters(), strict=True):
         torch.testing.assert_close(both.grad[1], one.grad, rtol=1e-12, atol=1e-12)
         assert not both.grad[0].any()
 
 
-def test_a_layer_that_comes_twice_keeps_its_places() -> None:
+def test_a_layer_that_occurs_twice_keeps_both_places() -> None:
     twice = nn.Hardswish()
     network = nn.Sequential(twice, nn.Linear(6, 8), nn.ReLU(), twice, nn.Linear(8, 3)).double()
     x = torch.randn(5, 6, dtype=torch.float64)
@@ -93,49 +97,52 @@ def test_the_template_is_left_alone() -> None:
     assert type(network.first) is nn.Linear
 
 
-def test_a_layer_without_a_twin_is_named() -> None:
+def test_a_layer_without_a_stacked_form_is_named() -> None:
     with pytest.raises(UnsupportedLayerError, match=r"layer 1 \(LSTM\)"):
         stack(nn.Sequential(nn.Flatten(), nn.LSTM(4, 4)), 2)
 
 
 @pytest.mark.parametrize("name", ["cnn8", "resnet20", "resnet18"])
-def test_our_convolutional_models_can_lie_wide(name: str) -> None:
+def test_the_shipped_convolutional_models_can_be_grouped(name: str) -> None:
     model = stack(models.build(name, (3, 8, 8), 5, {}), 3)
-    assert why_not_wide(model, torch.Size((7, 3, 8, 8))) is None
+    assert why_not_grouped(model, torch.Size((7, 3, 8, 8))) is None
 
 
 class Channels(nn.Module):
-    """Does something with channels by itself; `how` has channels second in, features out."""
+    """A forward that works on channels in the way `how`."""
 
     def __init__(self, how: str) -> None:
         super().__init__()
-        self.first, self.last = nn.Conv2d(1, 4, 3), nn.Linear({"joins": 8}.get(how, 4), 3)
+        self.first, self.last = nn.Conv2d(1, 4, 3), nn.Linear({"concatenates": 8}.get(how, 4), 3)
         self.how = how
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = self.first(x)
-        if self.how == "joins":
+        if self.how == "concatenates":
             h = torch.cat([h, h.tanh()], dim=1)
         elif self.how == "averages":
             h = h - h.mean(1, keepdim=True)
-        elif self.how == "counts":
+        elif self.how == "reshapes":
             h = h.reshape(len(h), 4, -1, 1)
         return self.last(h.mean((2, 3)))
 
 
 @pytest.mark.parametrize(
-    ("how", "can"), [("joins", False), ("averages", False), ("counts", False), ("nothing", True)]
+    ("how", "can"),
+    [("concatenates", False), ("averages", False), ("reshapes", False), ("nothing", True)],
 )
-def test_a_model_that_would_mix_its_members_up_is_found(
+def test_a_model_whose_members_would_mix_is_detected(
     how: str, can: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reason = why_not_wide(stack(Channels(how), 3), torch.Size((7, 1, 6, 6)))
+    reason = why_not_grouped(stack(Channels(how), 3), torch.Size((7, 1, 6, 6)))
     assert (reason is None) is can
-    assert ["channels by itself" in message for message in caplog.messages] == [True] * (not can)
+    assert ["forward works on channels" in message for message in caplog.messages] == [True] * (
+        not can
+    )
 
 
-class Own(nn.Module):
-    """A user's model; `how` it goes about its batch."""
+class UserModel(nn.Module):
+    """A user's model that treats its batch in the way `how`."""
 
     def __init__(self, how: str) -> None:
         super().__init__()
@@ -149,7 +156,7 @@ class Own(nn.Module):
             h = h + torch.rand_like(h)
         elif self.how == "over the batch":
             h = h / h.norm()
-        elif h is None:  # each of so many tokens is an example to the layer
+        elif h is None:  # each token is an example to the layer
             tokens = int(self.how.split()[0])
             return self.last(
                 self.first(x.reshape(len(x) * tokens, 4)).view(len(x), tokens, 8).mean(1)
@@ -167,17 +174,17 @@ class Own(nn.Module):
         ("unused", (4,), r"parameter spare.weight takes no part in its output; .* freeze it"),
         ("random", (4,), "draws random numbers"),
         ("over the batch", (4,), "must treat examples one by one"),
-        ("2 tokens", (2, 4), "must treat examples one by one"),  # as many as members in the trial
+        ("2 tokens", (2, 4), "must treat examples one by one"),  # as many as members in the check
         ("3 tokens", (3, 4), "invalid for input of size"),  # as many as examples
     ],
 )
-def test_a_users_model_is_tried_before_anything_runs(
+def test_a_users_model_is_checked_before_anything_runs(
     how: str, shape: tuple[int, ...], why: str | None
 ) -> None:
-    model = stack(Own(how), 1)
+    model = stack(UserModel(how), 1)
     if "tokens" in how:
         model.network.spare.requires_grad_(False)
-        model._one[0].spare.requires_grad_(False)
+        model._template[0].spare.requires_grad_(False)
     if why is None:
         check_stacking(model, shape)
     else:
@@ -186,7 +193,7 @@ def test_a_users_model_is_tried_before_anything_runs(
 
 
 class LeNet(nn.Module):
-    """As tutorials write it: `view` counts on channels where plain PyTorch has them."""
+    """As tutorials write it: `view` needs the memory format of plain PyTorch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -198,9 +205,9 @@ class LeNet(nn.Module):
         return self.last(h.view(h.size(0), -1))
 
 
-@pytest.mark.parametrize("arrangement", ["folded", "wide", "apart"])
+@pytest.mark.parametrize("arrangement", Arrangement)
 @pytest.mark.parametrize("members", [1, 2])
-def test_view_and_in_place_after_a_convolution(arrangement: str, members: int) -> None:
+def test_view_and_in_place_after_a_convolution(arrangement: Arrangement, members: int) -> None:
     networks = [LeNet().double() for _ in range(members)]
     model, x = stack(networks[0], members), torch.randn(5, 1, 6, 6).double()
     for k, network in enumerate(networks):
@@ -213,11 +220,11 @@ def test_view_and_in_place_after_a_convolution(arrangement: str, members: int) -
         network(x).square().sum().backward()
         for p, q in zip(model.parameters(), network.parameters(), strict=True):
             torch.testing.assert_close(p.grad[k], q.grad, rtol=1e-10, atol=1e-10)
-    assert why_not_wide(model, x.shape) is None
+    assert why_not_grouped(model, x.shape) is None
 
 
 def _dense(weight: torch.Tensor, groups: int) -> torch.Tensor:
-    """Filters of a grouped convolution as those of one group, with zeros between."""
+    """Filters of a grouped convolution as filters of a single group, with zeros between."""
     out, inner = len(weight) // groups, weight.shape[1]
     dense = weight.new_zeros(len(weight), inner * groups, *weight.shape[2:])
     for g in range(groups):
@@ -227,12 +234,14 @@ def _dense(weight: torch.Tensor, groups: int) -> torch.Tensor:
     return dense
 
 
-@pytest.mark.parametrize("arrangement", ["wide", "apart"])
-@pytest.mark.parametrize("layer", ["one", "last"])  # found going forward, and going backward
-def test_what_is_not_finite_stays_in_its_network(
-    arrangement: str, layer: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("arrangement", [Arrangement.GROUPED, Arrangement.STREAMS])
+@pytest.mark.parametrize(
+    "layer", ["one", "last"]
+)  # detected in the forward and in the backward pass
+def test_values_that_are_not_finite_stay_in_their_network(
+    arrangement: Arrangement, layer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A library may compute several groups as one, with zeros between them: here all of them."""
+    """A library may merge several groups into one, with zeros between them: here all of them."""
     forward, backward = nn.functional.conv2d, torch.ops.aten.convolution_backward
 
     def as_one(x, weight, bias, stride=1, padding=0, dilation=1, groups=1):
@@ -256,7 +265,7 @@ def test_what_is_not_finite_stays_in_its_network(
 
 
 def test_frozen_parameters_stay_frozen() -> None:
-    network = Own("plain")
+    network = UserModel("plain")
     network.first.requires_grad_(False)
     model = stack(network, 2).select([1])
     assert [p.requires_grad for p in model.network.first.parameters()] == [False] * 2
@@ -264,7 +273,7 @@ def test_frozen_parameters_stay_frozen() -> None:
 
 
 def test_only_the_first_batch_size_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each other size would take as long to compile again."""
+    """Every further size would take as long to compile again."""
     sizes = []
     monkeypatch.setattr(
         torch, "compile", lambda function, **_: lambda x: (sizes.append(len(x)), function(x))[1]
@@ -273,3 +282,62 @@ def test_only_the_first_batch_size_is_compiled(monkeypatch: pytest.MonkeyPatch) 
     for size in (4, 3, 4):
         assert double(torch.ones(size)).tolist() == [2.0] * size
     assert sizes == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("on_gpu", "members", "widest", "expected"),
+    [
+        (False, 8, 16, Arrangement.BATCH),
+        (True, 8, 0, Arrangement.BATCH),
+        (True, 8, 64, Arrangement.GROUPED),
+        (True, 8, 65, Arrangement.STREAMS),
+        (True, 1, 16, Arrangement.STREAMS),
+    ],
+)
+def test_device_members_and_width_choose_the_arrangement(
+    on_gpu: bool, members: int, widest: int, expected: Arrangement
+) -> None:
+    chosen = fastest_arrangement(
+        on_gpu=on_gpu, members=members, widest=widest, can_be_grouped=lambda: True
+    )
+    assert chosen is expected
+
+
+def test_a_model_that_cannot_be_grouped_runs_on_streams() -> None:
+    chosen = fastest_arrangement(on_gpu=True, members=8, widest=16, can_be_grouped=lambda: False)
+    assert chosen is Arrangement.STREAMS
+
+
+class Scale(nn.Module):
+    """One factor per feature."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(features))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weight
+
+
+def test_a_users_layer_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STACKED_LAYERS, Scale, nn.Identity)  # so that the entry is undone
+
+    @stacks(Scale)
+    class StackedScale(nn.Module):
+        def __init__(self, layer: Scale, layout: Layout) -> None:
+            super().__init__()
+            self._layout = layout
+            self.weight = stacked_parameter(layer.weight, layout.members)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            members = self._layout.split_input(x, self.weight.shape[1])
+            return (members * self.weight.unsqueeze(1)).flatten(0, 1)
+
+    networks = [nn.Sequential(Scale(4), nn.Linear(4, 3)).double() for _ in range(2)]
+    model = stack(networks[0], 2)
+    for k, network in enumerate(networks):
+        model.load_member(k, network)
+    check_stacking(model, (4,))
+    x = torch.randn(5, 4).double()
+    for k, network in enumerate(networks):
+        torch.testing.assert_close(model(x)[k], network(x), rtol=1e-12, atol=1e-12)

@@ -1,8 +1,9 @@
-"""Augmentation on the device: whole batches at once, from an explicit generator.
+"""Augmentation of whole batches on the device, with an explicit generator.
 
-Images are [N, C, H, W] in stored units (0 … 255), uint8 or floating, before normalisation. Every
-function draws its numbers from the generator it is given, on the CPU, and moves them: one seed is
-one augmentation on every device, and a cohort's members, who share the batch, share it too.
+Images have the shape [N, C, H, W] and stored units (0 … 255), uint8 or floating, before
+normalisation. Every function draws its random numbers from its generator on the CPU and then moves
+them to the device, so a seed gives the same augmentation on every device. The members of a cohort
+share the batch and therefore its augmentation.
 """
 
 from __future__ import annotations
@@ -22,19 +23,17 @@ class AugmentationError(ValueError):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a training batch, in this order; what is 0 or False is not done.
+    """The augmentation of training batches, in the order of the attributes; 0 and False skip.
 
-    Parameters
-    ----------
-    crop: padding by so many pixels at every edge, then a crop of the old size anywhere.
-    flip: left to right, with probability ½.
-    rotation: by an angle uniform in ± `rotation` degrees, from 0 to 180.
-    cutout: a square of so many pixels' edge, centred on any pixel, is filled (DeVries and Taylor,
-        arXiv 1708.04552); at an edge it is cut off.
+    Attributes:
+        crop: pixels of padding at every edge, before a crop of the original size at a random place.
+        flip: whether images are flipped left to right, with probability ½.
+        rotation: images are rotated by an angle uniform in ± `rotation` degrees, from 0 to 180.
+        cutout: edge in pixels of a square that is filled, centred on a random pixel and cut off at
+            the image's edge (DeVries & Taylor 2017, arXiv 1708.04552).
 
-    Raises
-    ------
-    AugmentationError: a value out of range.
+    Raises:
+        AugmentationError: a value out of range.
     """
 
     crop: int = 0
@@ -60,9 +59,8 @@ class Augmentation:
     def from_dict(cls, settings: Mapping[str, Any]) -> Augmentation:
         """An augmentation from plain data.
 
-        Raises
-        ------
-        AugmentationError: an unknown setting or a value out of range.
+        Raises:
+            AugmentationError: an unknown setting or a value out of range.
         """
         known = [field.name for field in fields(cls)]
         for name in settings:
@@ -73,11 +71,13 @@ class Augmentation:
         return cls(**settings)
 
     def check(self, input_shape: tuple[int, ...]) -> None:
-        """Refuse what cannot be done to such inputs.
+        """Make sure that the augmentation suits the inputs.
 
-        Raises
-        ------
-        AugmentationError: inputs are no images, or the padding exceeds them.
+        Args:
+            input_shape: shape of one example.
+
+        Raises:
+            AugmentationError: the inputs are no images, or the padding exceeds them.
         """
         if self == Augmentation():
             return
@@ -89,17 +89,16 @@ class Augmentation:
             )
 
     def __call__(self, x: Tensor, generator: torch.Generator, fill: Tensor | float = 0) -> Tensor:
-        """An augmented copy of the batch `x` [N, C, H, W], or `x` itself where nothing is done.
+        """Augment a batch.
 
-        Parameters
-        ----------
-        x
-            uint8 or floating images, on any device.
-        generator
-            on the CPU.
-        fill
-            what cutout leaves, a number or [1, C, 1, 1]: the training mean, which is 0 once
-            normalised, is customary. Rotation and crop fill with 0 (black), as torchvision does.
+        Args:
+            x: uint8 or floating images [N, C, H, W], on any device.
+            generator: on the CPU.
+            fill: value inside a cutout, a number or [1, C, 1, 1]; usually the training mean, which
+                is 0 after normalisation. Rotation and crop fill with 0 (black), like torchvision.
+
+        Returns:
+            an augmented copy, or `x` itself where every step is skipped.
         """
         if self.crop:
             x = crop(x, self.crop, generator)
@@ -113,7 +112,7 @@ class Augmentation:
 
 
 def crop(x: Tensor, padding: int, generator: torch.Generator) -> Tensor:
-    """Each image padded with 0 and cropped to its size, shifted by up to ± `padding` pixels."""
+    """Shift each image by up to ± `padding` pixels in both directions, filled with 0."""
     n, channels, height, width = x.shape
     shifts = torch.randint(2 * padding + 1, (2, n), generator=generator).to(x.device)
     padded = functional.pad(x, [padding] * 4)
@@ -128,19 +127,19 @@ def crop(x: Tensor, padding: int, generator: torch.Generator) -> Tensor:
 
 
 def flip(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image flipped left to right with probability ½."""
+    """Flip each image left to right with probability ½."""
     flipped = torch.rand(len(x), generator=generator).to(x.device) < 0.5
     return torch.where(flipped[:, None, None, None], x.flip(-1), x)
 
 
 def rotate(x: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
-    """Each image rotated about its centre by an angle uniform in ± `degrees`; bilinear."""
+    """Rotate each image about its centre by an angle uniform in ± `degrees`; bilinear."""
     turns = torch.rand(len(x), generator=generator, dtype=torch.float64) * 2 - 1
     angles = (turns * degrees * torch.pi / 180).to(x.device)
     height, width = x.shape[-2:]
     cos, sin = angles.cos(), angles.sin()
     zero = torch.zeros_like(cos)
-    # In units of half the image's edges, so an image that is not square stays undistorted.
+    # In units of half the image's edges, so that an image that is not square is not distorted.
     matrix = torch.stack([
         torch.stack([cos, -sin * height / width, zero], 1),
         torch.stack([sin * width / height, cos, zero], 1),
@@ -152,7 +151,7 @@ def rotate(x: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
 
 
 def cutout(x: Tensor, size: int, generator: torch.Generator, fill: Tensor | float = 0) -> Tensor:
-    """A square of `size` pixels' edge filled in each image, its centre on any pixel."""
+    """Fill a square with an edge of `size` pixels in each image, centred on a random pixel."""
     n, _, height, width = x.shape
     inside = []
     for edge in (height, width):

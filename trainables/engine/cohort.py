@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,26 +16,41 @@ from trainables.engine.cohort_losses import CohortLosses, loss_key
 from trainables.engine.data import CohortData
 from trainables.engine.metrics import EpochDynamics, accuracy
 from trainables.engine.optimizers import lr_factor, make_optimizer, norms
-from trainables.engine.spec import CohortSpec, Member, MemberResult, Rung
+from trainables.engine.results import EpochMetrics, MemberResult, TrialMetrics
+from trainables.engine.spec import CohortSpec, Member, Rung
 from trainables.engine.step import GraphedStep, ScheduleFactors, TrainingStep
 from trainables.engine.successive_halving import survivors
 from trainables.losses.schedules import epsilon_factor
 from trainables.stacking import StackedModel, stack
+from trainables.status import Status
 
 DIVERGED_GROWTH = 1e3
-"""A network has diverged once its loss, a parameter or a running statistic is not finite, or its
-parameters' norm has grown by more than this factor since initialisation. (A bounded loss has no
-gradient left after one step of far too large a learning rate: nothing overflows, but the network is
-lost all the same.)"""
+"""A network has diverged when its loss, a parameter or a running statistic is not finite, or when
+the norm of its parameters has grown by more than this factor since initialisation. (A bounded loss
+has no gradient left after one step with far too large a learning rate: nothing overflows, but the
+network no longer learns.)"""
 
-_EVALUATED_AT_ONCE = 500_000  # numbers of input on a CPU; more cost memory and gain nothing
-_INIT_EXAMPLES = 256  # training examples on which the initial logits' spread is measured
+_EVALUATED_AT_ONCE = 500_000  # input numbers on a CPU; more need memory and are not faster
+_INIT_EXAMPLES = 256  # training examples on which the spread of the initial logits is measured
 
 State = dict[str, Any]
+"""A cohort in training as plain data and CPU tensors."""
 
 
 class CohortRun:
-    """A cohort in training. Members are kept sorted by loss, so that a loss is one slice."""
+    """A cohort in training. Members are sorted by loss, so that each loss is one slice.
+
+    Args:
+        spec: the cohort.
+        device: where it trains.
+        dtype: of parameters and losses.
+
+    Attributes:
+        members: the members that still train, sorted by loss.
+        history: the epochs of each member of `members` so far.
+        diverged: whether each member of `members` has diverged.
+        epoch: number of epochs trained.
+    """
 
     def __init__(self, spec: CohortSpec, device: torch.device, dtype: torch.dtype) -> None:
         self.spec, self.device, self.dtype = spec, device, dtype
@@ -47,7 +61,7 @@ class CohortRun:
         self.model.compiles = spec.recipe.compile and device.type == "cuda"
         self.optimizer = make_optimizer(
             spec.recipe,
-            _trained(self.model),
+            _trained_parameters(self.model),
             self._per_member([m.lr for m in self.members]),
             self._per_member([m.weight_decay for m in self.members]),
             self._per_member([m.weight_l1 for m in self.members]),
@@ -57,11 +71,11 @@ class CohortRun:
         self.initial_norm = norms(list(self.model.parameters())).detach()
         self.logit_std_init = self._logit_std()
         self.epoch = 0
-        self.rows: list[list[dict[str, Any]]] = [[] for _ in self.members]
+        self.history: list[list[EpochMetrics]] = [[] for _ in self.members]
         self.diverged = [False] * len(self.members)
-        self._ended: dict[str, MemberResult] = {}
-        numbers = math.prod(self.data.dataset.input_shape)
-        self._evaluation_batch = max(spec.recipe.batch_size, _EVALUATED_AT_ONCE // numbers)
+        self._results: dict[str, MemberResult] = {}
+        input_size = math.prod(self.data.dataset.input_shape)
+        self._evaluation_batch = max(spec.recipe.batch_size, _EVALUATED_AT_ONCE // input_size)
         if device.type == "cuda":  # a few large kernels; needs less memory than a training step
             self._evaluation_batch = 4 * spec.recipe.batch_size
 
@@ -70,123 +84,126 @@ class CohortRun:
         """Whether the last epoch is trained."""
         return self.epoch >= self.spec.recipe.epochs
 
-    @np.errstate(all="ignore")  # a diverged member overflows, and is found by its loss
+    @np.errstate(all="ignore")  # a diverged member overflows; its loss shows that
     def train_epoch(self) -> None:
-        """One pass over the training examples, then evaluation, rows and, at a rung, pruning."""
+        """Train on all examples once, evaluate, record, and prune where there is a rung."""
         started = time.perf_counter()
         self.epoch += 1
         training = self._train()
-        self._append_rows(training, started)
+        self._append_metrics(training, started)
         for rung in self.spec.rungs:
             if rung.epoch == self.epoch and not self.is_done:
                 self._prune(rung)
 
     def results(self) -> list[MemberResult]:
-        """Results in the order in which the caller named the members."""
-        for k, member in enumerate(self.members):
-            self._end(k, "diverged" if self.diverged[k] else "complete")
-            assert member.network_id in self._ended
-        return [self._ended[member.network_id] for member in self.spec.members]
+        """One result per member, in the order of the spec."""
+        for k in range(len(self.members)):
+            self._end(k, Status.DIVERGED if self.diverged[k] else Status.COMPLETE)
+        return [self._results[member.network_id] for member in self.spec.members]
 
     def state(self) -> State:
-        """Everything that the rest of training depends on, on the CPU."""
+        """Everything that the rest of training depends on."""
         return {
             "network_ids": [m.network_id for m in self.members],
             "model": {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()},
             "moments": [[m.cpu().clone() for m in moments] for moments in self.optimizer.state],
             "steps": self.optimizer.steps,
             "epoch": self.epoch,
-            "rows": [list(rows) for rows in self.rows],
+            "history": [[metrics.to_row() for metrics in epochs] for epochs in self.history],
             "diverged": list(self.diverged),
-            "ended": {name: asdict(result) for name, result in self._ended.items()},
+            "results": [result.to_state() for result in self._results.values()],
         }
 
     def load_state(self, state: State) -> None:
-        """Go on from `state` of a run with the same spec."""
-        place = {m.network_id: k for k, m in enumerate(self.members)}
-        kept = [place[network_id] for network_id in state["network_ids"]]
+        """Continue from the `state` of a run with the same spec."""
+        index = {m.network_id: k for k, m in enumerate(self.members)}
+        kept = [index[network_id] for network_id in state["network_ids"]]
         if len(kept) < len(self.members):
             self._select(kept)
         self.model.load_state_dict(state["model"])
         moved = [[m.to(self.device) for m in moments] for moments in state["moments"]]
         self.optimizer.state = moved
         self.optimizer.steps, self.epoch = state["steps"], state["epoch"]
-        self._ended = {name: MemberResult(**r) for name, r in state["ended"].items()}
-        self.rows = [list(rows) for rows in state["rows"]]
+        results = [MemberResult.from_state(result) for result in state["results"]]
+        self._results = {result.network_id: result for result in results}
+        self.history = [[EpochMetrics(**row) for row in rows] for rows in state["history"]]
         self.diverged = list(state["diverged"])
-        self._step = self._new_step()  # a recorded one would go on with the moments from before
+        self._step = self._new_step()  # a recorded one would use the replaced moments
 
     def try_steps(self, steps: int, to_the_end: bool = False) -> int:
-        """A few training steps, to see what they take; the run cannot be used afterwards.
+        """Train for a few steps to measure what they take; the run cannot be used afterwards.
 
-        Parameters
-        ----------
-        to_the_end: whether the last is to be treated as the last of an epoch.
+        Args:
+            steps: number of steps, at most one epoch.
+            to_the_end: whether the last one is treated as the last step of an epoch.
 
-        Returns
-        -------
-        How many steps an epoch has.
+        Returns:
+            the number of steps in an epoch.
         """
         self.epoch = 1
-        self._train(largest_step=steps - 1, to_the_end=to_the_end)
+        self._train(last_step=steps - 1, to_the_end=to_the_end)
         return self.data.steps(self.spec.recipe.batch_size)
 
     def _train(
-        self, largest_step: int | None = None, to_the_end: bool = False
+        self, last_step: int | None = None, to_the_end: bool = False
     ) -> dict[str, list[float]]:
         recipe = self.spec.recipe
         per_epoch = self.data.steps(recipe.batch_size)
         steps = per_epoch * recipe.epochs
         done = (self.epoch - 1) * per_epoch
         dynamics = EpochDynamics(self.losses.largest_delta)
-        grad_norm, factor = torch.zeros_like(self.optimizer.lr), 1.0
+        grad_norm, rate_factor = torch.zeros_like(self.optimizer.lr), 1.0
         self.model.train()
         for step, batch in enumerate(self.data.epoch(self.epoch, recipe.batch_size)):
-            factor = lr_factor(recipe, done + step, steps, per_epoch)
-            epsilon = epsilon_factor(recipe.epsilon_schedule, (done + step) / steps)
-            is_last = step == per_epoch - 1 or (to_the_end and step == largest_step)
-            found = self._step(batch, ScheduleFactors(epsilon, factor, is_last))
-            dynamics.add(found.observed)
-            if found.grad_norm is not None:
-                grad_norm = found.grad_norm
-            if step == largest_step:
+            rate_factor = lr_factor(recipe, done + step, steps, per_epoch)
+            bias_factor = epsilon_factor(recipe.epsilon_schedule, (done + step) / steps)
+            is_last = step == per_epoch - 1 or (to_the_end and step == last_step)
+            result = self._step(batch, ScheduleFactors(bias_factor, rate_factor, is_last))
+            dynamics.add(result.observed)
+            if result.grad_norm is not None:
+                grad_norm = result.grad_norm
+            if step == last_step:
                 break
         return {
             **dynamics.means(),
-            "lr": (self.optimizer.lr * factor).tolist(),
+            "lr": (self.optimizer.lr * rate_factor).tolist(),
             "grad_norm": grad_norm.tolist(),
         }
 
-    def _append_rows(self, training: dict[str, list[float]], started: float) -> None:
+    def _append_metrics(self, training: dict[str, list[float]], started: float) -> None:
         self.model.eval()
-        values = dict(training)
-        at_a_time = self._evaluation_batch
-        values["val_acc_noisy"], values["val_acc_clean"] = accuracy(
-            self.model, self.data.val_inputs, [self.data.val_noisy, self.data.val_clean], at_a_time
+        columns = dict(training)
+        at_once = self._evaluation_batch
+        columns["val_acc_noisy"], columns["val_acc_clean"] = accuracy(
+            self.model, self.data.val_inputs, [self.data.val_noisy, self.data.val_clean], at_once
         )
-        values["test_acc"] = (
-            accuracy(self.model, self.data.test_inputs, [self.data.test_labels], at_a_time)[0]
+        columns["test_acc"] = (
+            accuracy(self.model, self.data.test_inputs, [self.data.test_labels], at_once)[0]
             if self.spec.reads_test
             else [math.nan] * len(self.members)
         )
         growth = (norms(list(self.model.parameters())) / self.initial_norm).tolist()
         finite = self._finite_statistics()
-        for k, rows in enumerate(self.rows):
-            row = {name: column[k] for name, column in values.items()}
+        for k, epochs in enumerate(self.history):
+            values = {name: column[k] for name, column in columns.items()}
             self.diverged[k] |= not (
-                math.isfinite(row["train_loss"]) and growth[k] <= DIVERGED_GROWTH and finite[k]
+                math.isfinite(values["train_loss"]) and growth[k] <= DIVERGED_GROWTH and finite[k]
             )
             if self.diverged[k]:
                 floor = 1.0 / self.classes
-                row.update({n: floor for n, v in row.items() if "_acc" in n and not math.isnan(v)})
-            rows.append(
-                {
-                    **{n: v if math.isfinite(v) else None for n, v in row.items()},
-                    "network_id": self.members[k].network_id,
-                    "epoch": self.epoch,
-                    "input_stall_share": self.data.stall_share,
-                    "wall_s": time.perf_counter() - started,
-                }
+                accuracies = [n for n, v in values.items() if "_acc" in n and not math.isnan(v)]
+                values.update(dict.fromkeys(accuracies, floor))
+            recorded: dict[str, Any] = {
+                n: v if math.isfinite(v) else None for n, v in values.items()
+            }
+            epochs.append(
+                EpochMetrics(
+                    network_id=self.members[k].network_id,
+                    epoch=self.epoch,
+                    input_stall_share=self.data.stall_share,
+                    wall_s=time.perf_counter() - started,
+                    **recorded,
+                )
             )
 
     def _finite_statistics(self) -> list[bool]:
@@ -197,13 +214,13 @@ class CohortRun:
         return finite.tolist()
 
     def _prune(self, rung: Rung) -> None:
-        scores = [rows[-1][self.spec.prune_metric] for rows in self.rows]
+        scores = [getattr(epochs[-1], self.spec.prune_metric) for epochs in self.history]
         kept = survivors([m.bracket for m in self.members], scores, rung.keep)
         for k in set(range(len(self.members))) - set(kept):
-            self._end(k, "diverged" if self.diverged[k] else "pruned")
+            self._end(k, Status.DIVERGED if self.diverged[k] else Status.PRUNED)
         if len(kept) < len(self.members):
             self._select(kept)
-            self.rows = [self.rows[k] for k in kept]
+            self.history = [self.history[k] for k in kept]
             self.diverged = [self.diverged[k] for k in kept]
 
     def _select(self, kept: list[int]) -> None:
@@ -211,29 +228,31 @@ class CohortRun:
         self.members = [self.members[k] for k in kept]
         self.data.select(kept)
         self.model = self.model.select(kept)
-        self.optimizer.select(kept, _trained(self.model))
+        self.optimizer.select(kept, _trained_parameters(self.model))
         self.losses = CohortLosses(self.members, self.classes, self.device, self.dtype)
         self._step = self._new_step()
         self.initial_norm = self.initial_norm[kept]
         self.logit_std_init = [self.logit_std_init[k] for k in kept]
 
-    def _end(self, k: int, status: str) -> None:
-        rows, realised = self.rows[k], self.data.noise[k]
-        self._ended[self.members[k].network_id] = MemberResult(
-            network_id=self.members[k].network_id,
-            metrics={
-                "status": status,
-                "epochs": len(rows),
-                **{name: value for name, value in rows[-1].items() if "_acc" in name},
-                "best_val_acc_noisy": max(row["val_acc_noisy"] for row in rows),
-                "noise_rate_real": realised.rate,
-                "noise_rate_per_class": realised.per_class_rate.tolist(),
-                "logit_std_init": self.logit_std_init[k],
-                "classes": self.classes,
-                "train_size": self.data.examples,
-            },
-            epochs=rows,
+    def _end(self, k: int, status: Status) -> None:
+        network_id, epochs, noise = self.members[k].network_id, self.history[k], self.data.noise[k]
+        last = epochs[-1]
+        metrics = TrialMetrics(
+            status=status,
+            epochs=len(epochs),
+            train_acc_noisy=last.train_acc_noisy,
+            train_acc_clean=last.train_acc_clean,
+            val_acc_noisy=last.val_acc_noisy,
+            val_acc_clean=last.val_acc_clean,
+            test_acc=last.test_acc,
+            best_val_acc_noisy=max(epoch.val_acc_noisy for epoch in epochs),
+            noise_rate_realised=noise.rate,
+            noise_rate_per_class=noise.per_class_rate.tolist(),
+            logit_std_init=self.logit_std_init[k],
+            classes=self.classes,
+            train_size=self.data.examples,
         )
+        self._results[network_id] = MemberResult(network_id, metrics, epochs)
 
     def _new_step(self) -> TrainingStep | GraphedStep:
         step = TrainingStep(self.model, self.losses, self.optimizer, self.spec.recipe, self.dtype)
@@ -244,18 +263,18 @@ class CohortRun:
 
     @torch.no_grad()
     def _logit_std(self) -> list[float]:
-        # In training mode, as the first step finds it; running statistics are put back.
+        # In training mode, as in the first step; the running statistics are restored afterwards.
         self.model.train()
         before = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         logits = self.model(self.data.first(_INIT_EXAMPLES))
         for name, buffer in self.model.named_buffers():
             buffer.copy_(before[name])
-        # The spread over classes within an example: softmax does not see a shift common to them.
+        # The spread over classes within an example: softmax ignores a shift common to all classes.
         spread: list[float] = logits.var(-1, unbiased=False).mean(-1).sqrt().tolist()
         return spread
 
 
-def _trained(model: StackedModel) -> list[torch.nn.Parameter]:
+def _trained_parameters(model: StackedModel) -> list[torch.nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 

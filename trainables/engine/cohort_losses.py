@@ -1,4 +1,4 @@
-"""Members of one cohort with different losses: neighbours with the same loss are one slice."""
+"""Losses of the members of a cohort: neighbours with the same loss are evaluated as one slice."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _LOGITS_AT_ONCE = 1_000_000
 
 
 def loss_key(member: Member) -> tuple[bool, str, tuple[str, ...], bool]:
-    """Members with the same key can share one evaluation of their loss.
+    """A sort key; members with the same key can share one evaluation of their loss.
 
-    In their order, losses of the labelled probability alone come first.
+    Losses that depend on the labelled probability alone come first.
     """
     of_probability = losses.get(member.loss).of_probability
     parameters = tuple(sorted(member.loss_params))
@@ -31,9 +31,11 @@ def loss_key(member: Member) -> tuple[bool, str, tuple[str, ...], bool]:
 class LossGroup:
     """Neighbouring members with the same loss function.
 
-    Parameters
-    ----------
-    params, rescale: tensors [k], where k is the number of members.
+    Attributes:
+        loss: the loss.
+        members: their number, k.
+        params: parameters of the loss, each of shape [k].
+        rescale: factors on Δ, [k]; None where the loss is not rescaled.
     """
 
     loss: losses.Loss
@@ -42,7 +44,17 @@ class LossGroup:
     rescale: torch.Tensor | None
 
     def at_log_odds(self, delta: torch.Tensor) -> torch.Tensor:
-        """Loss of each example, [k, B], of log-odds [k, B] that carry the logit bias."""
+        """Evaluate the loss.
+
+        Args:
+            delta: log-odds with the logit bias, [k, B].
+
+        Returns:
+            loss of each example, [k, B].
+
+        Raises:
+            ValueError: the loss reduces.
+        """
         return self._checked(
             losses.evaluate_log_odds(self.loss, delta, self.rescale, **self.params), delta
         )
@@ -50,7 +62,20 @@ class LossGroup:
     def at_logits(
         self, logits: torch.Tensor, labels: torch.Tensor, bias: torch.Tensor
     ) -> torch.Tensor:
-        """Loss of each example, [k, B], of logits [k, B, C]; labels and logit bias [k, B]."""
+        """Evaluate the loss.
+
+        Args:
+            logits: without the logit bias, [k, B, C].
+            labels: [k, B].
+            bias: the logit bias, [k, B].
+
+        Returns:
+            loss of each example, [k, B].
+
+        Raises:
+            ValueError: the loss reduces, or is rescaled, which only losses of the labelled
+                probability alone can be.
+        """
         if self.rescale is not None:
             raise ValueError(
                 f"loss {self.loss.name}: rescale needs a loss of the labelled probability alone"
@@ -58,20 +83,22 @@ class LossGroup:
         biased = logits.scatter_add(-1, labels.unsqueeze(-1), bias.unsqueeze(-1))
         return self._checked(self.loss.function(biased, labels, **self.params), labels)
 
-    def _checked(self, found: torch.Tensor, examples: torch.Tensor) -> torch.Tensor:
-        if found.shape != examples.shape:
+    def _checked(self, values: torch.Tensor, examples: torch.Tensor) -> torch.Tensor:
+        if values.shape != examples.shape:
             raise ValueError(
-                f"loss {self.loss.name}: values of shape {tuple(found.shape)}, but one an example "
-                f"is wanted, {tuple(examples.shape)}: a loss must not reduce"
+                f"loss {self.loss.name}: values of shape {tuple(values.shape)} instead of one per "
+                f"example, {tuple(examples.shape)}: a loss must not reduce"
             )
-        return found
+        return values
 
 
 class ExampleLosses(NamedTuple):
-    """Of every member and example, each [K, B].
+    """Values of every member and example, each [K, B].
 
-    loss: with the logit bias. log_odds: Δ of the labelled class, without bias. rival: the largest
-    logit of the other classes. Of the last two no gradient can be asked.
+    Attributes:
+        loss: with the logit bias.
+        log_odds: Δ of the labelled class, without the bias; has no gradient.
+        rival: the largest logit of the other classes; has no gradient.
     """
 
     loss: torch.Tensor
@@ -80,10 +107,16 @@ class ExampleLosses(NamedTuple):
 
 
 class CohortLosses:
-    """The losses of K members, which must be sorted by `loss_key`.
+    """The losses of K members, with their logit biases.
+
+    Args:
+        members: sorted by `loss_key`.
+        classes: number of classes, C.
+        device: of all tensors.
+        dtype: of all tensors.
 
     Attributes:
-        epsilon: logit bias, [K].
+        epsilon: logit bias ε of each member, [K].
         largest_delta: the largest |∂L/∂z_y| that each member's loss can have, [K].
     """
 
@@ -99,32 +132,41 @@ class CohortLosses:
         )
         self._of_probability: list[LossGroup] = []
         self._others: list[LossGroup] = []
-        for (other, name, parameters, rescaled), same in itertools.groupby(members, key=loss_key):
-            some = list(same)
+        for key, neighbours in itertools.groupby(members, key=loss_key):
+            is_other, name, parameters, is_rescaled = key
+            group_members = list(neighbours)
             group = LossGroup(
                 losses.get(name),
-                len(some),
-                {p: per_member([m.loss_params[p] for m in some]) for p in parameters},
-                per_member([m.rescale or 1.0 for m in some]) if rescaled else None,
+                len(group_members),
+                {p: per_member([m.loss_params[p] for m in group_members]) for p in parameters},
+                per_member([m.rescale or 1.0 for m in group_members]) if is_rescaled else None,
             )
-            (self._others if other else self._of_probability).append(group)
+            (self._others if is_other else self._of_probability).append(group)
 
     def bias(self, factor: float | torch.Tensor, examples: int) -> torch.Tensor:
-        """The logit bias ε · `factor` of each example, [K, B].
+        """The logit bias of each example.
 
         After a backward pass its gradient is that of the labelled logit, ∂L/∂z_y.
+
+        Args:
+            factor: on every member's ε, from the schedule.
+            examples: number of examples, B.
+
+        Returns:
+            ε · `factor`, shape [K, B].
         """
-        each = (self.epsilon * factor).unsqueeze(1)
-        return each.expand(-1, examples).contiguous().requires_grad_()
+        per_member = (self.epsilon * factor).unsqueeze(1)
+        return per_member.expand(-1, examples).contiguous().requires_grad_()
 
     def __call__(
         self, logits: torch.Tensor, labels: torch.Tensor, bias: torch.Tensor
     ) -> ExampleLosses:
-        """Every member's loss of each example.
+        """Evaluate every member's loss.
 
-        Parameters
-        ----------
-        logits: [K, B, C]. labels: [K, B]. bias: what `bias` gives.
+        Args:
+            logits: without the logit bias, [K, B, C].
+            labels: [K, B].
+            bias: what `bias` returns, [K, B].
         """
         if not self._others:
             delta, rival = losses.log_odds_and_rival(logits, labels)
@@ -133,9 +175,9 @@ class CohortLosses:
             with torch.no_grad():
                 delta, rival = losses.log_odds_and_rival(logits, labels)
             return ExampleLosses(_joined(self._at_logits(logits, labels, bias)), delta, rival)
-        # Split once: slices would each make a gradient of all members.
+        # Split once: each slice would otherwise have a gradient with the size of all members.
         sizes = [sum(group.members for group in g) for g in (self._of_probability, self._others)]
-        (z0, z1), (y0, y1), (b0, b1) = (t.split(sizes) for t in (logits, labels, bias))
+        (z0, z1), (y0, y1), (b0, b1) = (torch.split(t, sizes) for t in (logits, labels, bias))
         delta0, rival0 = losses.log_odds_and_rival(z0, y0)
         with torch.no_grad():
             delta1, rival1 = losses.log_odds_and_rival(z1, y1)
@@ -145,20 +187,22 @@ class CohortLosses:
         )
 
     def _at_log_odds(self, delta: torch.Tensor) -> list[torch.Tensor]:
-        parts = _parts(self._of_probability, delta)
-        return [g.at_log_odds(part) for g, (part,) in zip(self._of_probability, parts, strict=True)]
+        slices = _by_group(self._of_probability, delta)
+        return [g.at_log_odds(d) for g, (d,) in zip(self._of_probability, slices, strict=True)]
 
     def _at_logits(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
-        parts = _parts(self._others, *tensors)
-        return [g.at_logits(*part) for g, part in zip(self._others, parts, strict=True)]
+        slices = _by_group(self._others, *tensors)
+        return [g.at_logits(*s) for g, s in zip(self._others, slices, strict=True)]
 
 
-def _parts(groups: Sequence[LossGroup], *tensors: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
-    """Of tensors [K, …] what belongs to each group."""
+def _by_group(
+    groups: Sequence[LossGroup], *tensors: torch.Tensor
+) -> list[tuple[torch.Tensor, ...]]:
+    """For each group its slice of each tensor [K, …]."""
     if len(groups) == 1:
         return [tensors]
     sizes = [group.members for group in groups]
-    return list(zip(*(tensor.split(sizes) for tensor in tensors), strict=True))
+    return list(zip(*(torch.split(tensor, sizes) for tensor in tensors), strict=True))
 
 
 def _joined(values: list[torch.Tensor]) -> torch.Tensor:
@@ -169,15 +213,16 @@ def _joined(values: list[torch.Tensor]) -> torch.Tensor:
 def _largest_delta(loss: str, params: tuple[tuple[str, float], ...], classes: int) -> float:
     """The largest |∂L/∂z_y| of a loss over Δ = z_y − log Σ_{i≠y} exp z_i in [−30, 30].
 
-    The other classes are taken as equal, which is exact for losses of the labelled class's
-    probability alone. A logit bias moves Δ and leaves the maximum as it is.
+    The other classes are taken as equal, which is exact for losses that depend on the labelled
+    class's probability alone. A logit bias moves Δ and does not change the maximum.
     """
     function, largest = losses.get(loss).function, 0.0
-    for part in torch.linspace(-30, 30, 241).split(max(1, _LOGITS_AT_ONCE // classes)):
-        logits = torch.zeros(len(part), classes)
-        logits[:, 0] = part + math.log(classes - 1)
+    chunk_size = max(1, _LOGITS_AT_ONCE // classes)
+    for chunk in torch.split(torch.linspace(-30, 30, 241), chunk_size):
+        logits = torch.zeros(len(chunk), classes)
+        logits[:, 0] = chunk + math.log(classes - 1)
         logits.requires_grad_()
-        labels = torch.zeros(len(part), dtype=torch.int64)
+        labels = torch.zeros(len(chunk), dtype=torch.int64)
         (gradient,) = torch.autograd.grad(function(logits, labels, **dict(params)).sum(), logits)
         largest = max(largest, float(gradient[:, 0].abs().max()))
     return largest

@@ -1,4 +1,4 @@
-"""A data set where the networks are: on the device, normalised batch by batch, labels a member."""
+"""The examples of a cohort, on its device: inputs that are shared, labels per member."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import functools
 import json
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from trainables import noise
 from trainables.datasets import Dataset
@@ -19,10 +20,17 @@ from trainables.engine.spec import CohortSpec, DataSpec, Member
 from trainables.seeds import derive
 
 Inputs = torch.Tensor | ImageFiles
+Split = Literal["train", "val", "test"]
 
 
 class Batch(NamedTuple):
-    """inputs [B, …], normalised; noisy: each member's labels [K, B]; clean: true labels [B]."""
+    """One batch of training examples.
+
+    Attributes:
+        inputs: normalised, shape [B, …].
+        noisy: labels that each member trains on, shape [K, B].
+        clean: true labels, shape [B].
+    """
 
     inputs: torch.Tensor
     noisy: torch.Tensor
@@ -30,10 +38,27 @@ class Batch(NamedTuple):
 
 
 class CohortData:
-    """The examples of a cohort, with one noisy labelling a member.
+    """The examples of a cohort, with one noisy labelling per member.
 
-    The arrays lie on the device once, whatever the number of members. Folders of images stay on
-    disk and are decoded in the background.
+    Arrays are on the device once for any number of members. Folders of images stay on disk and are
+    decoded in the background.
+
+    Args:
+        spec: the cohort.
+        members: in the order of the labels.
+        device: where inputs and labels are.
+        dtype: of normalised inputs.
+
+    Attributes:
+        dataset: the data set.
+        examples: number of training examples, N.
+        train_clean: true training labels, [N].
+        train_noisy: training labels per member, [K, N].
+        val_clean: true validation labels.
+        val_noisy: validation labels per member.
+        test_labels: true test labels; exists only where the cohort reads the test set.
+        noise: what the noise did to the training labels, per member.
+        stall_share: share of the last epoch spent waiting for images.
     """
 
     def __init__(
@@ -49,14 +74,14 @@ class CohortData:
         self._std = _put(self.dataset.std, device).to(dtype)
         self._augment = Augmentation.from_dict(spec.recipe.augment)
         self._augment.check(self.dataset.input_shape)
-        self._train, self._val = (self._inputs(spec.data, part) for part in ("train", "val"))
+        self._train, self._val = self._inputs(spec.data, "train"), self._inputs(spec.data, "val")
         self.train_clean = _put(self.dataset.train_y, device)
         self.val_clean = _put(self.dataset.val_y, device)
         if spec.reads_test:
             self._test = self._inputs(spec.data, "test")
             self.test_labels = _put(self.dataset.test_y, device)
         self.examples = len(self.dataset.train_y)
-        self.stall_share = 0.0  # share of the last epoch spent waiting for images
+        self.stall_share = 0.0
         drawn: dict[str, noise.NoisySplits] = {}
         self.noise: list[noise.NoisyLabels] = []
         train, val = [], []
@@ -74,11 +99,11 @@ class CohortData:
             self.noise.append(drawn[key].train)
             train.append(drawn[key].train.labels)
             val.append(drawn[key].val.labels)
-        self.train_noisy = _put(np.stack(train), device)  # [K, N]
-        self.val_noisy = _put(np.stack(val), device)  # [K, N]
+        self.train_noisy = _put(np.stack(train), device)
+        self.val_noisy = _put(np.stack(val), device)
 
     def select(self, kept: list[int]) -> None:
-        """Forget the labels of members that are not in `kept`."""
+        """Drop the labels of all members except those with indices `kept`."""
         self.train_noisy, self.val_noisy = self.train_noisy[kept], self.val_noisy[kept]
         self.noise = [self.noise[k] for k in kept]
 
@@ -89,11 +114,11 @@ class CohortData:
         """
         generator = torch.Generator().manual_seed(derive(self._order_seed, "order", epoch))
         order = torch.randperm(self.examples, generator=generator)
-        rows = self._split(order, batch_size)
-        sizes = [len(some) for some in rows]
+        rows = _batches(order, batch_size)
+        sizes = [len(indices) for indices in rows]
         on_device = order.to(self._device)
-        noisy = self.train_noisy.index_select(1, on_device).split(sizes, dim=1)
-        clean = self.train_clean[on_device].split(sizes)
+        noisy = torch.split(self.train_noisy.index_select(1, on_device), sizes, dim=1)
+        clean = torch.split(self.train_clean[on_device], sizes)
         generator.manual_seed(derive(self._order_seed, "augment", epoch))
         for images, labels, true in zip(self._raw(epoch, rows), noisy, clean, strict=True):
             inputs = self._augment(images, generator, self._mean)
@@ -102,72 +127,75 @@ class CohortData:
     def _raw(self, epoch: int, rows: list[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Training inputs as stored, batch by batch, on the device."""
         if not isinstance(self._train, ImageFiles):
-            for some in rows:
-                yield self._train.index_select(0, some.to(self._device))  # [some] is slower
+            for indices in rows:
+                # Faster than self._train[indices].
+                yield self._train.index_select(0, indices.to(self._device))
             return
         crop_seed = derive(self._order_seed, "crop", epoch)
-        with self._train.stream([some.numpy() for some in rows], crop_seed) as stream:
+        with self._train.stream([indices.numpy() for indices in rows], crop_seed) as stream:
             for images in stream:
                 yield torch.from_numpy(images).to(self._device)
             self.stall_share = stream.stall_share
 
     def steps(self, batch_size: int) -> int:
-        """Batches an epoch."""
-        return len(self._split(torch.arange(self.examples), batch_size))
-
-    @staticmethod
-    def _split(order: torch.Tensor, batch_size: int) -> list[torch.Tensor]:
-        """Batches of `batch_size`, the last of what is left; a single example joins the last but
-        one, because a batch of one has no batch statistics.
-        """
-        batches = list(order.split(batch_size))
-        if len(batches) > 1 and len(batches[-1]) == 1:
-            batches[-2:] = [torch.cat(batches[-2:])]
-        return batches
+        """Number of batches in an epoch."""
+        return len(_batches(torch.arange(self.examples), batch_size))
 
     def first(self, examples: int) -> torch.Tensor:
-        """Normalised inputs of the first training examples, as they are, [B, …]."""
-        return self._part(self._train, slice(0, min(examples, self.examples)))
+        """Normalised inputs of the first training examples, without augmentation, [B, …]."""
+        return self._rows(self._train, slice(0, min(examples, self.examples)))
 
-    def val_inputs(self, which: slice) -> torch.Tensor:
+    def val_inputs(self, rows: slice) -> torch.Tensor:
         """Normalised validation inputs [B, …]."""
-        return self._part(self._val, which)
+        return self._rows(self._val, rows)
 
-    def test_inputs(self, which: slice) -> torch.Tensor:
+    def test_inputs(self, rows: slice) -> torch.Tensor:
         """Normalised test inputs [B, …]."""
-        return self._part(self._test, which)
+        return self._rows(self._test, rows)
 
-    def _inputs(self, spec: DataSpec, part: str) -> Inputs:
-        array = getattr(self.dataset, f"{part}_x")
+    def _inputs(self, spec: DataSpec, split: Split) -> Inputs:
+        array = getattr(self.dataset, f"{split}_x")
         if isinstance(array, ImageFiles):
             return array
         if self._device.type == "cpu":
             return _put(array, self._device)
         return _resident(
             json.dumps([spec.name, spec.classes, spec.root, dict(spec.options)]),
-            part,
+            split,
             str(self._device),
         )
 
-    def _part(self, inputs: Inputs, which: slice) -> torch.Tensor:
-        some = inputs[which]
-        if isinstance(some, np.ndarray):
-            some = torch.from_numpy(some).to(self._device)
-        return self._normalised(some)
+    def _rows(self, inputs: Inputs, rows: slice) -> torch.Tensor:
+        x = inputs[rows]
+        if isinstance(x, np.ndarray):
+            x = torch.from_numpy(x).to(self._device)
+        return self._normalised(x)
 
     def _normalised(self, x: torch.Tensor) -> torch.Tensor:
         return (x.to(self._dtype) - self._mean) / self._std
 
 
+def _batches(order: torch.Tensor, batch_size: int) -> list[torch.Tensor]:
+    """Split an order of examples into batches.
+
+    The last batch holds the remainder; a remainder of one example joins the batch before it,
+    because one example has no batch statistics.
+    """
+    batches = list(torch.split(order, batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
 @functools.lru_cache(maxsize=6)
-def _resident(data: str, part: str, device: str) -> torch.Tensor:
-    """A data set's array on an accelerator, kept there for the process's next cohorts."""
+def _resident(data: str, split: Split, device: str) -> torch.Tensor:
+    """A data set's inputs on an accelerator, kept there for the next cohorts of this process."""
     name, classes, root, options = json.loads(data)
     dataset: Dataset = DataSpec(name, classes, root, options).load()
-    return _put(getattr(dataset, f"{part}_x"), torch.device(device))
+    return _put(getattr(dataset, f"{split}_x"), torch.device(device))
 
 
-def _put(array: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
+def _put(array: NDArray[Any], device: torch.device) -> torch.Tensor:
     with warnings.catch_warnings():
         # Data sets are read-only on purpose, and nothing here writes to them.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")

@@ -27,13 +27,29 @@ def measure_logits(
     examples: int = 1024,
     seed: int = 0,
 ) -> MeasuredLogits:
-    """Logits [networks · examples, classes] of freshly initialised networks, with their labels.
+    """Measure the logits of freshly initialised networks.
 
-    Each of `networks` networks, initialised with its own seed, sees the same `examples` randomly
-    chosen training examples in batches of 128. Networks are in training mode, as in the first step
-    of training: batch normalisation uses the batch.
+    Each network has its own seed; all networks see the same randomly chosen training examples in
+    batches of 128. Networks are in training mode, as in the first step of training: batch
+    normalisation uses the statistics of the batch.
 
-    Raises ValueError for an unknown data set, model, option or initialisation, or counts below 1.
+    Args:
+        dataset: name of the data set.
+        model: name of the model.
+        classes: the first so many classes are used; None for all.
+        root: folder of the downloaded data sets.
+        data_options: further options of the data set.
+        options: arguments of the model.
+        init: name of the initialisation.
+        networks: number of networks, at least 1.
+        examples: number of examples, at least 1; all where the data set has fewer.
+        seed: of the chosen examples and of the first network; the next ones count up.
+
+    Returns:
+        logits of shape [networks · examples, classes], with their labels.
+
+    Raises:
+        ValueError: an unknown data set, model, option or initialisation, or a count below 1.
     """
     if networks < 1 or examples < 1:
         raise ValueError(f"networks = {networks}, examples = {examples}: both must be at least 1")
@@ -43,13 +59,13 @@ def measure_logits(
     inputs = torch.from_numpy(data.normalise(data.train_x[chosen]))
     # Whole batches in random order: a last batch of one example has no batch statistics.
     order = torch.from_numpy(rng.permutation(len(inputs)))
-    parts = order.tensor_split(max(1, len(inputs) // _BATCH))
+    batches = order.tensor_split(max(1, len(inputs) // _BATCH))
     network = models.build(model, data.input_shape, data.classes, options or {})
     logits = []
     for i in range(networks):
         models.initialise(network, torch.Generator().manual_seed(seed + i), init)
         network.train()
         with torch.no_grad():
-            logits.append(torch.cat([network(inputs[part]) for part in parts]))
-    labels = data.train_y[chosen][torch.cat(parts).numpy()]
+            logits.append(torch.cat([network(inputs[batch]) for batch in batches]))
+    labels = data.train_y[chosen][torch.cat(batches).numpy()]
     return MeasuredLogits(torch.cat(logits).double().numpy(), np.tile(labels, networks))

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules for stacked parameters, one setting per member."""
+"""Optimisers for stacked parameters, with settings per member, and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -13,16 +13,24 @@ import torch
 from trainables.engine.spec import Recipe
 
 Number = float | torch.Tensor
+"""A number of a training step; a tensor where a CUDA graph reads it."""
 
-SCHEDULES = ("cosine", "constant", "step")
-OPTIMIZERS = ("sgd", "adamw")
-_BETAS, _EPS = (0.9, 0.999), 1e-8  # of AdamW, as torch.optim.AdamW has them
+_BETAS, _EPS = (0.9, 0.999), 1e-8  # of AdamW, the defaults of torch.optim.AdamW
 
 
 def lr_factor(recipe: Recipe, step: int, steps: int, steps_per_epoch: int) -> float:
-    """Factor on the learning rate at `step` (from 0) of `steps` in all.
+    """Factor on the learning rate at one step.
 
-    Warm-up rises linearly to 1; the schedule then runs over what is left.
+    It rises linearly to 1 during the warm-up; the schedule then runs over the remaining steps.
+
+    Args:
+        recipe: says schedule and warm-up.
+        step: from 0.
+        steps: number of steps in all epochs.
+        steps_per_epoch: number of steps in one epoch.
+
+    Returns:
+        in [0, 1] for a `gamma` up to 1.
     """
     warmup = round(recipe.warmup_epochs * steps_per_epoch)
     if step < warmup:
@@ -39,9 +47,15 @@ def lr_factor(recipe: Recipe, step: int, steps: int, steps_per_epoch: int) -> fl
 class StackedOptimizer(ABC):
     """Updates K members at once, each with its own learning rate and weight decay.
 
-    Parameters
-    ----------
-    parameters: tensors [K, …]. lr, weight_decay, weight_l1: tensors [K].
+    Args:
+        parameters: each of shape [K, …].
+        lr: learning rates, [K].
+        weight_decay: coefficients of the weight decay, [K].
+        weight_l1: coefficients of the absolute sum of the parameters, [K].
+
+    Attributes:
+        state: moments of each parameter, each of shape [K, …].
+        steps: number of updates so far.
     """
 
     def __init__(
@@ -55,21 +69,35 @@ class StackedOptimizer(ABC):
         self.lr, self.weight_decay, self.weight_l1 = lr, weight_decay, weight_l1
         self.decays = bool((weight_decay != 0).any())
         self.has_l1 = bool((weight_l1 != 0).any())
-        self.state: list[list[torch.Tensor]] = []  # moments of each parameter, [K, …]
+        self.state: list[list[torch.Tensor]] = []
         self.steps = 0
 
     def advance(self, factor: float) -> tuple[float, ...]:
-        """Count one more step; what `update` is to be given for learning rates lr · `factor`."""
+        """Count one more step.
+
+        Args:
+            factor: on the learning rates, from the schedule.
+
+        Returns:
+            the numbers that `update` needs for this step.
+        """
         self.steps += 1
         return self._numbers(factor)
 
     def step(self, factor: float) -> None:
-        """One update with learning rates lr · `factor`; gradients are then dropped."""
+        """Update with learning rates lr · `factor`; the gradients are then deleted."""
         self.update(self.advance(factor))
 
     @torch.no_grad()
     def update(self, numbers: Sequence[Number]) -> None:
-        """One update, by what `advance` gave, as numbers or tensors; gradients are then dropped."""
+        """Update the parameters; the gradients are then deleted.
+
+        Args:
+            numbers: what `advance` returned, as numbers or tensors.
+
+        Raises:
+            ValueError: a parameter has no gradient.
+        """
         rate = self.lr * -numbers[0]
         shaped: dict[int, torch.Tensor] = {}  # by number of dimensions
         for parameter, moments in zip(self.parameters, self.state, strict=True):
@@ -79,7 +107,7 @@ class StackedOptimizer(ABC):
                     f"a parameter of shape {tuple(parameter.shape[1:])} takes no part in the "
                     "model's output; remove it or freeze it (requires_grad = False)"
                 )
-            parameter.grad = None  # the gradient's memory is the optimiser's now
+            parameter.grad = None  # below, the gradient's memory is overwritten
             if dimensions not in shaped:
                 shaped[dimensions] = _per_member(rate, parameter)
             if self.has_l1:
@@ -88,14 +116,14 @@ class StackedOptimizer(ABC):
             self._update(parameter, gradient, moments, shaped[dimensions], numbers)
 
     def select(self, kept: list[int], parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Go on with the members in `kept`, whose parameters are now `parameters`."""
+        """Continue with the members of indices `kept`, whose parameters are now `parameters`."""
         self.parameters = list(parameters)
         self.lr, self.weight_decay = self.lr[kept], self.weight_decay[kept]
         self.weight_l1 = self.weight_l1[kept]
         self.state = [[moment[kept] for moment in moments] for moments in self.state]
 
     def _numbers(self, factor: float) -> tuple[float, ...]:
-        """What is the same for all members in this step; the first is multiplied by lr."""
+        """The numbers of this step that all members share; the first is a factor on lr."""
         return (factor,)
 
     @abstractmethod
@@ -107,11 +135,23 @@ class StackedOptimizer(ABC):
         rate: torch.Tensor,
         numbers: Sequence[Number],
     ) -> None:
-        """Move `parameter` by `rate` times its direction; may write to `gradient`."""
+        """Move `parameter` by `rate` (negative, [K, 1, …]) times its direction.
+
+        May overwrite `gradient`.
+        """
 
 
 class StackedSGD(StackedOptimizer):
-    """As `torch.optim.SGD` with momentum, and Nesterov's if asked."""
+    """The same updates as `torch.optim.SGD` with momentum.
+
+    Args:
+        parameters: as in `StackedOptimizer`.
+        lr: as in `StackedOptimizer`.
+        weight_decay: as in `StackedOptimizer`.
+        weight_l1: as in `StackedOptimizer`.
+        momentum: the same for all members.
+        nesterov: whether to use Nesterov's momentum.
+    """
 
     def __init__(
         self,
@@ -144,7 +184,7 @@ class StackedSGD(StackedOptimizer):
 
 
 class StackedAdamW(StackedOptimizer):
-    """As `torch.optim.AdamW` (Loshchilov & Hutter 2019)."""
+    """The same updates as `torch.optim.AdamW` (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
 
     def __init__(
         self,
@@ -184,21 +224,27 @@ def make_optimizer(
     weight_decay: torch.Tensor,
     weight_l1: torch.Tensor,
 ) -> StackedOptimizer:
-    """The optimiser that a recipe asks for."""
+    """The optimiser of a recipe, with the arguments of `StackedOptimizer`."""
     if recipe.optimizer == "adamw":
         return StackedAdamW(parameters, lr, weight_decay, weight_l1)
     return StackedSGD(parameters, lr, weight_decay, weight_l1, recipe.momentum, recipe.nesterov)
 
 
 def norms(stacked: list[torch.Tensor]) -> torch.Tensor:
-    """Norm of each member's part of tensors [K, …]: [K].
+    """Euclidean norm of each member's tensors.
 
-    On a CPU by NumPy, which multiplies each member's vector with itself: a reduction over [K, n]
-    adds in another order for K = 1 than for K > 1.
+    NumPy computes it on a CPU, as the product of each member's vector with itself: a reduction over
+    [K, n] adds in another order for K = 1 than for K > 1.
+
+    Args:
+        stacked: each of shape [K, …].
+
+    Returns:
+        shape [K], the norm over all tensors of each member.
     """
     total = torch.zeros(len(stacked[0]), dtype=stacked[0].dtype, device=stacked[0].device)
     for tensor in stacked:
-        # A linear weight may lie transposed; a norm does not care for the order.
+        # A linear weight may be transposed in memory, which does not change its norm.
         flat = (tensor if tensor.is_contiguous() else tensor.mT).detach().flatten(1)
         if flat.device.type == "cpu":
             vectors = flat.numpy()
@@ -210,7 +256,10 @@ def norms(stacked: list[torch.Tensor]) -> torch.Tensor:
 
 
 def clip(parameters: list[torch.nn.Parameter], largest: float) -> None:
-    """Scale each member's gradient down to norm `largest`, as `clip_grad_norm_` does for one."""
+    """Scale each member's gradient down to at most the norm `largest`.
+
+    For each member the same as `torch.nn.utils.clip_grad_norm_` for one network.
+    """
     gradients = [p.grad for p in parameters if p.grad is not None]
     factor = (largest / (norms(gradients) + 1e-6)).clamp(max=1.0)
     for gradient in gradients:

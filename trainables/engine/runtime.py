@@ -13,22 +13,23 @@ import torch
 
 Result = TypeVar("Result")
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names of glibc's settings, malloc.h
-_LARGEST_MMAP_THRESHOLD = 32 * 2**20  # the largest that glibc takes
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's settings, malloc.h
+_LARGEST_MMAP_THRESHOLD = 32 * 2**20  # the largest that glibc accepts
 _NEVER_TRIM = 2**31 - 1
 
 
 def configure_process() -> None:
-    """One thread, no denormal numbers, and memory that stays.
+    """Use one thread, flush denormal numbers to zero and keep freed memory.
 
-    Small networks are faster on one thread a worker and one worker a core than on several threads
-    (two were measured 3 to 30 times slower). Where a loss's gradient vanishes, weights' updates are
-    denormal numbers, which a CPU computes many times slower than zeros. Memory that goes back to
-    the system after each step comes back page by page (12 % of the time at 64 networks together).
+    Small networks train faster on one thread per worker and one worker per core than on several
+    threads (two were measured 3 to 30 times slower). Where a loss's gradient vanishes, updates of
+    the weights are denormal numbers, which a CPU computes many times slower than zeros. Memory that
+    is returned to the system after each step comes back page by page, which took 12 % of the time
+    with 64 networks in a cohort.
     """
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    _one_blas_thread()
+    _limit_blas_threads()
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # not glibc
@@ -38,10 +39,13 @@ def configure_process() -> None:
 
 
 def in_training_thread(work: Callable[[], Result]) -> Result:
-    """Do `work` in the one thread that does all training of this process, set up for it.
+    """Run `work` in the one thread of this process that trains, which `configure_process` sets up.
 
-    Ray Tune starts a thread a trial. Each would allocate from a heap of its own and keep it: a
-    worker grew by 13 MB a cohort.
+    Ray Tune starts a thread per trial. Each thread would allocate from its own heap and keep it: a
+    worker grew by 13 MB per cohort.
+
+    Returns:
+        what `work` returns; its exceptions are raised here.
     """
     return _TRAINING.submit(work).result()
 
@@ -50,16 +54,19 @@ _TRAINING = ThreadPoolExecutor(1, "training", initializer=configure_process)
 
 
 @contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
-    """Only algorithms that add in the same order every time, where `wanted`.
+def deterministic(enabled: bool) -> Iterator[None]:
+    """Allow only algorithms that add numbers in the same order every time.
 
-    On a CPU the engine has no others. On a GPU it costs speed, and an operation that has no such
+    On a CPU the engine uses no others. On a GPU this costs speed, and an operation without such an
     algorithm raises RuntimeError.
+
+    Args:
+        enabled: False changes nothing.
     """
-    if not wanted:
+    if not enabled:
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS requires it
     before = torch.are_deterministic_algorithms_enabled()
     cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True)
@@ -72,14 +79,14 @@ def deterministic(wanted: bool) -> Iterator[None]:
 
 
 def device_name(device: str) -> str:
-    """What the column `device` holds: `cpu` or the accelerator's own name."""
+    """The value of the column `device`: `cpu`, or the name of the accelerator."""
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
-def _one_blas_thread() -> None:
-    """NumPy's BLAS, which `trainables.stacking.matmul` may use, has threads of its own."""
+def _limit_blas_threads() -> None:
+    """Limit NumPy's BLAS, which `trainables.stacking.matmul` may use, to one thread."""
     try:
         from threadpoolctl import threadpool_limits
-    except ImportError:  # comes with scikit-learn; Ray's workers are told by OMP_NUM_THREADS
+    except ImportError:  # comes with scikit-learn; Ray sets OMP_NUM_THREADS for its workers
         return
     threadpool_limits(limits=1, user_api="blas")

@@ -1,4 +1,4 @@
-"""What a cohort is made of: plain data that survives JSON, pickling and a change of machine."""
+"""What a cohort consists of: plain data that survives JSON, pickling and a change of machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from trainables import datasets
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Which data set; see `trainables.datasets.load`. `classes` keeps the first so many classes."""
+    """A data set; see `trainables.datasets.load`.
+
+    Attributes:
+        name: of the data set, or the path of a file or folder.
+        classes: the first so many classes are used; None for all.
+        root: folder of the downloaded data sets.
+        options: further options of the data set.
+    """
 
     name: str
     classes: int | None = None
@@ -19,13 +26,19 @@ class DataSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self) -> datasets.Dataset:
-        """The data set itself (shared within this process)."""
+        """The data set itself, shared within this process."""
         return datasets.load(self.name, classes=self.classes, root=self.root, **self.options)
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which architecture and initialisation; see `trainables.models`."""
+    """An architecture with its initialisation; see `trainables.models`.
+
+    Attributes:
+        name: of the model.
+        options: arguments of the model.
+        init: name of the initialisation.
+    """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -34,19 +47,24 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What members of a group have in common besides data and model.
+    """Training settings that all members of a group share.
 
-    Parameters
-    ----------
-    optimizer: `sgd` or `adamw`. momentum, nesterov: of `sgd`.
-    schedule: of the learning rate, a name in `optimisation.SCHEDULES`, after `warmup_epochs` of
-        linear rise. milestones, gamma: `step` multiplies by gamma at these shares of training.
-    clip_norm: largest norm of a member's gradient; None does not clip.
-    precision: `float32`, or `bf16` for mixed precision by autocast.
-    deterministic: whether a GPU may use only algorithms that repeat to the bit; see `runtime`.
-    compile: whether a GPU trains with torch.compile: faster steps, after half a minute or so.
-    epsilon_schedule: of the logit bias, a name in `losses.schedules`.
-    augment: settings of `trainables.engine.augment.Augmentation`.
+    Attributes:
+        epochs: passes over the training examples.
+        batch_size: examples per step.
+        optimizer: `sgd` or `adamw`.
+        momentum: of `sgd`.
+        nesterov: whether `sgd` uses Nesterov's momentum.
+        schedule: of the learning rate after the warm-up: `cosine`, `constant` or `step`.
+        warmup_epochs: epochs over which the learning rate rises linearly.
+        milestones: shares of training after which `step` multiplies the rate by `gamma`.
+        gamma: factor of `step`.
+        clip_norm: largest norm of a member's gradient; None does not clip.
+        precision: `float32`, or `bf16` for mixed precision by autocast.
+        deterministic: whether a GPU may only use algorithms that repeat to the bit; see `runtime`.
+        compile: whether a GPU trains with torch.compile: faster steps after about half a minute.
+        epsilon_schedule: of the logit bias, a name in `trainables.losses.schedules`.
+        augment: settings of `trainables.engine.augment.Augmentation`.
     """
 
     epochs: int
@@ -68,15 +86,23 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Member:
-    """One network: what is its own.
+    """The settings of one network of a cohort.
 
-    Parameters
-    ----------
-    weight_l1: coefficient of the parameters' absolute sum (part of the ANL losses).
-    epsilon: logit bias. loss_params: parameters that differ from the loss's defaults.
-    rescale: factor on Δ in the loss (`losses.evaluate_rescaled`); None: the loss as it is.
-    noise_rate: in [0, 1]; None for kinds with a rate of their own.
-    race: members of one race compete at the cohort's rungs; None is never pruned.
+    Attributes:
+        network_id: the network.
+        loss: name of the loss.
+        lr: learning rate.
+        epsilon: logit bias ε.
+        loss_params: parameters that differ from the loss's defaults.
+        rescale: factor on Δ in the loss (`losses.evaluate_rescaled`); None uses the loss unchanged.
+        weight_decay: coefficient of the weight decay.
+        weight_l1: coefficient of the parameters' absolute sum (part of the ANL losses).
+        noise_kind: kind of label noise.
+        noise_rate: in [0, 1]; None for kinds with a fixed rate.
+        noise_options: further options of the noise.
+        noise_seed: seed of the noisy labels.
+        init_seed: seed of the initial parameters.
+        bracket: members of one bracket compete at the cohort's rungs; None is never pruned.
     """
 
     network_id: str
@@ -97,7 +123,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Rung:
-    """After `epoch`, the best share `keep` of each race goes on (at least one member)."""
+    """After `epoch`, the best share `keep` of each bracket continues, at least one member."""
 
     epoch: int
     keep: float
@@ -105,19 +131,31 @@ class Rung:
 
 @dataclass(frozen=True)
 class CohortSpec:
-    """Networks that can train together: same data, model, recipe and order of batches."""
+    """Networks that can train together: same data, model, recipe and order of batches.
+
+    Attributes:
+        data: the data set.
+        model: the architecture.
+        recipe: the shared training settings.
+        members: the settings of each network.
+        order_seed: seed of the order of batches and of the augmentation.
+        reads_test: whether the test set is evaluated, as in the stage `confirm` alone; otherwise
+            its examples are not touched.
+        rungs: where members are pruned.
+        prune_metric: the attribute of `EpochMetrics` by which a bracket's members are compared.
+    """
 
     data: DataSpec
     model: ModelSpec
     recipe: Recipe
     members: Sequence[Member]
     order_seed: int = 0
-    reads_test: bool = False  # only `confirm` does; otherwise the test examples are not touched
+    reads_test: bool = False
     rungs: Sequence[Rung] = ()
     prune_metric: str = "val_acc_noisy"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that survives JSON and pickling between versions."""
+        """Plain data that survives JSON, and pickling between versions."""
         return asdict(self)
 
     @classmethod
@@ -133,12 +171,3 @@ class CohortSpec:
                 "rungs": [Rung(**rung) for rung in spec["rungs"]],
             }
         )
-
-
-@dataclass(frozen=True)
-class MemberResult:
-    """What became of one network: columns of `trials` (`metrics`) and rows of `epochs`."""
-
-    network_id: str
-    metrics: dict[str, Any]
-    epochs: list[dict[str, Any]]

@@ -1,8 +1,12 @@
 """One training step of a cohort; on a GPU as a CUDA graph.
 
-A step of small networks is some hundred kernels of a few microseconds, and launching each from
-Python takes longer than running it. A CUDA graph records the launches of one step and repeats them
-in one call. What differs between steps reaches it through tensors that stay where they are.
+ε enters here: `TrainingStep._gradients` takes the logit bias from `CohortLosses.bias` (ε of each
+member times the schedule's factor), and `CohortLosses.__call__` adds it to the labelled logit
+before the loss. ε has no other effect on training.
+
+A step of small networks is some hundred kernels of a few microseconds, and launching each kernel
+from Python takes longer than running it. A CUDA graph records the launches of one step and repeats
+them in one call. Values that differ between steps are passed in tensors with fixed addresses.
 """
 
 from __future__ import annotations
@@ -18,36 +22,50 @@ import torch
 from trainables.engine.cohort_losses import CohortLosses
 from trainables.engine.data import Batch
 from trainables.engine.metrics import Observed, observe
-from trainables.engine.optimizers import StackedOptimizer, clip, norms
+from trainables.engine.optimizers import Number, StackedOptimizer, clip, norms
 from trainables.engine.spec import Recipe
 from trainables.stacking import StackedModel
+from trainables.stacking.streams import new_stream
 
-Number = float | torch.Tensor
-_WAITS = "called a synchronizing CUDA operation"  # in the warning of torch
+_SYNC_WARNING = "called a synchronizing CUDA operation"  # part of torch's warning
 _log = logging.getLogger(__name__)
 
 
 class ScheduleFactors(NamedTuple):
-    """How far training is: factors on ε and the learning rate; whether the epoch ends here."""
+    """What the schedules give for one step.
 
-    epsilon: float
-    lr: float
+    Attributes:
+        epsilon_factor: factor on every member's logit bias ε.
+        lr_factor: factor on every member's learning rate.
+        is_last: whether this is the epoch's last step.
+    """
+
+    epsilon_factor: float
+    lr_factor: float
     is_last: bool
 
 
 class StepResult(NamedTuple):
-    """What is recorded of a step; `grad_norm` [K] of an epoch's last step only."""
+    """What is recorded of a step.
+
+    Attributes:
+        observed: of every example.
+        grad_norm: norm of each member's gradient, [K]; None unless it is an epoch's last step.
+    """
 
     observed: Observed
     grad_norm: torch.Tensor | None
 
 
 class TrainingStep:
-    """Forward and backward pass and update of K members.
+    """Forward pass, backward pass and update of K members.
 
-    Parameters
-    ----------
-    dtype: in which losses are computed, whatever the precision of the forward pass.
+    Args:
+        model: the stacked members.
+        losses: the members' losses, in the model's order.
+        optimizer: of the model's parameters.
+        recipe: says the precision and whether gradients are clipped.
+        dtype: in which losses are computed, for any precision of the forward pass.
     """
 
     def __init__(
@@ -62,20 +80,27 @@ class TrainingStep:
         self._model, self._losses = model, losses
         self._mixed, self._clip_norm = recipe.precision == "bf16", recipe.clip_norm
 
-    def __call__(self, batch: Batch, progress: ScheduleFactors) -> StepResult:
+    def __call__(self, batch: Batch, factors: ScheduleFactors) -> StepResult:
         """Train on one batch."""
-        rates = self.optimizer.advance(progress.lr)
-        return self.update(batch, progress.epsilon, rates, progress.is_last)
+        rates = self.optimizer.advance(factors.lr_factor)
+        return self.update(batch, factors.epsilon_factor, rates, factors.is_last)
 
     def update(
-        self, batch: Batch, epsilon: Number, rates: Sequence[Number], wants_norm: bool
+        self, batch: Batch, epsilon_factor: Number, rates: Sequence[Number], wants_norm: bool
     ) -> StepResult:
-        """Train on one batch, by a factor on ε and what the optimiser's `advance` gave."""
+        """Train on one batch.
+
+        Args:
+            batch: inputs and labels.
+            epsilon_factor: factor on every member's ε.
+            rates: the numbers that the optimizer's `advance` returned for this step.
+            wants_norm: whether to compute the gradients' norms.
+        """
         try:
-            observed = self._gradients(batch, epsilon)
+            observed = self._gradients(batch, epsilon_factor)
         except torch.cuda.OutOfMemoryError:
             raise
-        except Exception as error:  # the compiler has many of its own
+        except Exception as error:  # the compiler raises many types of its own
             if not self._model.compiles:
                 raise
             self._model.compiles = False
@@ -84,7 +109,7 @@ class TrainingStep:
                 "torch.compile failed; training goes on without it: %s",
                 (str(error).strip() or type(error).__name__).splitlines()[0],
             )
-            observed = self._gradients(batch, epsilon)
+            observed = self._gradients(batch, epsilon_factor)
         parameters = self.optimizer.parameters
         norm = norms([p.grad for p in parameters if p.grad is not None]) if wants_norm else None
         if self._clip_norm is not None:
@@ -92,30 +117,39 @@ class TrainingStep:
         self.optimizer.update(rates)
         return StepResult(observed, norm)
 
-    def _gradients(self, batch: Batch, epsilon: Number) -> Observed:
+    def _gradients(self, batch: Batch, epsilon_factor: Number) -> Observed:
         kind = batch.inputs.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self._mixed, cache_enabled=False):
             logits = self._model(batch.inputs)
         logits = logits.to(self.dtype)
-        bias = self._losses.bias(epsilon, len(batch.clean))
+        bias = self._losses.bias(epsilon_factor, len(batch.clean))  # ε enters here
         examples = self._losses(logits, batch.noisy, bias)
-        # Before the backward pass: after it, the logits would have to be fetched from memory again.
+        # Before the backward pass: after it, the logits would have to be read from memory again.
         observed = observe(logits, examples, batch.noisy, batch.clean)
-        # A given gradient of 1/B an example, rather than a mean over the members' losses,
-        # keeps reductions over members out of the computation.
-        examples.loss.backward(torch.full_like(examples.loss, 1.0 / len(batch.clean)))
+        # A given gradient of 1/B per example, instead of a mean over the members' losses, avoids
+        # reductions over members.
+        gradient = torch.full_like(examples.loss, 1.0 / len(batch.clean))
+        torch.autograd.backward(examples.loss, gradient)
         assert bias.grad is not None
         return observed._replace(delta=bias.grad)
 
     def drop_gradients(self) -> None:
-        """Forget the gradients of a step that was broken off."""
+        """Delete the gradients of an interrupted step."""
         for parameter in self.optimizer.parameters:
             parameter.grad = None
 
 
 @dataclass
-class _Recorded:
-    """A step as a CUDA graph, with the tensors through which it is told and tells."""
+class _GraphedCall:
+    """A step recorded as a CUDA graph, with the tensors that it reads and writes.
+
+    Attributes:
+        graph: repeats the step.
+        batch: read: inputs and labels.
+        numbers: read: the factor on ε, then the optimizer's rates.
+        observed: written: the fields of `Observed`, stacked.
+        norm: written: the gradients' norms [K], where wanted.
+    """
 
     graph: torch.cuda.CUDAGraph
     batch: Batch
@@ -125,88 +159,93 @@ class _Recorded:
 
 
 class GraphedStep:
-    """A step on a GPU. The first step of each size runs as it is, a later one is recorded.
+    """A step on a GPU: the first one of each batch size runs eagerly, a later one is recorded.
 
-    Before the first recording a step is watched: one that makes the host wait for the GPU (a loss
-    that asks for a number, for example) cannot be recorded. It goes on as it is, which is said.
+    Before the first recording, one eager step is checked for operations that make the host wait for
+    the GPU (in a loss that reads a value, for example). A step with such an operation cannot be
+    recorded; it then always runs eagerly, and a warning says so.
+
+    Args:
+        step: the step to record.
     """
 
     def __init__(self, step: TrainingStep) -> None:
         self._step = step
-        self._recorded: dict[tuple[int, bool], _Recorded | None] = {}
+        self._calls: dict[tuple[int, bool], _GraphedCall | None] = {}
         self._pool: Any = None  # memory that the graphs share
-        self._can_record: bool | None = None  # unknown
+        self._can_record: bool | None = None  # None: not checked yet
 
-    def __call__(self, batch: Batch, progress: ScheduleFactors) -> StepResult:
+    def __call__(self, batch: Batch, factors: ScheduleFactors) -> StepResult:
         """Train on one batch."""
-        rates = self._step.optimizer.advance(progress.lr)
-        size = len(batch.clean), progress.is_last
-        is_first = size not in self._recorded
-        if not is_first and self._recorded[size] is None and self._can_record:
-            self._recorded[size] = self._record(batch, len(rates), progress.is_last)
-        recorded = self._recorded.setdefault(size, None)
-        numbers = torch.tensor([progress.epsilon, *rates], dtype=self._step.dtype)
-        if recorded is None:
-            epsilon, *others = numbers.to(batch.inputs.device).unbind()
-            watched = not is_first and self._can_record is None  # a first step waits for much
-            update = self._watched if watched else self._step.update
-            return update(batch, epsilon, others, progress.is_last)
-        for here, there in zip(batch, recorded.batch, strict=True):
-            there.copy_(here)
-        recorded.numbers.copy_(numbers)
-        recorded.graph.replay()
-        observed = Observed(*recorded.observed.clone().unbind())
-        return StepResult(observed, None if recorded.norm is None else recorded.norm.clone())
+        rates = self._step.optimizer.advance(factors.lr_factor)
+        key = len(batch.clean), factors.is_last
+        is_first = key not in self._calls
+        if not is_first and self._calls[key] is None and self._can_record:
+            self._calls[key] = self._record(batch, len(rates), factors.is_last)
+        call = self._calls.setdefault(key, None)
+        numbers = torch.tensor([factors.epsilon_factor, *rates], dtype=self._step.dtype)
+        if call is None:
+            epsilon_factor, *others = numbers.to(batch.inputs.device).unbind()
+            # A first step always waits: it loads libraries and allocates memory.
+            is_check = not is_first and self._can_record is None
+            update = self._update_and_check if is_check else self._step.update
+            return update(batch, epsilon_factor, others, factors.is_last)
+        for source, target in zip(batch, call.batch, strict=True):
+            target.copy_(source)
+        call.numbers.copy_(numbers)
+        call.graph.replay()
+        observed = Observed(*call.observed.clone().unbind())
+        return StepResult(observed, None if call.norm is None else call.norm.clone())
 
-    def _watched(
-        self, batch: Batch, epsilon: Number, rates: Sequence[Number], wants_norm: bool
+    def _update_and_check(
+        self, batch: Batch, epsilon_factor: Number, rates: Sequence[Number], wants_norm: bool
     ) -> StepResult:
-        """A step as it is, by which is found whether such steps can be recorded."""
-        with warnings.catch_warnings(record=True) as said:
+        """An eager step that also finds out whether such steps can be recorded."""
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
             try:
-                result = self._step.update(batch, epsilon, rates, wants_norm)
+                result = self._step.update(batch, epsilon_factor, rates, wants_norm)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-        self._can_record = not any(_WAITS in str(one.message) for one in said)
+        self._can_record = not any(_SYNC_WARNING in str(warning.message) for warning in caught)
         if not self._can_record:
-            self._say_why_not("it makes the host wait for the GPU")
+            self._warn("it makes the host wait for the GPU")
         return result
 
-    def _say_why_not(self, reason: str) -> None:
+    def _warn(self, reason: str) -> None:
         _log.warning(
-            "a training step cannot be recorded as a CUDA graph and runs without, which is "
+            "a training step cannot be recorded as a CUDA graph and runs without one, which is "
             "slower: %s",
             reason,
         )
 
-    def _record(self, batch: Batch, rates: int, is_last: bool) -> _Recorded | None:
+    def _record(self, batch: Batch, rates: int, is_last: bool) -> _GraphedCall | None:
         device = batch.inputs.device
-        still = Batch(*(part.clone() for part in batch))
+        static_batch = Batch(*(tensor.clone() for tensor in batch))
         numbers = torch.zeros(1 + rates, dtype=self._step.dtype, device=device)
-        epsilon, *others = numbers.unbind()
+        epsilon_factor, *others = numbers.unbind()
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(device)
-        torch.cuda.empty_cache()  # a graph has memory of its own
+        torch.cuda.empty_cache()  # a graph allocates its own memory
         try:
-            # Thread-local, so that what other threads of the process do cannot end the recording.
+            # Thread-local, so that other threads of the process cannot end the recording.
             with torch.cuda.graph(
                 graph,
                 pool=self._pool,
-                stream=torch.cuda.Stream(device),
+                stream=new_stream(device),
                 capture_error_mode="thread_local",
             ):
-                found = self._step.update(still, epsilon, others, is_last)
-                observed = torch.stack([part.to(self._step.dtype) for part in found.observed])
+                result = self._step.update(static_batch, epsilon_factor, others, is_last)
+                observed = torch.stack([field.to(self._step.dtype) for field in result.observed])
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
             if isinstance(error.__context__, torch.cuda.OutOfMemoryError):
-                raise error.__context__ from None  # ending the recording failed because of it
+                raise error.__context__ from None  # it made the end of the recording fail
             self._can_record = False
             self._step.drop_gradients()
-            self._say_why_not(str(error).splitlines()[0])
+            self._warn(str(error).splitlines()[0])
             return None
         self._pool = self._pool or graph.pool()
-        return _Recorded(graph, still, numbers, observed, found.grad_norm)
+        return _GraphedCall(graph, static_batch, numbers, observed, result.grad_norm)

@@ -1,4 +1,7 @@
-"""Successive halving inside a cohort: who goes on after a rung."""
+"""Successive halving inside a cohort: which members of a bracket continue after a rung.
+
+Source: Jamieson & Talwalkar 2016, arXiv 1502.07943.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,22 @@ from collections.abc import Sequence
 
 
 def survivors(brackets: Sequence[str | None], scores: Sequence[float], keep: float) -> list[int]:
-    """Members that go on, in their old order.
+    """Choose the members that continue.
 
-    Of each race the best ceil(keep · size) members, at least one; the earlier of equals. A member
-    without a race always goes on.
+    Of each bracket the best ceil(keep · size) members continue, at least one; of equal scores the
+    earlier member is the better. A member without a bracket always continues.
 
-    Parameters
-    ----------
-    brackets, scores: of each member; a higher score is better. keep: share in (0, 1].
+    Args:
+        brackets: bracket of each member, or None.
+        scores: score of each member; higher is better.
+        keep: share in (0, 1].
+
+    Returns:
+        indices of the members that continue, ascending.
     """
-    kept = {k for k, race in enumerate(brackets) if race is None}
-    for race in {r for r in brackets if r is not None}:
-        candidates = [k for k, r in enumerate(brackets) if r == race]
+    kept = {k for k, bracket in enumerate(brackets) if bracket is None}
+    for bracket in {b for b in brackets if b is not None}:
+        candidates = [k for k, b in enumerate(brackets) if b == bracket]
         best = sorted(candidates, key=lambda k: (-scores[k], k))
         kept.update(best[: max(1, math.ceil(keep * len(candidates) - 1e-9))])
     return sorted(kept)

@@ -1,8 +1,8 @@
-"""Train a cohort: K networks of one group side by side on the same batches in the same order.
+"""Train a cohort: K networks of one group side by side, on the same batches in the same order.
 
 A member's trajectory follows from its own settings and seeds alone. It does not depend on how many
-neighbours it has, who they are or how they fare; a study may therefore pack networks into cohorts
-as the hardware likes.
+neighbours it has, which ones, or how they train; a study may therefore put any networks of a group
+into one cohort.
 """
 
 from __future__ import annotations
@@ -12,36 +12,42 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
 
 from trainables.engine.capacity import members_that_fit
 from trainables.engine.cohort import CohortRun, State
+from trainables.engine.results import EpochMetrics, MemberResult, TrialMetrics
 from trainables.engine.runtime import deterministic
 from trainables.engine.spec import (
     CohortSpec,
     DataSpec,
     Member,
-    MemberResult,
     ModelSpec,
     Recipe,
     Rung,
 )
 
 __all__ = [
+    "STATE_VERSION",
     "CohortRun",
     "CohortSpec",
     "DataSpec",
+    "EpochMetrics",
     "Member",
     "MemberResult",
     "ModelSpec",
     "Recipe",
     "Rung",
     "State",
+    "TrialMetrics",
     "train",
 ]
+
+STATE_VERSION = 1
+"""Version of the state that `train` saves; earlier states carry no number."""
 
 _EVALUATION = 1.1  # an epoch's evaluation costs about a tenth of its training
 _log = logging.getLogger(__name__)
@@ -57,25 +63,35 @@ def train(
 ) -> list[MemberResult]:
     """Train every member of a cohort from initialisation to the last epoch.
 
-    Members that do not fit the device together are trained a part at a time, with the same results.
+    Members that do not fit the device at once are trained some at a time, with the same results.
 
-    Parameters
-    ----------
-    save: called after each epoch with what gives a state (plain data and CPU tensors, for
-        `torch.save`) from which `train` goes on when it is given back as `saved`.
+    Args:
+        spec: the cohort.
+        device: `cpu`, or a CUDA device such as `cuda`.
+        dtype: of parameters and losses.
+        saved: a state from which training continues. A state of another `STATE_VERSION` is ignored:
+            training starts from the beginning, and a warning says so.
+        save: called after each epoch with a function that returns the state: plain data and CPU
+            tensors, for `torch.save`.
 
-    Returns
-    -------
-    One result a member, in the order of `spec.members`. Metrics are of the last epoch unless
-    named `best`. A diverged member has status `diverged` and floor accuracy 1/classes, the
-    accuracy of guessing, from the epoch in which it diverged; one that lost its race has status
-    `pruned`.
+    Returns:
+        one result per member, in the order of `spec.members`. Metrics are those of the last epoch,
+        except `best_val_acc_noisy`. A diverged member has the status `diverged` and the accuracy of
+        guessing, 1/classes, from the epoch in which it diverged; one that lost in its bracket has
+        the status `pruned`.
 
-    Raises
-    ------
-    ValueError: unknown loss, model, data set, noise kind or augmentation; a race that does not fit
-        the device.
+    Raises:
+        ValueError: unknown loss, model, data set, noise kind or augmentation; a bracket that does
+            not fit the device.
     """
+    if saved is not None and saved.get("version") != STATE_VERSION:
+        _log.warning(
+            "a saved state has version %s; only version %d is supported, so training starts from "
+            "the beginning",
+            saved.get("version"),
+            STATE_VERSION,
+        )
+        saved = None
     current = torch.cuda.device(device) if device.startswith("cuda") else nullcontext()
     with current, deterministic(spec.recipe.deterministic):
         return _train(spec, device, dtype, saved, save)
@@ -88,62 +104,66 @@ def _train(
     saved: State | None,
     save: Callable[[Callable[[], State]], None] | None,
 ) -> list[MemberResult]:
-    finished = [MemberResult(**result) for result in saved["finished"]] if saved else []
+    finished = [MemberResult.from_state(result) for result in saved["finished"]] if saved else []
     running: State | None = saved["running"] if saved else None
     seconds_before = saved["seconds"] if saved else 0.0
     started = time.perf_counter()
-    together: int | None = running["together"] if running else None
+    at_once: int | None = running["at_once"] if running else None
 
-    def keep(together: int, run: CohortRun) -> None:
+    def save_epoch(at_once: int, run: CohortRun) -> None:
         if save:
             save(
                 lambda: {
-                    "finished": [asdict(result) for result in finished],
-                    "running": {**run.state(), "together": together},
+                    "version": STATE_VERSION,
+                    "finished": [result.to_state() for result in finished],
+                    "running": {**run.state(), "at_once": at_once},
                     "seconds": seconds_before + time.perf_counter() - started,
                 }
             )
 
     while len(finished) < len(spec.members):
         _release_memory(device)  # of the networks before
-        if together is None:
-            together = members_that_fit(spec, device, partial(_step_bytes, device, dtype))
-        part = replace(spec, members=spec.members[len(finished) :][:together])
+        if at_once is None:
+            at_once = members_that_fit(spec, device, partial(_step_bytes, device, dtype))
+        subset = replace(spec, members=spec.members[len(finished) :][:at_once])
         try:
-            finished += _train_part(part, device, dtype, running, partial(keep, together))
+            finished += _train_at_once(subset, device, dtype, running, partial(save_epoch, at_once))
         except torch.cuda.OutOfMemoryError as error:
-            size = len(part.members)
+            size = len(subset.members)
             if spec.rungs:
                 raise ValueError(
-                    f"{size} networks together do not fit {device}, and a race is never split; "
-                    "let fewer points race (search.points_per_round) or fewer arms share a cohort "
-                    "(resources.networks_per_cohort)"
+                    f"{size} networks together do not fit {device}, and a bracket is never split; "
+                    "let fewer points compete (search.points_per_round) or fewer arms share a "
+                    "cohort (resources.networks_per_cohort)"
                 ) from error
             if size == 1:
                 raise
-            together = size // 2
-            _log.warning("%d networks together do not fit %s; trying %d", size, device, together)
+            at_once = size // 2
+            _log.warning("%d networks together do not fit %s; trying %d", size, device, at_once)
         running = None
-    cohort = {
-        "wall_s": seconds_before + time.perf_counter() - started,
-        "networks_in_cohort": len(spec.members),
-    }
-    return [replace(result, metrics={**result.metrics, **cohort}) for result in finished]
+    wall_s = seconds_before + time.perf_counter() - started
+    return [
+        replace(
+            result,
+            metrics=replace(result.metrics, wall_s=wall_s, networks_in_cohort=len(spec.members)),
+        )
+        for result in finished
+    ]
 
 
-def _train_part(
+def _train_at_once(
     spec: CohortSpec,
     device: str,
     dtype: torch.dtype,
     running: State | None,
-    keep: Callable[[CohortRun], None],
+    save_epoch: Callable[[CohortRun], None],
 ) -> list[MemberResult]:
     run = CohortRun(spec, torch.device(device), dtype)
     if running:
         run.load_state(running)
     while not run.is_done:
         run.train_epoch()
-        keep(run)
+        save_epoch(run)
     return run.results()
 
 
@@ -155,23 +175,32 @@ def _release_memory(device: str) -> None:
 
 
 def seconds_per_epoch(spec: CohortSpec, device: str = "cpu", steps: int = 8) -> float:
-    """Seconds that an epoch of the whole cohort takes, by a few timed steps."""
-    together = members_that_fit(spec, device, partial(_step_bytes, device, torch.float32))
+    """Estimate how long an epoch of the whole cohort takes, from a few timed steps.
+
+    Args:
+        spec: the cohort.
+        device: where it would train.
+        steps: number of timed steps.
+
+    Returns:
+        seconds, evaluation included.
+    """
+    at_once = members_that_fit(spec, device, partial(_step_bytes, device, torch.float32))
     run = CohortRun(
-        replace(spec, members=spec.members[:together]), torch.device(device), torch.float32
+        replace(spec, members=spec.members[:at_once]), torch.device(device), torch.float32
     )
     run.try_steps(3)  # on a GPU the third is recorded
     started = time.perf_counter()
     per_epoch = run.try_steps(steps)
-    taken = (time.perf_counter() - started) / min(steps, per_epoch)
-    return taken * per_epoch * len(spec.members) / together * _EVALUATION
+    per_step = (time.perf_counter() - started) / min(steps, per_epoch)
+    return per_step * per_epoch * len(spec.members) / at_once * _EVALUATION
 
 
 def _step_bytes(device: str, dtype: torch.dtype, spec: CohortSpec) -> int:
-    """Peak memory that training takes on a GPU, beyond what was in use before.
+    """Peak memory that training takes on a GPU, beyond the memory in use before.
 
-    Three steps, the last of them recorded, then one of an epoch's end: it runs as it is first, and
-    the recorded one keeps its memory meanwhile.
+    Three steps, of which the last is recorded, then one that ends an epoch: it runs eagerly first,
+    and the recorded one keeps its memory meanwhile.
     """
     _release_memory(device)
     before = torch.cuda.memory_reserved(device)

@@ -8,31 +8,33 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainables.stacking.layers.linear import StackedLinear
+from trainables.stacking.layers import StackedLinear
 
-_VERSIONS = 256  # of a function in a process: one for each model, K and batch size
+_VERSIONS = 256  # of a function in a process: one per model, K and batch size
+_exclude_from_compiling: Callable[[Any], Any] = torch.compiler.disable
 
 
 class Compiled:
-    """`function`, compiled for the batch size that it first meets; others run as they are.
+    """A function that is compiled for the first batch size it gets; other sizes run uncompiled.
 
-    The last argument is the batch.
+    Args:
+        function: called with any arguments, of which the last is the batch.
     """
 
     def __init__(self, function: Callable[..., torch.Tensor]) -> None:
         self._plain, self._batch = function, 0
         if isinstance(function, nn.Module):
-            # Our rule for linear layers is none of the compiler's business: it multiplies matrices.
+            # The compiler gains nothing in our linear layers, which only multiply matrices.
             for layer in function.modules():
                 if isinstance(layer, StackedLinear):
-                    layer.forward = torch.compiler.disable(layer.forward)  # type: ignore[method-assign]
+                    layer.forward = _exclude_from_compiling(layer.forward)  # type: ignore[method-assign]
         self._compiled: Callable[..., torch.Tensor] = torch.compile(function, dynamic=False)
         dynamo = torch._dynamo.config
         dynamo.recompile_limit = max(dynamo.recompile_limit, _VERSIONS)
         dynamo.accumulated_recompile_limit = max(dynamo.accumulated_recompile_limit, _VERSIONS)
 
     def __call__(self, *arguments: Any) -> torch.Tensor:
-        """What `function` returns."""
+        """What the function returns."""
         self._batch = self._batch or len(arguments[-1])
         if len(arguments[-1]) != self._batch:
             return self._plain(*arguments)

@@ -1,9 +1,9 @@
-"""Matrix products of stacked layers: the one place that knows which library computes them.
+"""Matrix products of stacked layers, and which library computes them.
 
-torch's CPU builds multiply with Intel's MKL, which on other vendors' processors takes its AVX2
-path. There NumPy's OpenBLAS, which uses AVX-512 where it is, is up to twice as fast (docs/engine.md
-has the numbers). Which of the two is used follows from the processor alone and not from a timing,
-because a network's numbers must be the same whenever it is trained on a machine.
+torch's CPU builds multiply with Intel's MKL, which takes its AVX2 path on processors of other
+vendors. There, NumPy's OpenBLAS, which uses AVX-512 where available, is up to twice as fast
+(docs/engine.md has the numbers). The processor alone decides between the two, not a timing, because
+a network's numbers must be the same whenever it is trained on a machine.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,47 +20,51 @@ import torch
 from numpy.typing import NDArray
 
 LIBRARIES = ("torch", "numpy")
-VARIABLE = "LOGIT_BIAS_PRODUCTS"
-"""Environment variable that overrules the choice, with a name of `LIBRARIES`."""
+VARIABLE = "LOGIT_BIAS_MATMUL"
+"""Environment variable that overrides the choice; its value is a name in `LIBRARIES`."""
 
-_BY_NUMPY = (torch.float32, torch.float64)
-_NARROW = 32  # columns up to which it pays to copy a transposed matrix: 60 for 83 µs at 128 × 10
+_NUMPY_DTYPES = (torch.float32, torch.float64)
+_NARROW = 32  # columns up to which copying a transposed matrix pays: 60 for 83 µs at 128 × 10
 
 
 @functools.cache
 def library() -> str:
-    """Which library multiplies on this machine's CPU: a name of `LIBRARIES`.
+    """The library that multiplies matrices on this machine's CPU, a name in `LIBRARIES`.
 
-    Raises
-    ------
-    ValueError: the environment variable names another.
+    Raises:
+        ValueError: the environment variable has another value.
     """
-    asked = os.environ.get(VARIABLE)
-    if asked is not None:
-        if asked not in LIBRARIES:
-            raise ValueError(f"{VARIABLE} = {asked!r}; allowed: {', '.join(LIBRARIES)}")
-        return asked
-    return "numpy" if torch.backends.mkl.is_available() and _is_amd() else "torch"
+    override = os.environ.get(VARIABLE)
+    if override is not None:
+        if override not in LIBRARIES:
+            raise ValueError(f"{VARIABLE} = {override!r}; allowed: {', '.join(LIBRARIES)}")
+        return override
+    return "numpy" if _has_mkl() and _is_amd() else "torch"
 
 
-def matrix_product(
+def matmul(
     a: torch.Tensor,
     b: torch.Tensor,
     *,
     bias: torch.Tensor | None = None,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Products of K matrices, [K, n, m] and [K, m, p] → [K, n, p]; no gradient is recorded.
+    """Multiply K pairs of matrices; no gradient is recorded.
 
-    Each member's product is computed by itself, so it does not depend on K.
+    Each member's product is computed separately, so it does not depend on K.
 
-    Parameters
-    ----------
-    bias: [K, p], added to every row. out: where the result goes.
+    Args:
+        a: shape [K, n, m].
+        b: shape [K, m, p].
+        bias: shape [K, p], added to every row.
+        out: tensor of shape [K, n, p] for the result; a new one by default.
+
+    Returns:
+        the products, shape [K, n, p].
     """
     if out is None:
         out = a.new_empty(a.shape[0], a.shape[1], b.shape[2])
-    if a.device.type == "cpu" and a.dtype in _BY_NUMPY and library() == "numpy":
+    if a.device.type == "cpu" and a.dtype in _NUMPY_DTYPES and library() == "numpy":
         if b.shape[2] <= _NARROW:
             b = b.contiguous()
         np.matmul(_array(a), _array(b), out=out.numpy())
@@ -72,6 +77,11 @@ def matrix_product(
 def _array(tensor: torch.Tensor) -> NDArray[Any]:
     array: NDArray[Any] = (tensor.detach() if tensor.requires_grad else tensor).numpy()
     return array
+
+
+def _has_mkl() -> bool:
+    is_available: Callable[[], bool] = torch.backends.mkl.is_available
+    return is_available()
 
 
 def _is_amd() -> bool:

@@ -1,4 +1,4 @@
-"""Members one beside the other: each an ordinary network, on a GPU each on a stream of its own."""
+"""Members as ordinary networks side by side, on a GPU on several CUDA streams."""
 
 from __future__ import annotations
 
@@ -14,54 +14,64 @@ from trainables.stacking.layout import autocast_dtype
 _STREAMS = 8  # at a time; 16 were no faster for 16 networks on an H200
 
 Evaluate = Callable[[Mapping[str, torch.Tensor], torch.Tensor], torch.Tensor]
-"""(a member's parameters and buffers by name, inputs) → logits."""
+"""(one member's parameters and buffers by name, inputs) → logits."""
+
+new_stream: Callable[[torch.device], torch.cuda.Stream] = torch.cuda.Stream
+"""A new CUDA stream of a device; torch's own constructor has no types."""
 
 
-def evaluate_apart(
+def evaluate_on_streams(
     evaluate: Evaluate,
     parameters: Mapping[str, torch.Tensor],
     buffers: Mapping[str, torch.Tensor],
     x: torch.Tensor,
+    *,
     channels_last: bool,
 ) -> torch.Tensor:
-    """Logits [K, B, classes] of K members at inputs [B, …].
+    """Evaluate K members one by one, on a GPU on up to eight streams at a time.
 
-    Worth it where one network's kernels nearly fill the device, and where a CUDA graph saves
+    Fastest where the kernels of one network nearly fill the device and a CUDA graph saves
     launching them one by one.
 
-    Parameters
-    ----------
-    parameters, buffers: each [K, …], by name.
+    Args:
+        evaluate: evaluates one member.
+        parameters: by name, each of shape [K, …].
+        buffers: by name, each of shape [K, …].
+        x: inputs, shape [B, …].
+        channels_last: whether images are stored channels last.
+
+    Returns:
+        logits, shape [K, B, classes].
     """
-    layout = torch.channels_last if channels_last else torch.contiguous_format
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
     if x.dim() == 4:
-        x = x.contiguous(memory_format=layout)
-    together = {name: _ready(p, layout) for name, p in parameters.items()} | dict(buffers)
+        x = x.contiguous(memory_format=memory_format)
+    stacked = {name: _prepared(p, memory_format) for name, p in parameters.items()} | dict(buffers)
     members = [
-        dict(zip(together, values, strict=True))
-        for values in zip(*(tensor.unbind() for tensor in together.values()), strict=True)
+        dict(zip(stacked, values, strict=True))
+        for values in zip(*(tensor.unbind() for tensor in stacked.values()), strict=True)
     ]
     if not x.is_cuda:
         return torch.stack([evaluate(member, x) for member in members])
-    here, streams = torch.cuda.current_stream(x.device), _streams(x.device)[: len(members)]
+    current, streams = torch.cuda.current_stream(x.device), _streams(x.device)[: len(members)]
     for stream in streams:
-        stream.wait_stream(here)
-        for tensor in (x, *together.values()):
-            # They are let go of while another stream may still read them.
+        stream.wait_stream(current)
+        for tensor in (x, *stacked.values()):
+            # Their memory must not be reused while another stream may still read it.
             tensor.record_stream(stream)
     logits = []
     try:
         for k, member in enumerate(members):
             with torch.cuda.stream(streams[k % len(streams)]):
                 logits.append(evaluate(member, x))
-    finally:  # or a recording that fails could not be ended
+    finally:  # otherwise a failed recording of a CUDA graph could not be ended
         for stream in streams:
-            here.wait_stream(stream)
+            current.wait_stream(stream)
     return torch.stack(logits)
 
 
-def ordinary(network: nn.Module) -> Evaluate:
-    """Evaluate `network` with parameters and buffers that are given."""
+def functional_module(network: nn.Module) -> Evaluate:
+    """A function that evaluates `network` with the parameters and buffers it is given."""
 
     def evaluate(member: Mapping[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = functional_call(network, dict(member), (x,))
@@ -70,19 +80,18 @@ def ordinary(network: nn.Module) -> Evaluate:
     return evaluate
 
 
-def _ready(parameter: torch.Tensor, layout: torch.memory_format) -> torch.Tensor:
-    """All members' parameter [K, …] as layers want it, made at once instead of member by member.
+def _prepared(parameter: torch.Tensor, memory_format: torch.memory_format) -> torch.Tensor:
+    """The members' filters [K, out, in, h, w] in the format and precision of the convolution.
 
-    Filters of images [K, out, in, h, w] in that memory format and, under autocast, in the lower
-    precision; everything else as it is.
+    Converted for all members at once instead of member by member; other parameters are unchanged.
     """
     if parameter.dim() != 5:
         return parameter
     dtype = autocast_dtype(parameter) or parameter.dtype
-    filters = parameter.flatten(0, 1).to(dtype=dtype, memory_format=layout)
-    return filters.unflatten(0, parameter.shape[:2])
+    filters = parameter.flatten(0, 1).to(dtype=dtype, memory_format=memory_format)
+    return torch.unflatten(filters, 0, parameter.shape[:2])
 
 
 @functools.cache
 def _streams(device: torch.device) -> list[torch.cuda.Stream]:
-    return [torch.cuda.Stream(device) for _ in range(_STREAMS)]
+    return [new_stream(device) for _ in range(_STREAMS)]

@@ -1,4 +1,4 @@
-"""Whether a model computes the same stacked as each of its members by itself."""
+"""Whether a stacked model computes the same as each of its members separately."""
 
 from __future__ import annotations
 
@@ -7,80 +7,93 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from trainables.stacking.arrangements import Arrangement
 from trainables.stacking.layout import UnsupportedLayerError
 
 if TYPE_CHECKING:
-    from trainables.stacking import StackedModel
+    from trainables.stacking.stacked_model import StackedModel
 
-_MEMBERS, _EXAMPLES = 2, 3  # unlike, so that neither can pass for the other
-_TOLERANCE = 1e-2  # rounding in float32 stays far below, another member's numbers far above
+_MEMBERS, _EXAMPLES = 2, 3  # different, so that neither can be mistaken for the other
+_TOLERANCE = 1e-2  # rounding in float32 is far smaller, another member's numbers are far off
 _log = logging.getLogger(__name__)
 
 
 def check_stacking(model: StackedModel, input_shape: tuple[int, ...]) -> None:
-    """Make sure, on a few random inputs, that a model's forward suits a cohort.
+    """Evaluate a model on a few random inputs to make sure that it can train in a cohort.
 
-    Raises
-    ------
-    UnsupportedLayerError: it draws random numbers, leaves a parameter out, or does something with
-        the batch axis that depends on what else is in it.
+    Args:
+        model: left unchanged.
+        input_shape: shape of one example.
+
+    Raises:
+        UnsupportedLayerError: the model's forward draws random numbers, leaves a parameter out, or
+            computes something along the batch axis.
     """
-    before = torch.get_rng_state()
-    two, x = _two_unlike_members(model, input_shape)
-    apart = _outcome(two, "apart", x)
-    if not torch.equal(before, torch.get_rng_state()):
+    random_state = torch.get_rng_state()
+    trial, x = _different_members(model, input_shape)
+    separate = _outcome(trial, Arrangement.STREAMS, x)
+    if not torch.equal(random_state, torch.get_rng_state()):
         raise UnsupportedLayerError(
             "its forward draws random numbers, which would depend on the cohort"
         )
-    for name, parameter in two.network.named_parameters():
+    for name, parameter in trial.network.named_parameters():
         if parameter.requires_grad and parameter.grad is None:
             raise UnsupportedLayerError(
                 f"parameter {name} takes no part in its output; remove it or freeze it "
                 "(requires_grad = False)"
             )
-    if not _alike(_outcome(two, "folded", x), apart):
+    if not _are_close(_outcome(trial, Arrangement.BATCH, x), separate):
         raise UnsupportedLayerError(
-            "with several members in the batch axis it computes something else than each by "
-            "itself; its forward must treat examples one by one"
+            "several members in one batch give other results than each member alone; its forward "
+            "must treat examples one by one"
         )
 
 
-def why_not_wide(model: StackedModel, shape: torch.Size) -> str | None:
-    """Why a model cannot lie wide, for inputs [B, …] of a shape; None where it can.
+def why_not_grouped(model: StackedModel, shape: torch.Size) -> str | None:
+    """Why the members of a model cannot lie in the channel axis.
 
-    It cannot where its own `forward` concatenates, splits or averages channels, for example.
+    They cannot where the model's own `forward` concatenates, splits or averages channels, for
+    example.
+
+    Args:
+        model: left unchanged.
+        shape: of a batch of inputs, [B, …].
+
+    Returns:
+        one line, or None where they can.
     """
-    two, x = _two_unlike_members(model, tuple(shape[1:]))
+    trial, x = _different_members(model, tuple(shape[1:]))
     try:
-        if _alike(_outcome(two, "wide", x), _outcome(two, "apart", x)):
+        grouped = _outcome(trial, Arrangement.GROUPED, x)
+        if _are_close(grouped, _outcome(trial, Arrangement.STREAMS, x)):
             return None
-        reason = "it computes something else"
-    except Exception as error:  # a user's forward may raise anything at shapes it does not expect
+        reason = "its results differ"
+    except Exception as error:  # a user's forward may raise anything at an unexpected shape
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     _log.warning(
-        "this model does something with channels by itself, so its members are evaluated one "
-        "beside the other, which is slower than together (%s)",
+        "this model's own forward works on channels, so its members are evaluated separately, "
+        "which is slower than grouped convolutions (%s)",
         reason,
     )
     return reason
 
 
-def _two_unlike_members(
+def _different_members(
     model: StackedModel, input_shape: tuple[int, ...]
 ) -> tuple[StackedModel, torch.Tensor]:
-    """Two members with random parameters and a batch for them, in float32 on the CPU."""
+    """Two members with random parameters, and a batch for them, in float32 on the CPU."""
     generator = torch.Generator().manual_seed(0)
-    two = model.select([0] * _MEMBERS).to("cpu", torch.float32)
-    two.compiles = False
+    trial = model.select([0] * _MEMBERS).to("cpu", torch.float32)
+    trial.compiles = False
     with torch.no_grad():
-        for parameter in two.parameters():
+        for parameter in trial.parameters():
             factor, term = (torch.randn(parameter.shape, generator=generator) for _ in range(2))
             parameter.mul_(1 + 0.3 * factor).add_(0.05 * term)
-    return two, torch.randn(_EXAMPLES, *input_shape, generator=generator)
+    return trial, torch.randn(_EXAMPLES, *input_shape, generator=generator)
 
 
-def _outcome(model: StackedModel, arrangement: str, x: torch.Tensor) -> list[torch.Tensor]:
-    """Logits while training and not, and all gradients in one."""
+def _outcome(model: StackedModel, arrangement: Arrangement, x: torch.Tensor) -> list[torch.Tensor]:
+    """Logits in training mode, logits in evaluation mode, and all gradients as one vector."""
     model.arrangement = arrangement
     buffers = [buffer.clone() for buffer in model.buffers()]
     with torch.enable_grad():
@@ -94,8 +107,8 @@ def _outcome(model: StackedModel, arrangement: str, x: torch.Tensor) -> list[tor
         return [logits.detach(), model.eval()(x), torch.cat(gradients)]
 
 
-def _alike(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> bool:
+def _are_close(outcome: list[torch.Tensor], expected: list[torch.Tensor]) -> bool:
     return all(
-        f.shape == w.shape and bool((f - w).norm() <= _TOLERANCE * w.norm())
-        for f, w in zip(found, wanted, strict=True)
+        a.shape == b.shape and bool((a - b).norm() <= _TOLERANCE * b.norm())
+        for a, b in zip(outcome, expected, strict=True)
     )
