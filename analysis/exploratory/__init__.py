@@ -1,1 +1,1 @@
-"""Tables that describe and carry no verdict."""
+"""Tables that describe a study; no verdict depends on them."""

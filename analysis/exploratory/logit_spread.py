@@ -1,8 +1,8 @@
 """Does the best ε follow the spread of the initial logits, which depth and architecture set?
 
-The rule `activation` takes the spread for 1 whatever the model. If models' real spreads matter, the
-difference of best and analytic ε goes with the spread, and less so where the measured spread goes
-into the rule.
+The rule `activation` assumes a spread of 1 for every model. If the real spread matters, the
+difference of best and analytic ε correlates with it, and less so if the rule uses the measured
+spread.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ COLUMNS = [
 
 
 def logit_spread(study: Study, judged: Sequence[CellVerdict]) -> pd.DataFrame:
-    """One row a cell with a best ε and a recorded spread.
+    """One row per cell that has a best ε and a recorded spread.
 
     Args:
         study: as loaded.
-        judged: cells of `verdict.json`.
+        judged: the cells' verdicts.
 
     Returns:
-        the cell's factors; logit_std_init (mean over its networks); the best ε with its 95 %
-        interval; the `activation` rule's ε at spread 1 and at that spread; best ε minus each.
+        the columns `COLUMNS`: factors of the cell; logit_std_init, the mean over its networks;
+        the best ε with its 95 % interval; the ε of the rule `activation` for a spread of 1 and for
+        the measured spread; the best ε minus each of them.
     """
     spreads = study.trials.groupby("cell_id")["logit_std_init"].mean()
     target = (study.config.get("logit_bias") or {}).get("target")
@@ -41,8 +42,8 @@ def logit_spread(study: Study, judged: Sequence[CellVerdict]) -> pd.DataFrame:
         best, spread = cell.epsilon_best, float(spreads.get(cell.cell_id, np.nan))
         if best is None or best.on_edge or best.flat or not 0 < spread <= 100:
             continue
-        usual = solve_epsilon(cell.classes, target)
-        measured = solve_epsilon(cell.classes, target, spread)
+        at_one = solve_epsilon(cell.classes, target)
+        at_spread = solve_epsilon(cell.classes, target, spread)
         rows.append(
             {
                 **{k: getattr(cell, k) for k in COLUMNS[:7]},
@@ -50,10 +51,10 @@ def logit_spread(study: Study, judged: Sequence[CellVerdict]) -> pd.DataFrame:
                 "epsilon_best": best.value,
                 "epsilon_best_low": best.low,
                 "epsilon_best_high": best.high,
-                "epsilon_at_1": usual,
-                "epsilon_at_spread": measured,
-                "off_at_1": best.value - usual,
-                "off_at_spread": best.value - measured,
+                "epsilon_at_1": at_one,
+                "epsilon_at_spread": at_spread,
+                "off_at_1": best.value - at_one,
+                "off_at_spread": best.value - at_spread,
             }
         )
     return pd.DataFrame(rows, columns=COLUMNS)

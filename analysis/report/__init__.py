@@ -1,1 +1,1 @@
-"""The HTML report and its figures."""
+"""The HTML report and its figures. `html` renders the panels that `panels` registers."""

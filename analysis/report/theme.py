@@ -1,12 +1,14 @@
-"""Colours, type, and the two forms of a figure.
+"""Which colours and fonts does a figure have, on paper and in the page?
 
-A figure exists as a file with fixed colours (paper), and inline in the page, where its ink is
-`currentColor` and its data colours are CSS variables, so that light and dark themes apply. Palette:
-Okabe & Ito, safe for colour-blind readers; every series differs in shape or dash too.
+A figure exists as a file with fixed colours (paper), and inline in the page, where its foreground
+is `currentColor` and its data colours are CSS variables, so that light and dark themes apply. The
+palette is that of Okabe & Ito, which colour-blind readers can tell apart; every series also has its
+own marker or dash pattern.
 """
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from typing import Any
@@ -16,7 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-INK, MUTED, PAGE = "#010203", "#010204", "#010205"  # replaced by the page's in the inline form
+# Sentinels: figures are drawn with them, and `paper_svg` or `inline_svg` replaces them.
+FOREGROUND, MUTED, BACKGROUND = "#010203", "#010204", "#010205"
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = (
     "#0072b2",
     "#d55e00",
@@ -25,25 +28,29 @@ BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = (
     "#cc79a7",
     "#56b4e9",
 )
-VARIABLES = {
-    BLUE: "--blue",
-    VERMILLION: "--vermillion",
-    GREEN: "--green",
-    ORANGE: "--orange",
-    PURPLE: "--purple",
-    SKY: "--sky",
+_PAPER_COLOURS = {FOREGROUND: "#111827", MUTED: "#6b7280", BACKGROUND: "#ffffff"}
+_CSS_COLOURS = {
+    FOREGROUND: "currentColor",
+    MUTED: "var(--muted)",
+    BACKGROUND: "var(--background)",
+    BLUE: "var(--blue)",
+    VERMILLION: "var(--vermillion)",
+    GREEN: "var(--green)",
+    ORANGE: "var(--orange)",
+    PURPLE: "var(--purple)",
+    SKY: "var(--sky)",
 }
-PAPER = {INK: "#111827", MUTED: "#6b7280", PAGE: "#ffffff"}
-STYLE: Any = {  # Matplotlib types its keys one by one
+STYLE: Any = {  # Any: Matplotlib's stubs list every key as a literal
     "font.family": "sans-serif",
     "font.size": 9.5,
     "svg.fonttype": "none",
     "svg.hashsalt": "logit-bias",
-    "text.color": INK,
-    "axes.labelcolor": INK,
+    "text.color": FOREGROUND,
+    "text.parse_math": False,  # names from a study may contain dollar signs
+    "axes.labelcolor": FOREGROUND,
     "axes.edgecolor": MUTED,
-    "xtick.color": INK,
-    "ytick.color": INK,
+    "xtick.color": FOREGROUND,
+    "ytick.color": FOREGROUND,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.8,
@@ -56,56 +63,59 @@ STYLE: Any = {  # Matplotlib types its keys one by one
 
 
 def svg(figure: Figure) -> str:
-    """The figure as an SVG document, its ink still in sentinel colours; see `fixed`, `inline`."""
+    """The figure as an SVG document in sentinel colours, for `paper_svg` and `inline_svg`."""
     buffer = io.StringIO()
     with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 
-def fixed(document: str) -> str:
-    """An `svg` document with the colours of paper, for a file."""
-    for sentinel, colour in PAPER.items():
+def paper_svg(document: str) -> str:
+    """An `svg` document with fixed colours, for a file."""
+    for sentinel, colour in _PAPER_COLOURS.items():
         document = document.replace(sentinel, colour)
     return document
 
 
 def css(colour: str) -> str:
-    """A palette colour as the page's CSS names it."""
-    if colour == INK:
-        return "currentColor"
-    own = {MUTED: "--muted", PAGE: "--page"}
-    return f"var({own[colour] if colour in own else VARIABLES[colour]})"
+    """The CSS value of a colour of this module."""
+    return _CSS_COLOURS[colour]
 
 
-def inline(document: str, name: str, alt: str) -> str:
-    """An `svg` document as an element for a page: themed, labelled, its ids made unique.
+def inline_svg(document: str, name: str, alt: str) -> str:
+    """An `svg` document as an element of a page: themed, described, with unique ids.
 
     Args:
         document: from `svg`.
         name: unique in the page; prefixes every id.
-        alt: text for those who do not see the picture.
+        alt: description for readers who do not see the figure; plain text.
+
+    Returns:
+        an `<svg>` element.
     """
     text = document[document.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = text.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')
-    for colour in (*PAPER, *VARIABLES):
-        text = text.replace(colour, css(colour))
+    for colour, value in _CSS_COLOURS.items():
+        text = text.replace(colour, value)
     text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px; font-family: inherit", text)
     head, body = text.split(">", 1)
-    box = re.search(r'viewBox="[^"]*"', head)
-    label = alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    size = box[0] if box else ""
-    return f'<svg role="img" aria-label="{label}" {size} xmlns="http://www.w3.org/2000/svg">{body}'
+    match = re.search(r'viewBox="[^"]*"', head)
+    box = match[0] if match else ""
+    label = html.escape(alt)
+    return f'<svg role="img" aria-label="{label}" {box} xmlns="http://www.w3.org/2000/svg">{body}'
 
 
 def pdf(figure: Figure) -> bytes:
-    """The figure as a PDF, for a paper; it cannot be turned back into an `svg` afterwards."""
+    """The figure as a PDF, for a paper.
+
+    It changes the figure's colours, so that an `svg` must be made before.
+    """
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
-        if text.get_color() == PAGE:
-            text.set_color(PAPER[PAGE])
+        if text.get_color() == BACKGROUND:
+            text.set_color(_PAPER_COLOURS[BACKGROUND])
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None})
@@ -113,7 +123,12 @@ def pdf(figure: Figure) -> bytes:
 
 
 def axes(width: float, height: float) -> tuple[Figure, Axes]:
-    """One axes in a figure of the given inches, with room for labels on the left and below."""
+    """A figure with one axes, and room for labels on the left and below.
+
+    Args:
+        width: in inches.
+        height: in inches.
+    """
     figure = Figure(figsize=(width, height))
     left, bottom = 0.56 / width, 0.5 / height
     axes = figure.add_axes((left, bottom, 1 - left - 0.1 / width, 1 - bottom - 0.1 / height))
@@ -121,6 +136,6 @@ def axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def add_grid(ax: Axes) -> None:
-    """Faint horizontal lines behind the data."""
+    """Add faint horizontal lines behind the data."""
     ax.grid(axis="y", color=MUTED, alpha=0.25, lw=0.6)
     ax.set_axisbelow(True)

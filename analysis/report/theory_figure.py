@@ -1,7 +1,8 @@
-"""The picture that explains the logit bias: the error δ_k(z_k) against the initial logits' density.
+"""Why a logit bias? A figure of the error δ_k(z_k) against the density of the initial logits.
 
-Where the curve is near zero over the grey density, an untrained network receives no error and
-cannot start to learn; the logit bias (or the parameter that a rule sets) moves the curve onto it.
+If the error is near zero where the density is not, an untrained network receives no error and
+cannot start to learn. The logit bias, or the parameter that a rule sets, moves the error to the
+initial logits.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from matplotlib.figure import Figure
 
 from trainables.theory.distribution import ErrorCurve
 from trainables.theory.errors import error_curve, initial_error, parameters_of
+from trainables.theory.logit_bias import ANCHOR_CLASSES, ANCHOR_EPSILON
 from trainables.theory.logits import GaussianLogits, InitialLogits
-from trainables.theory.rules import ANCHOR_CLASSES, ANCHOR_EPSILON
 
 BEFORE, AFTER, REFERENCE, DENSITY = "#d55e00", "#0072b2", "#4b5563", "#d1d5db"
 _STYLE: Any = {"font.size": 9.5, "svg.fonttype": "none", "svg.hashsalt": "logit-bias"}
@@ -36,13 +37,23 @@ def draw(
     reference_value: float | None = None,
     params: Mapping[str, float] | None = None,
 ) -> None:
-    """Write an SVG of −E[δ_k | z_k] before and after `parameter` is set to `value`.
+    """Write an SVG of −E[δ_k | z_k] before and after a parameter is set, and of a reference.
 
-    Before is ε = 0 or the loss's default; the reference is the loss at 10 classes with
-    `reference_value` (ε = 0.5 or the default). `logits` default to N(0, 1). `params` are the
-    loss's other parameters.
+    "Before" is ε = 0 or the loss's default. The reference is the loss at 10 classes.
 
-    Raises ValueError for an unknown loss or parameter.
+    Args:
+        path: the file to write.
+        loss: name of a registered loss.
+        classes: number of classes.
+        value: what the parameter is set to.
+        parameter: "epsilon", or a parameter of the loss.
+        logits: initial logits; N(0, 1) by default.
+        reference_value: the parameter's value in the reference; by default ε = 0.5, or the loss's
+            default.
+        params: values of the loss's other parameters.
+
+    Raises:
+        ValueError: unknown loss or parameter.
     """
     logits = logits or GaussianLogits(classes)
     known_parameters = parameters_of(loss)
@@ -52,16 +63,16 @@ def draw(
     plain = 0.0 if parameter == "epsilon" else known_parameters[parameter].default
     if reference_value is None:
         reference_value = ANCHOR_EPSILON if parameter == "epsilon" else plain
-    others = dict(params or {})
+    fixed = dict(params or {})
 
     def curve(at: InitialLogits, setting: float) -> tuple[ErrorCurve, float]:
-        bound = others | {parameter: setting}
+        bound = fixed | {parameter: setting}
         return error_curve(loss, at, **bound), initial_error(loss, at, **bound).overlap
 
     sign = _SIGN.get(parameter, parameter)
-    known = GaussianLogits(ANCHOR_CLASSES)
+    anchor = GaussianLogits(ANCHOR_CLASSES)
     lines = [
-        (*curve(known, reference_value), REFERENCE, (0, (4, 2)), ANCHOR_CLASSES, reference_value),
+        (*curve(anchor, reference_value), REFERENCE, (0, (4, 2)), ANCHOR_CLASSES, reference_value),
         (*curve(logits, plain), BEFORE, "-", classes, plain),
         (*curve(logits, value), AFTER, "-", classes, value),
     ]
@@ -86,8 +97,8 @@ def draw(
             ylabel="mean error $-\\langle\\delta_k\\rangle$",
             title=f"{loss}: the initial error where the initial logits are",
         )
-        seen = density.z[density.density > 1e-6 * density.density.max()]
-        axes.set_xlim(float(density.z[0]), max(float(seen[-1]), math.log(classes) + 3.0))
+        occupied = density.z[density.density > 1e-6 * density.density.max()]
+        axes.set_xlim(float(density.z[0]), max(float(occupied[-1]), math.log(classes) + 3.0))
         axes.set_ylim(bottom=0.0 if np.nanmin(-lines[2][0].error) >= 0 else None)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, loc="upper left", fontsize=8.5)

@@ -1,4 +1,4 @@
-"""Pictures of the noise as drawn and of the logits' spread: what is in them, and when."""
+"""Figures of the noise as drawn and of the logits' spread: their content, and when they occur."""
 
 import re
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 from planted import Cell, gaussian, write_study
 
 from analysis.data.load import load
+from analysis.exploratory.logit_spread import logit_spread
 from analysis.exploratory.transitions import transition_matrices
 from analysis.report.html import report
 from analysis.verdict import compute
@@ -27,14 +28,14 @@ def with_noise(folder: Path, matrix: np.ndarray, names: list[str]) -> None:
     StudyFolder(str(folder)).write_transitions(rows)
 
 
-def test_transition_matrices_come_back_and_are_drawn(tmp_path):
+def test_transition_matrices_are_read_and_drawn(tmp_path):
     matrix = np.array([[0.6, 0.4, 0], [0, 1, 0], [0.1, 0, 0.9]])
     folder = write_study(tmp_path, [Cell()])
     with_noise(folder, matrix, ["cat", "dog", "frog"])
-    (found,) = transition_matrices(load(str(folder)))
-    assert np.array_equal(found.matrix, matrix)
-    assert found.wrong == pytest.approx((0.4 + 0 + 0.1) / 3)
-    assert found.largest(2) == [("cat", "dog", 0.4), ("frog", "cat", pytest.approx(0.1))]
+    (transition,) = transition_matrices(load(str(folder)))
+    assert np.array_equal(transition.matrix, matrix)
+    assert transition.wrong == pytest.approx((0.4 + 0 + 0.1) / 3)
+    assert transition.largest(2) == [("cat", "dog", 0.4), ("frog", "cat", pytest.approx(0.1))]
     text = Path(report(str(folder))).read_text()
     assert "16.7 % wrong; most often cat → dog (40 %)" in text
     assert (folder / "analysis/figures/transition-1.pdf").stat().st_size > 1000
@@ -53,17 +54,15 @@ def test_many_classes_and_clean_labels(tmp_path):
 
 
 def test_best_epsilon_against_the_logits_spread(tmp_path):
-    """Planted: one model's best ε is what the rule gives for its own spread."""
+    """Planted: the best ε of one model is the rule's ε for its measured spread."""
     wide = Cell(model="deep", dome=gaussian(solve_epsilon(100, sigma=2.0)))
-    usual = Cell(model="mlp", dome=gaussian(solve_epsilon(100)))
-    folder = write_study(tmp_path, [wide, usual], sd=0.001)
+    narrow = Cell(model="mlp", dome=gaussian(solve_epsilon(100)))
+    folder = write_study(tmp_path, [wide, narrow], sd=0.001)
     frame = load(str(folder)).trials
     spreads = frame["model"].map({"deep": 2.0, "mlp": 1.0})
-    found = compute(str(folder))
-    found.study.trials["logit_std_init"] = spreads
-    from analysis.exploratory.logit_spread import logit_spread
-
-    table = logit_spread(found.study, found.verdict.cells).set_index("model")
+    analysis = compute(str(folder))
+    analysis.study.trials["logit_std_init"] = spreads
+    table = logit_spread(analysis.study, analysis.verdict.cells).set_index("model")
     assert table.loc["mlp", "off_at_1"] == pytest.approx(0, abs=0.15)
     assert table.loc["deep", "off_at_spread"] == pytest.approx(0, abs=0.15)
     assert table.loc["deep", "off_at_1"] == pytest.approx(
@@ -71,11 +70,11 @@ def test_best_epsilon_against_the_logits_spread(tmp_path):
     )
     text = Path(report(str(folder))).read_text()
     assert "follow depth and architecture" in text
-    single = write_study(tmp_path / "one", [usual])
+    single = write_study(tmp_path / "one", [narrow])
     assert "follow depth and architecture" not in Path(report(str(single))).read_text()
 
 
-def test_every_table_has_a_latex_twin_unless_it_is_long(tmp_path):
+def test_short_tables_are_written_as_latex_too(tmp_path):
     folder = write_study(tmp_path, [Cell()])
     report(str(folder))
     tables = folder / "analysis/tables"

@@ -1,4 +1,4 @@
-"""The picture of initial error and logit density."""
+"""The figure of initial error and logit density."""
 
 import pytest
 

@@ -1,0 +1,37 @@
+"""How does a figure reach the page and the study folder? Inline, and as SVG and PDF files."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from analysis.report import theme
+from study.results.folder import StudyFolder
+
+
+class FigureWriter:
+    """Turns figures into inline SVG, and into SVG and PDF files if there is a folder.
+
+    Args:
+        folder: the study folder whose `analysis/figures/` receives the files; None for no files.
+    """
+
+    def __init__(self, folder: StudyFolder | None) -> None:
+        self._folder = folder
+
+    def save(self, figure: Figure, name: str, alt: str) -> str:
+        """Write a figure's files.
+
+        Args:
+            figure: drawn in `theme.STYLE`.
+            name: unique in the page; the files are named after it.
+            alt: description for readers who do not see the figure; plain text.
+
+        Returns:
+            the figure as an `<svg>` element.
+        """
+        document = theme.svg(figure)
+        if self._folder is not None:
+            on_paper = theme.paper_svg(document).encode()
+            self._folder.write_bytes(f"analysis/figures/{name}.svg", on_paper)
+            self._folder.write_bytes(f"analysis/figures/{name}.pdf", theme.pdf(figure))
+        return theme.inline_svg(document, name, alt)
