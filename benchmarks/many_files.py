@@ -19,8 +19,8 @@ from pathlib import Path
 import yaml
 
 from study.config.loader import parse_study
-from study.planning.open_study import open_study, plan_summary, replay_rows
 from study.planning.cohort_specs import identity_columns
+from study.planning.open_study import open_study, plan_summary, replay_rows
 from study.planning.scheduler import Scheduler
 from study.results.compaction import compact, discard_uncommitted
 from study.results.folder import StudyFolder

@@ -105,10 +105,8 @@ class Sampler(ABC):
                 f"`sampler: {cls.name}`"
             )
 
-    @classmethod
-    def check_budget(  # noqa: B027 – an optional hook
-        cls, budget: int, grid: tuple[int, int] | None, losses: int
-    ) -> None:
+    @classmethod  # noqa: B027 – an optional hook
+    def check_budget(cls, budget: int, grid: tuple[int, int] | None, losses: int) -> None:
         """Check the setting `search.networks_per_cell`; by default every budget is allowed.
 
         Args:
