@@ -1,6 +1,7 @@
 import hashlib
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from sklearn.datasets import load_digits
 
 from trainables import datasets
 from trainables.datasets import DatasetError, UnknownDatasetError
-from trainables.datasets.digits import _SOURCE_COUNTS, _source_pools
+from trainables.datasets.base import channel_statistics
+from trainables.datasets.named.digits import SOURCE_COUNTS, source_pools
 
 EMBEDDED = ("digits", "digit-pairs", "digit-triples")
 GOLDEN = {
@@ -21,8 +23,7 @@ GOLDEN = {
 def sha256(dataset):
     digest = hashlib.sha256()
     for split in ("train", "val", "test"):
-        for part in ("x", "y"):
-            array = getattr(dataset, f"{split}_{part}")
+        for array in (getattr(dataset, f"{split}_x"), getattr(dataset, f"{split}_y")):
             digest.update(f"{array.shape}{array.dtype.str}".encode() + array.tobytes())
     return digest.hexdigest()
 
@@ -33,11 +34,11 @@ def test_the_same_bytes_on_every_machine(name):
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_info_says_what_loading_gives(name):
+def test_info_equals_what_is_loaded(name):
     for classes in (None, 7):
-        told, loaded = datasets.info(name, classes=classes), datasets.load(name, classes=classes)
-        assert (told.classes, told.input_shape) == (loaded.classes, loaded.input_shape)
-        sizes = (told.train_size, told.val_size, told.test_size)
+        info, loaded = datasets.info(name, classes=classes), datasets.load(name, classes=classes)
+        assert (info.classes, info.input_shape) == (loaded.classes, loaded.input_shape)
+        sizes = (info.train_size, info.val_size, info.test_size)
         assert sizes == (len(loaded.train_x), len(loaded.val_x), len(loaded.test_x))
         for y in (loaded.train_y, loaded.val_y, loaded.test_y):
             assert y.dtype == np.int64
@@ -46,18 +47,18 @@ def test_info_says_what_loading_gives(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "each"), [("digit-pairs", (120, 20, 40)), ("digit-triples", (20, 5, 5))]
+    ("name", "per_class"), [("digit-pairs", (120, 20, 40)), ("digit-triples", (20, 5, 5))]
 )
-def test_numbers_are_balanced_and_none_occurs_twice(name, each):
+def test_numbers_are_balanced_and_none_occurs_twice(name, per_class):
     data = datasets.load(name)
-    for count, split in zip(each, ("train", "val", "test"), strict=True):
+    for count, split in zip(per_class, ("train", "val", "test"), strict=True):
         assert set(np.bincount(getattr(data, f"{split}_y")).tolist()) == {count}
         x = getattr(data, f"{split}_x")
         assert len(np.unique(x.reshape(len(x), -1), axis=0)) == len(x)
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_no_held_out_digit_is_seen_in_training_and_each_figure_is_where_the_label_says(name):
+def test_no_held_out_digit_is_in_training_and_digits_stand_as_in_the_label(name):
     source = load_digits()
     key = np.round(source.images * (255 / 16)).astype(np.uint8).reshape(-1, 64)
     label_of = {image.tobytes(): int(t) for image, t in zip(key, source.target, strict=True)}
@@ -79,8 +80,8 @@ def test_no_held_out_digit_is_seen_in_training_and_each_figure_is_where_the_labe
 
 
 def test_the_source_split_is_stratified():
-    pools = _source_pools()
-    assert tuple(np.bincount(load_digits().target)) == _SOURCE_COUNTS
+    pools = source_pools()
+    assert tuple(np.bincount(load_digits().target)) == SOURCE_COUNTS
     assert {len(pool) for split in ("val", "test") for pool in pools[split]} == {30}
     assert sum(len(pool) for pool in pools["train"]) == 1197
 
@@ -94,16 +95,16 @@ def test_normalised_training_images_have_mean_0_and_std_1():
 
 
 def test_keeping_classes_takes_the_first_and_changes_no_example():
-    whole, part = datasets.load("digit-pairs"), datasets.load("digit-pairs", classes=12)
-    assert part.class_names == whole.class_names[:12]
+    whole, first = datasets.load("digit-pairs"), datasets.load("digit-pairs", classes=12)
+    assert first.class_names == whole.class_names[:12]
 
     def rows(data, keep):
         return sorted(
             (y, x.tobytes()) for x, y in zip(data.train_x, data.train_y, strict=True) if y < keep
         )
 
-    assert rows(part, 12) == rows(whole, 12)
-    assert len(part.train_y) == 12 * 120
+    assert rows(first, 12) == rows(whole, 12)
+    assert len(first.train_y) == 12 * 120
 
 
 def test_loaded_once_in_a_process():
@@ -111,15 +112,15 @@ def test_loaded_once_in_a_process():
 
 
 @pytest.mark.parametrize("classes", [1, 0, -3, 11, True, 2.5])
-@pytest.mark.parametrize("ask", [datasets.info, datasets.load])
-def test_a_class_count_that_is_not_there_is_one_clear_line(ask, classes):
+@pytest.mark.parametrize("function", [datasets.info, datasets.load])
+def test_a_bad_class_count_is_one_clear_line(function, classes):
     with pytest.raises(DatasetError, match="digits") as error:
-        ask("digits", classes=classes)
+        function("digits", classes=classes)
     assert "\n" not in str(error.value)
 
 
-def test_an_unknown_name_lists_what_there_is():
-    with pytest.raises(UnknownDatasetError, match=r"did you mean 'digit-pairs'.*digit-triples"):
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(UnknownDatasetError, match=r"digit-triples.*; did you mean digit-pairs\?"):
         datasets.load("digit-pair")
 
 
@@ -127,10 +128,52 @@ def test_importing_is_cheap():
     heavy = "sklearn", "torch", "torchvision", "ray", "pandas", "scipy"
     program = (
         "import sys, trainables.datasets, trainables.noise;"
-        "trainables.datasets.info('digits');"
+        "trainables.datasets.info('digits'); trainables.datasets.overview('.');"
+        "trainables.noise.transition_matrix('symmetric', 10, 0.4);"
         f"print([m for m in {heavy!r} if m in sys.modules])"
     )
     out = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert out.stdout.strip() == "[]"
+
+
+@dataclass(frozen=True)
+class Stripes(datasets.DatasetSource):
+    """Two classes of 4 × 4 images: horizontal and vertical stripes."""
+
+    name: str = "stripes"
+
+    def info(self, classes, root, **options):
+        return datasets.DatasetInfo("stripes", 2, (1, 4, 4), 6, 4, 2, "none", "stripes")
+
+    def load(self, classes, root, **options):
+        rows = np.tile(np.array([0, 255], np.uint8)[:, None], (2, 4))
+        pair = np.stack([rows, rows.T])[:, None]
+        arrays = {}
+        for split, n in (("train", 3), ("val", 2), ("test", 1)):
+            arrays |= {f"{split}_x": np.tile(pair, (n, 1, 1, 1)), f"{split}_y": np.tile([0, 1], n)}
+        mean, std = channel_statistics(pair)
+        return datasets.Dataset(
+            name="stripes",
+            class_names=("horizontal", "vertical"),
+            mean=mean,
+            std=std,
+            licence="none",
+            **arrays,
+        )
+
+
+def test_a_new_data_set_needs_only_its_registration():
+    with datasets.registered(Stripes()):
+        assert "stripes" in datasets.names()
+        assert datasets.load("stripes").train_x.shape == (6, 1, 4, 4)
+        assert datasets.load("stripes") is datasets.load("stripes")
+        assert datasets.info("stripes").train_size == 6
+        (row,) = [row for row in datasets.overview(None) if row.info.name == "stripes"]
+        assert row.where == "bundled"
+        with pytest.raises(ValueError, match="the name is taken"):
+            datasets.register(Stripes())
+    datasets.clear_loaded()
+    with pytest.raises(UnknownDatasetError):
+        datasets.load("stripes")

@@ -11,24 +11,24 @@ from trainables.noise import NoiseError
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
+def temporary_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("LOGIT_BIAS_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.delenv("LOGIT_BIAS_DATA", raising=False)
 
 
 def draw(path, label, number, width=24, height=16):
-    """A plain JPEG whose colour tells its class and number."""
+    """A plain JPEG whose colour encodes its class and number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     colour = (label % 8 * 30, label // 8 % 8 * 30, number * 30)
     Image.new("RGB", (width, height), colour).save(path, quality=95)
 
 
-def tree(root, classes, each):
-    """`root/part/class/image`, with so many images of each part."""
-    for part, count in each.items():
+def tree(root, classes, per_class):
+    """`root/split/class/image`; `per_class` is the number of images per class of each split."""
+    for split, count in per_class.items():
         for label in range(classes):
             for number in range(count):
-                draw(root / part / f"c{label:04d}" / f"{number}.jpg", label, number)
+                draw(root / split / f"c{label:04d}" / f"{number}.jpg", label, number)
     return f"{root}/"
 
 
@@ -38,9 +38,9 @@ def colours(x):
 
 def test_a_folder_of_1000_classes(tmp_path):
     name = tree(tmp_path / "many", 1000, {"train": 3, "val": 1})
-    told = datasets.info(name, size=8)
-    assert (told.classes, told.input_shape) == (1000, (3, 8, 8))
-    assert (told.train_size, told.val_size, told.test_size) == (2000, 1000, 1000)
+    info = datasets.info(name, size=8)
+    assert (info.classes, info.input_shape) == (1000, (3, 8, 8))
+    assert (info.train_size, info.val_size, info.test_size) == (2000, 1000, 1000)
     data = datasets.load(name, size=8)
     assert data.class_names[7] == "c0007"
     made = noise.apply(data, "symmetric", 0.4, 0)
@@ -52,9 +52,8 @@ def test_a_folder_of_1000_classes(tmp_path):
     assert seen.dtype == np.uint8
     assert seen.shape == (2000, 3, 8, 8)
     labels = data.train_y[order]
-    found = colours(seen)
-    np.testing.assert_array_equal(found[:, 0], labels % 8)
-    np.testing.assert_array_equal(found[:, 1], labels // 8 % 8)
+    np.testing.assert_array_equal(colours(seen)[:, 0], labels % 8)
+    np.testing.assert_array_equal(colours(seen)[:, 1], labels // 8 % 8)
     normalised = data.normalise(seen)
     assert np.abs(normalised.mean(axis=(0, 2, 3))).max() < 0.2
 
@@ -74,7 +73,7 @@ def test_layouts(tmp_path):
     data = datasets.load(name, size=4)
     assert [len(data.train_y), len(data.val_y), len(data.test_y)] == [21, 3, 6]
     paths = [
-        bytes(p) for part in ("train", "val", "test") for p in getattr(data, f"{part}_x").paths
+        bytes(p) for split in ("train", "val", "test") for p in getattr(data, f"{split}_x").paths
     ]
     assert len(set(paths)) == 30
 
@@ -112,14 +111,14 @@ def test_webvision_mini_is_its_first_50_classes(tmp_path):
         datasets.load(f"{tmp_path}/w/", size=4)
 
 
-def test_decoding_keeps_the_middle_and_random_crops_follow_seed_and_row(tmp_path):
+def test_decoding_keeps_the_centre_and_random_crops_follow_seed_and_row(tmp_path):
     stripes = np.zeros((40, 80, 3), np.uint8)
-    stripes[:, :20], stripes[:, 60:] = 200, 100  # what lies left and right of the middle
+    stripes[:, :20], stripes[:, 60:] = 200, 100  # left and right of the centre
     stripes[:, 20:60, 1] = 150
     Image.fromarray(stripes).save(tmp_path / "s.png")
-    middle = streaming.decode(tmp_path / "s.png", 20)
+    centre = streaming.decode(tmp_path / "s.png", 20)
     np.testing.assert_allclose(
-        middle[:, :, 1:-1], np.array([0, 150, 0])[:, None, None] + 0 * middle[:, :, 1:-1]
+        centre[:, :, 1:-1], np.array([0, 150, 0])[:, None, None] + 0 * centre[:, :, 1:-1]
     )
 
     noisy = np.random.default_rng(0).integers(0, 256, (40, 80, 3), dtype=np.uint8)
@@ -138,7 +137,7 @@ def test_decoding_keeps_the_middle_and_random_crops_follow_seed_and_row(tmp_path
     assert len(np.unique(whole, axis=0)) == 12
 
 
-def test_waiting_is_measured_and_little_where_the_device_is_the_slower(tmp_path):
+def test_waiting_is_measured_and_small_where_the_device_is_slower(tmp_path):
     name = tree(tmp_path / "t", 4, {"train": 20, "val": 1})
     data = datasets.load(name, size=16)
     batches = [np.arange(8)] * 30
@@ -155,17 +154,17 @@ def test_waiting_is_measured_and_little_where_the_device_is_the_slower(tmp_path)
 def test_memory_does_not_grow_with_the_folder(tmp_path):
     name = tree(tmp_path / "t", 2, {"train": 40, "val": 1})
     data = datasets.load(name, size=224)
-    taken = []
+    requested = []
 
     def rows():
         for k in range(200):  # 200 batches of 64 are 1.9 GB
-            taken.append(k)
+            requested.append(k)
             yield np.arange(64)
 
     with data.train_x.stream(rows()) as stream:
         for k, batch in enumerate(stream):
             assert batch.shape == (64, 3, 224, 224)
-            assert len(taken) <= k + 6  # decoded ahead: four batches and the one in use
+            assert len(requested) <= k + 6  # decoded ahead: four batches and the one in use
             if k == 5:
                 break
 
@@ -208,7 +207,7 @@ def test_bad_trees_name_the_folder(tmp_path):
         datasets.load(f"{tmp_path}/one/", size=0)
 
 
-def test_a_file_more_is_noticed(tmp_path):
+def test_an_added_file_is_noticed(tmp_path):
     name = tree(tmp_path / "t", 2, {"train": 4, "test": 1})
     before = datasets.info(name, size=4).train_size
     time.sleep(0.01)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,19 +12,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables import datasets
-from trainables.datasets import DatasetError, cache, images, splits
+from trainables.datasets import DatasetError, cache, splits
+from trainables.datasets.named.images import MNIST_TEST, MNIST_TRAIN, TorchvisionImages
 
 REAL = os.environ.get("LOGIT_BIAS_DATA")
 needs_real = pytest.mark.skipif(not REAL, reason="LOGIT_BIAS_DATA names no folder of real data")
 
+IMAGES = [
+    source
+    for source in map(datasets.get, datasets.names())
+    if isinstance(source, TorchvisionImages)
+]
+
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
+def temporary_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LOGIT_BIAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("LOGIT_BIAS_DATA", raising=False)
-    datasets._load.cache_clear()
+    datasets.clear_loaded()
     yield tmp_path / "cache"
-    datasets._load.cache_clear()
+    datasets.clear_loaded()
 
 
 def write_idx(path, array):
@@ -37,12 +45,12 @@ def mnist(tmp_path):
     raw = tmp_path / "root" / "MNIST" / "raw"
     raw.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for part, counts in (("train", images._MNIST_TRAIN), ("t10k", images._MNIST_TEST)):
+    for split, counts in (("train", MNIST_TRAIN), ("t10k", MNIST_TEST)):
         y = rng.permutation(np.repeat(np.arange(10), counts))
         x = rng.integers(0, 256, (len(y), 28, 28), dtype=np.uint8)
         x[:, 0, :4] = np.arange(len(y), dtype=">u4").view(np.uint8).reshape(-1, 4)
-        write_idx(raw / f"{part}-images-idx3-ubyte", x)
-        write_idx(raw / f"{part}-labels-idx1-ubyte", y)
+        write_idx(raw / f"{split}-images-idx3-ubyte", x)
+        write_idx(raw / f"{split}-labels-idx1-ubyte", y)
     return tmp_path / "root"
 
 
@@ -54,10 +62,10 @@ def test_split_is_stratified_disjoint_whole_and_recorded(mnist):
     data = datasets.load("mnist", root=str(mnist))
     np.testing.assert_array_equal(row_numbers(data.train_x), data.train_rows)
     np.testing.assert_array_equal(row_numbers(data.val_x), data.val_rows)
-    together = np.sort(np.concatenate([data.train_rows, data.val_rows]))
-    np.testing.assert_array_equal(together, np.arange(60_000))
+    all_rows = np.sort(np.concatenate([data.train_rows, data.val_rows]))
+    np.testing.assert_array_equal(all_rows, np.arange(60_000))
     np.testing.assert_array_equal(row_numbers(data.test_x), np.arange(10_000))
-    share = np.bincount(data.val_y) / images._MNIST_TRAIN
+    share = np.bincount(data.val_y) / MNIST_TRAIN
     np.testing.assert_allclose(share, 0.1, atol=1e-4)
     # Pixels and labels still belong together.
     labels = np.fromfile(mnist / "MNIST/raw/train-labels-idx1-ubyte", np.uint8)[8:]
@@ -75,18 +83,18 @@ def test_split_is_stratified_disjoint_whole_and_recorded(mnist):
         {"imbalance": "step", "imbalance_factor": 10, "classes": 5},
     ],
 )
-def test_info_says_what_loading_gives(mnist, options):
-    told = datasets.info("mnist", **options)  # knows without a root
+def test_info_equals_what_is_loaded(mnist, options):
+    info = datasets.info("mnist", **options)  # needs no root
     loaded = datasets.load("mnist", root=str(mnist), **options)
-    assert (told.classes, told.input_shape) == (loaded.classes, loaded.input_shape)
-    sizes = (told.train_size, told.val_size, told.test_size)
+    assert (info.classes, info.input_shape) == (loaded.classes, loaded.input_shape)
+    sizes = (info.train_size, info.val_size, info.test_size)
     assert sizes == (len(loaded.train_y), len(loaded.val_y), len(loaded.test_y))
-    for part in ("train", "val", "test"):
-        assert len(getattr(loaded, f"{part}_x")) == len(getattr(loaded, f"{part}_y"))
-        assert set(getattr(loaded, f"{part}_y").tolist()) == set(range(told.classes))
+    for split in ("train", "val", "test"):
+        assert len(getattr(loaded, f"{split}_x")) == len(getattr(loaded, f"{split}_y"))
+        assert set(getattr(loaded, f"{split}_y").tolist()) == set(range(info.classes))
 
 
-def test_imbalance_has_the_asked_factor_and_spares_the_test_set(mnist):
+def test_imbalance_has_the_requested_factor_and_spares_the_test_set(mnist):
     whole = datasets.load("mnist", root=str(mnist))
     tail = datasets.load("mnist", root=str(mnist), imbalance="long-tail", imbalance_factor=100)
     left = np.bincount(tail.train_y) / np.bincount(whole.train_y)
@@ -109,7 +117,7 @@ def test_imbalance_has_the_asked_factor_and_spares_the_test_set(mnist):
 )
 def test_no_row_is_used_twice_and_no_class_is_lost(labels, fraction, factor, imbalance):
     y = np.array(labels)
-    train, val = splits.split(y, splits.Selection(4, fraction, imbalance, factor))
+    train, val = splits.train_val_rows(y, splits.Selection(4, fraction, imbalance, factor))
     assert len({*train, *val}) == len(train) + len(val)
     if imbalance is None:
         assert len(train) + len(val) == len(y)
@@ -121,13 +129,17 @@ def test_no_row_is_used_twice_and_no_class_is_lost(labels, fraction, factor, imb
 def test_a_stronger_imbalance_keeps_a_subset():
     y = np.tile(np.arange(10), 100)
     kept = [
-        set(splits.split(y, splits.Selection(10, imbalance="long-tail", imbalance_factor=f))[0])
+        set(
+            splits.train_val_rows(
+                y, splits.Selection(10, imbalance="long-tail", imbalance_factor=f)
+            )[0]
+        )
         for f in (1, 10, 100)
     ]
     assert kept[2] < kept[1] < kept[0]
 
 
-def test_second_process_maps_what_the_first_decoded(mnist, own_cache):
+def test_second_process_maps_what_the_first_decoded(mnist, temporary_cache):
     program = (
         "import sys; from trainables import datasets\n"
         "def anonymous():\n"
@@ -142,16 +154,16 @@ def test_second_process_maps_what_the_first_decoded(mnist, own_cache):
         pytest.skip("reads memory use from /proc")
     command = [sys.executable, "-c", program, str(mnist)]
     workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [worker.communicate()[0].split() for worker in workers]
-    assert len({total for total, _ in said}) == 1
-    assert all(float(grown) < 8 for _, grown in said)  # MB; the training images are 42
-    entries = [path for path in own_cache.iterdir() if path.is_dir()]
-    assert len(entries) == 1  # nobody decoded beside the first
+    outputs = [worker.communicate()[0].split() for worker in workers]
+    assert len({total for total, _ in outputs}) == 1
+    assert all(float(grown) < 8 for _, grown in outputs)  # MB; the training images are 42
+    entries = [path for path in temporary_cache.iterdir() if path.is_dir()]
+    assert len(entries) == 1  # only one process has decoded
 
 
 def test_writing_to_mapped_images_changes_nobody_elses(mnist):
     datasets.load("mnist", root=str(mnist)).train_x[:] = 0
-    datasets._load.cache_clear()
+    datasets.clear_loaded()
     assert datasets.load("mnist", root=str(mnist)).train_x.any()
 
 
@@ -161,7 +173,7 @@ def test_changed_source_files_are_read_again(mnist):
     content = np.fromfile(file, np.uint8)
     content[16:] = 255 - content[16:]
     content.tofile(file)
-    datasets._load.cache_clear()
+    datasets.clear_loaded()
     after = datasets.load("mnist", root=str(mnist)).train_x[:10]
     np.testing.assert_array_equal(after, 255 - before)
 
@@ -187,16 +199,16 @@ def test_damaged_files_are_named(mnist):
         datasets.load("mnist", root=str(mnist))
 
 
-def test_a_damaged_cache_entry_is_named(mnist, own_cache):
+def test_a_damaged_cache_entry_is_named(mnist, temporary_cache):
     datasets.load("mnist", root=str(mnist))
-    (file,) = own_cache.glob("*/train_x.npy")
+    (file,) = temporary_cache.glob("*/train_x.npy")
     file.write_bytes(file.read_bytes()[:-10])
-    datasets._load.cache_clear()
+    datasets.clear_loaded()
     with pytest.raises(DatasetError, match=re.escape(str(file.parent))):
         datasets.load("mnist", root=str(mnist))
 
 
-def test_an_interrupted_write_leaves_nothing(own_cache, monkeypatch):
+def test_an_interrupted_write_leaves_nothing(temporary_cache, monkeypatch):
     data = datasets.load("digits")
 
     def fail(path, array):
@@ -205,22 +217,22 @@ def test_an_interrupted_write_leaves_nothing(own_cache, monkeypatch):
     monkeypatch.setattr(cache, "_save", fail)
     with pytest.raises(KeyboardInterrupt):
         cache.load_or_build("digits", {}, [], lambda: data)
-    assert not [path for path in own_cache.iterdir() if path.is_dir()]
+    assert not [path for path in temporary_cache.iterdir() if path.is_dir()]
 
 
-def test_missing_files_without_a_network_say_what_to_put_where(tmp_path, monkeypatch):
+def test_missing_files_without_a_network_are_named_with_their_folder(tmp_path, monkeypatch):
     def offline(*arguments, **options):
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr(urllib.request, "urlopen", offline)
-    for name in images.NAMES:
+    for source in IMAGES:
         with pytest.raises(DatasetError) as error:
-            datasets.load(name, root=str(tmp_path))
-        said = str(error.value)
-        assert "\n" not in said
-        for file in images.files(name, tmp_path):
-            assert file.name in said
-            assert str(file.parent.resolve()) in said
+            datasets.load(source.name, root=str(tmp_path))
+        message = str(error.value)
+        assert "\n" not in message
+        for file in source.files(tmp_path):
+            assert file.name in message
+            assert str(file.parent.resolve()) in message
     with pytest.raises(DatasetError, match="LOGIT_BIAS_DATA"):
         datasets.load("mnist")
 
@@ -228,32 +240,31 @@ def test_missing_files_without_a_network_say_what_to_put_where(tmp_path, monkeyp
 def test_class_names_are_torchvisions():
     from torchvision import datasets as source
 
-    for name in images.NAMES:
-        known = images._SETS[name]
-        if not known.class_names:
-            continue
-        theirs = list(getattr(source, known.torchvision).classes)
-        if known.emnist_split:
-            theirs = source.EMNIST.classes_split_dict[known.emnist_split]
+    of_mnist_family = [data for data in IMAGES if data.class_names]
+    assert len(of_mnist_family) == 6
+    for data in of_mnist_family:
+        theirs = list(getattr(source, data.torchvision).classes)
+        if data.emnist_split:
+            theirs = source.EMNIST.classes_split_dict[data.emnist_split]
         theirs = [label.partition(" - ")[0] for label in theirs if label != "N/A"]
-        assert list(known.class_names) == theirs
+        assert list(data.class_names) == theirs
 
 
 def test_emnist_letters_stand_upright_and_start_from_a(tmp_path):
     raw = tmp_path / "EMNIST" / "raw"
     raw.mkdir(parents=True)
-    for part, each in (("train", 4800), ("test", 800)):
-        y = np.repeat(np.arange(1, 27), each)
+    for split, per_class in (("train", 4800), ("test", 800)):
+        y = np.repeat(np.arange(1, 27), per_class)
         x = np.zeros((len(y), 28, 28), np.uint8)
         x[:, 3, 20] = y  # stored with rows and columns exchanged
-        write_idx(raw / f"emnist-letters-{part}-images-idx3-ubyte", x)
-        write_idx(raw / f"emnist-letters-{part}-labels-idx1-ubyte", y)
+        write_idx(raw / f"emnist-letters-{split}-images-idx3-ubyte", x)
+        write_idx(raw / f"emnist-letters-{split}-labels-idx1-ubyte", y)
     data = datasets.load("emnist-letters", root=str(tmp_path))
     assert data.class_names[0] == "a"
     np.testing.assert_array_equal(data.train_x[:, 0, 20, 3], data.train_y + 1)
 
 
-def test_overview_tells_what_is_there(mnist):
+def test_overview_lists_availability(mnist):
     def where(root):
         return {row.info.name: row.where for row in datasets.overview(root)}
 
@@ -302,10 +313,10 @@ def test_embedded_sets_have_their_own_validation_set():
 )
 def test_real_sets(name, mean, std):
     data = datasets.load(name, root=REAL)
-    told = datasets.info(name)
-    sizes = (told.train_size, told.val_size, told.test_size)
+    info = datasets.info(name)
+    sizes = (info.train_size, info.val_size, info.test_size)
     assert sizes == (len(data.train_x), len(data.val_x), len(data.test_x))
-    assert told.input_shape == data.input_shape
+    assert info.input_shape == data.input_shape
     np.testing.assert_allclose(data.mean.ravel() / 255, mean, atol=1e-3)
     np.testing.assert_allclose(data.std.ravel() / 255, std, atol=1e-3)
     assert len(set(data.class_names)) == data.classes
@@ -327,10 +338,9 @@ def test_cifar_images_are_what_torchvision_reads():
 def test_a_damaged_cifar_file_is_named(tmp_path):
     root = tmp_path / "root"
     (root / "cifar-10-batches-py").mkdir(parents=True)
-    for file in images.files("cifar10", root):
-        file.write_bytes(
-            (images.files("cifar10", type(root)(REAL))[0].parent / file.name).read_bytes()
-        )
+    source = datasets.get("cifar10")
+    for copy, file in zip(source.files(root), source.files(Path(REAL)), strict=True):
+        copy.write_bytes(file.read_bytes())
     with (root / "cifar-10-batches-py" / "data_batch_3").open("r+b") as stream:
         stream.seek(5000)
         stream.write(b"\0\0\0\0\0\0\0\0")

@@ -53,7 +53,7 @@ def real(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOGIT_BIAS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield {name: datasets.load(name, root=REAL) for name in ("cifar10", "cifar100")}
-        datasets._load.cache_clear()
+        datasets.clear_loaded()
 
 
 @needs_real

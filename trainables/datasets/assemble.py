@@ -1,4 +1,4 @@
-"""From inputs and labels to a data set: rows chosen, features learnt, constants measured."""
+"""From inputs and labels to a data set: select rows, learn features, measure constants."""
 
 from __future__ import annotations
 
@@ -10,31 +10,58 @@ import numpy as np
 
 from trainables.datasets import text
 from trainables.datasets.base import Array, Dataset, DatasetError, Labels, channel_statistics
-from trainables.datasets.splits import Selection, split, subsample
+from trainables.datasets.splits import Selection, subsample, train_val_rows
 
-SPLIT_OPTIONS = ("val_fraction", "imbalance", "imbalance_factor")
 TEXT_OPTIONS = ("vectoriser", "features")
 
 
 @dataclass(frozen=True)
-class Part:
-    """Inputs and labels of training, validation or test: texts, features or images."""
+class Examples:
+    """Inputs and labels of one split.
+
+    Attributes:
+        x: texts (a list of N), features [N, F], images [N, C, H, W] or paths [N].
+        y: int64 labels [N].
+    """
 
     x: Any
     y: Labels
 
-    def take(self, rows: Labels) -> Part:
-        """The part that has these rows only."""
+    def take(self, rows: Labels) -> Examples:
+        """The examples of some rows, in the order of `rows`."""
         x = self.x[rows] if isinstance(self.x, np.ndarray) else [self.x[row] for row in rows]
-        return Part(x, self.y[rows])
+        return Examples(x, self.y[rows])
 
 
-def text_options(name: str, options: dict[str, Any]) -> tuple[str, int]:
-    """Vectoriser and number of features, taken out of `options` and checked.
+@dataclass(frozen=True)
+class SourceSplits:
+    """The splits of a source as it is published.
 
-    Raises
-    ------
-    DatasetError: one that is not allowed.
+    Attributes:
+        train: training examples.
+        val: validation examples; None where they are taken from training.
+        test: test examples; None where they are taken from training.
+        class_names: one per class, in the order of the labels.
+    """
+
+    train: Examples
+    val: Examples | None
+    test: Examples | None
+    class_names: tuple[str, ...]
+
+
+def take_text_options(name: str, options: dict[str, Any]) -> tuple[str, int]:
+    """Take vectoriser and number of features out of the options and check them.
+
+    Args:
+        name: of the data set, for messages.
+        options: options of the study file; the settings are removed from it.
+
+    Returns:
+        vectoriser and number of features.
+
+    Raises:
+        DatasetError: one of them is not allowed.
     """
     vectoriser = options.pop("vectoriser", "tfidf")
     features = options.pop("features", text.FEATURES)
@@ -50,58 +77,62 @@ def text_options(name: str, options: dict[str, Any]) -> tuple[str, int]:
 
 def assemble(
     name: str,
-    train: Part,
-    val: Part | None,
-    test: Part,
-    names: Sequence[str],
+    train: Examples,
+    val: Examples | None,
+    test: Examples,
+    class_names: Sequence[str],
     licence: str,
-    chosen: Selection,
+    selection: Selection,
     texts: tuple[str, int],
 ) -> Dataset:
-    """Choose classes and rows, then turn texts into features learnt from training rows alone.
+    """Select classes and rows, then turn texts into features learnt from training rows alone.
 
-    Parameters
-    ----------
-    name, licence
-        of the data set.
-    train, val, test
-        its parts; validation is carved out of training where `val` is None.
-    names
-        of the classes.
-    chosen
-        which rows to use.
-    texts
-        vectoriser and number of features; read where the inputs are texts.
+    Args:
+        name: of the data set.
+        train: training examples.
+        val: validation examples; where None, they are taken from training.
+        test: test examples.
+        class_names: one per class of the source.
+        licence: one line.
+        selection: which rows to use.
+        texts: vectoriser and number of features; read where the inputs are texts.
+
+    Returns:
+        the data set.
+
+    Raises:
+        DatasetError: the training texts hold no word.
     """
+    val_rows: Labels | None = None
     if val is None:
-        train_rows, val_rows = split(train.y, chosen)
-        held = train.take(val_rows)
+        train_rows, val_rows = train_val_rows(train.y, selection)
+        val = train.take(val_rows)
     else:
-        train_rows, val_rows = subsample(train.y, chosen), None
-        held = val.take(subsample(val.y, chosen))
-    used = train.take(train_rows)
-    test = test.take(np.flatnonzero(test.y < chosen.classes))
-    inputs = [used.x, held.x, test.x]
+        train_rows = subsample(train.y, selection)
+        val = val.take(subsample(val.y, selection))
+    train = train.take(train_rows)
+    test = test.take(np.flatnonzero(test.y < selection.classes))
+    inputs = [train.x, val.x, test.x]
     mean: Array
     std: Array
-    if not isinstance(used.x, np.ndarray):
-        inputs = text.vectorise(used.x, [held.x, test.x], *texts)
-        # One scale for all words: a scale a word would blow up the rare ones.
+    if not isinstance(train.x, np.ndarray):
+        inputs = text.vectorise(train.x, [val.x, test.x], *texts)
+        # One scale for all words: a scale per word would magnify the rare ones.
         scale = np.sqrt((inputs[0].astype(np.float64) ** 2).mean())
         mean, std = np.zeros((1, 1)), np.full((1, 1), scale)
-    elif used.x.dtype == np.uint8:
-        mean, std = channel_statistics(used.x)
+    elif train.x.dtype == np.uint8:
+        mean, std = channel_statistics(train.x)
     else:
-        mean, std = _feature_statistics(used.x)
+        mean, std = _feature_statistics(train.x)
     return Dataset(
         name=name,
         train_x=inputs[0],
-        train_y=used.y,
+        train_y=train.y,
         val_x=inputs[1],
-        val_y=held.y,
+        val_y=val.y,
         test_x=inputs[2],
         test_y=test.y,
-        class_names=tuple(names)[: chosen.classes],
+        class_names=tuple(class_names)[: selection.classes],
         mean=mean.astype(np.float32),
         std=std.astype(np.float32),
         licence=licence,
@@ -111,8 +142,8 @@ def assemble(
 
 
 def _feature_statistics(x: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of each feature, [1, F]; features of 0 and 1 stay as they are."""
+    """Mean and standard deviation of each feature, [1, F]; features of 0 and 1 are unchanged."""
     mean, std = x.mean(axis=0, keepdims=True, dtype=np.float64), x.std(axis=0, keepdims=True)
-    plain = ((x == 0) | (x == 1)).all(axis=0, keepdims=True)
-    mean[plain] = 0
-    return mean, np.where(plain | (std == 0), 1, std)
+    binary = ((x == 0) | (x == 1)).all(axis=0, keepdims=True)
+    mean[binary] = 0
+    return mean, np.where(binary | (std == 0), 1, std)

@@ -1,14 +1,15 @@
-"""What a data set is: arrays, names, normalisation constants and a licence."""
+"""The record of a data set, its errors, and helpers that several sources need."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trainables.errors import did_you_mean
 
 Array = NDArray[Any]
 Labels = NDArray[np.int64]
@@ -19,27 +20,30 @@ class DatasetError(ValueError):
 
 
 class UnknownDatasetError(DatasetError):
-    """No data set of that name; the message lists what there is."""
+    """No data set of that name; the message lists the names that exist.
+
+    Args:
+        name: the name that was requested.
+        allowed: the names that exist.
+    """
 
     def __init__(self, name: str, allowed: Iterable[str]) -> None:
-        allowed = list(allowed)
-        close = difflib.get_close_matches(name, allowed, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        super().__init__(f"unknown data set {name!r}{hint}; allowed: {', '.join(allowed)}")
+        super().__init__(f"unknown data set {name!r}{did_you_mean(name, allowed)}")
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What planning needs to know of a data set, without reading it.
+    """What a plan needs to know about a data set; available without reading it.
 
-    Parameters
-    ----------
-    name: the name `load` takes.
-    classes: number of classes.
-    input_shape: (C, H, W) of images, (F,) of features.
-    train_size, val_size, test_size: number of examples.
-    licence: one line.
-    description: one line.
+    Attributes:
+        name: the name for `load`.
+        classes: number of classes.
+        input_shape: (C, H, W) of images, (F,) of features.
+        train_size: number of training examples.
+        val_size: number of validation examples.
+        test_size: number of test examples.
+        licence: one line.
+        description: one line.
     """
 
     name: str
@@ -56,20 +60,26 @@ class DatasetInfo:
 class Dataset:
     """Training, validation and test arrays of one classification problem.
 
-    A loaded data set is shared by everything in its process, and the images of the larger ones by
-    every process of the machine: never write to the arrays.
+    Everything in a process shares a loaded data set, and all processes of a machine share the
+    inputs of the larger ones: never write to the arrays.
 
-    Parameters
-    ----------
-    train_x, val_x, test_x: uint8 images [N, C, H, W], or float32 features [N, F]; of a folder of
-        images, `streaming.ImageFiles`, which decodes what is indexed.
-    train_y, val_y, test_y: int64 labels [N] in 0 … classes − 1; clean.
-    class_names: one a class, in the order of the labels.
-    mean, std: float32, [1, C, 1, 1] or [1, F], over the training examples, in the units of the
-        stored values (0 … 255 for images): a network's input is `(float32(x) − mean) / std`.
-    licence: one line.
-    train_rows, val_rows: int64 [N], which rows of the source's training set these are; None where
-        the examples were composed.
+    Attributes:
+        name: the name for `load`.
+        train_x: uint8 images [N, C, H, W] or float32 features [N, F]; for a folder of images,
+            `streaming.ImageFiles`, which decodes images when they are indexed.
+        train_y: int64 labels [N] in 0 … classes − 1, without noise.
+        val_x: validation inputs, like `train_x`.
+        val_y: validation labels, like `train_y`.
+        test_x: test inputs, like `train_x`.
+        test_y: test labels, like `train_y`.
+        class_names: one per class, in the order of the labels.
+        mean: float32, [1, C, 1, 1] or [1, F], of the training inputs, in the units of the stored
+            values (0 … 255 for images).
+        std: standard deviation, like `mean`.
+        licence: one line.
+        train_rows: int64 [N], rows of the source's training set that `train_x` holds; None where
+            the examples were composed or the source has its own validation set.
+        val_rows: rows of the source's training set that `val_x` holds, like `train_rows`.
     """
 
     name: str
@@ -97,32 +107,67 @@ class Dataset:
         return tuple(self.train_x.shape[1:])
 
     def normalise(self, x: Array) -> NDArray[np.float32]:
-        """Network input of stored values: `(float32(x) − mean) / std`, shape of `x`."""
+        """A network's input of stored values: `(float32(x) − mean) / std`, shape of `x`."""
         return (x.astype(np.float32) - self.mean) / self.std
 
 
-def check_class_count(name: str, asked: int | None, available: int) -> int:
+def info_of(dataset: Dataset, description: str) -> DatasetInfo:
+    """The info of a loaded data set.
+
+    Args:
+        dataset: the data set.
+        description: one line.
+
+    Returns:
+        its sizes and shape.
+    """
+    return DatasetInfo(
+        dataset.name,
+        dataset.classes,
+        dataset.input_shape,
+        len(dataset.train_y),
+        len(dataset.val_y),
+        len(dataset.test_y),
+        dataset.licence,
+        description,
+    )
+
+
+def check_class_count(name: str, requested: int | None, available: int) -> int:
     """The number of classes to keep.
 
-    Raises
-    ------
-    DatasetError: not a whole number from 2 to `available`.
+    Args:
+        name: of the data set, for the message.
+        requested: how many of the first classes to keep; all where None.
+        available: number of classes of the source.
+
+    Returns:
+        the number of classes to keep.
+
+    Raises:
+        DatasetError: `requested` is not a whole number from 2 to `available`.
     """
     if available < 2:
         raise DatasetError(f"data set {name!r} has {available} class; at least 2 are needed")
-    if asked is None:
+    if requested is None:
         return available
-    if isinstance(asked, bool) or not isinstance(asked, int | np.integer):
-        raise DatasetError(f"data set {name!r}: classes must be a whole number, not {asked!r}")
-    if not 2 <= asked <= available:
-        raise DatasetError(f"data set {name!r}: classes = {asked}; allowed: 2 to {available}")
-    return int(asked)
+    if isinstance(requested, bool) or not isinstance(requested, int | np.integer):
+        raise DatasetError(f"data set {name!r}: classes must be a whole number, not {requested!r}")
+    if not 2 <= requested <= available:
+        raise DatasetError(f"data set {name!r}: classes = {requested}; allowed: 2 to {available}")
+    return int(requested)
 
 
 def channel_statistics(x: Array) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and standard deviation of each channel of uint8 images [N, C, H, W], as [1, C, 1, 1].
+    """Mean and standard deviation of each channel, exact and in little memory.
 
-    Exact: from the histogram of each channel, so nothing the size of `x` is made.
+    Computed from one histogram per channel, so no array of the size of `x` is made.
+
+    Args:
+        x: uint8 images [N, C, H, W].
+
+    Returns:
+        mean and standard deviation, float32 [1, C, 1, 1] each.
     """
     counts = np.zeros((x.shape[1], 256), dtype=np.int64)
     for start in range(0, len(x), 1024):
@@ -139,7 +184,14 @@ def channel_statistics(x: Array) -> tuple[NDArray[np.float32], NDArray[np.float3
 def shuffled(rng: np.random.Generator, n: int) -> NDArray[np.int64]:
     """A random order of 0 … n − 1.
 
-    From uniform doubles alone: unlike `Generator.permutation`, their stream is the same in every
-    NumPy release.
+    Made from uniform doubles only: unlike `Generator.permutation`, their stream is the same in
+    every NumPy release.
+
+    Args:
+        rng: the random generator.
+        n: length.
+
+    Returns:
+        int64 [n].
     """
     return np.argsort(rng.random(n), kind="stable")

@@ -1,9 +1,9 @@
 """Decoded arrays on disk, mapped into every process that uses them.
 
-A data set is decoded once a machine, under a lock, into plain `.npy` files; workers map those, so
-the machine's page cache holds one copy however many workers there are. An entry's name follows
-from the source files (path, size, time of change) and the settings, so a changed source is a new
-entry. The folder may be deleted at any time.
+A data set is decoded once per machine, under a lock, into plain `.npy` files. Workers map those
+files, so the page cache of the machine holds one copy for any number of workers. The name of an
+entry follows from the source files (path, size, modification time) and the settings, so a changed
+source makes a new entry. The folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -23,21 +23,28 @@ import numpy as np
 
 from trainables.datasets.base import Array, Dataset, DatasetError
 
-_FORMAT = 1  # raise when the content of an entry would come out differently
+_FORMAT = 1  # increase it when the content of an entry changes
 _ARRAYS = ("train_x", "train_y", "val_x", "val_y", "test_x", "test_y", "train_rows", "val_rows")
-_CHUNK = 1024  # rows written at once
+_CHUNK = 1024  # rows per write
 
 
 def folder() -> Path:
-    """Where entries are kept: LOGIT_BIAS_CACHE, or `logit-bias` in the user's cache folder."""
-    own = os.environ.get("LOGIT_BIAS_CACHE")
-    if own:
-        return Path(own)
+    """The folder of entries: LOGIT_BIAS_CACHE, or `logit-bias` in the user's cache folder."""
+    configured = os.environ.get("LOGIT_BIAS_CACHE")
+    if configured:
+        return Path(configured)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "logit-bias"
 
 
 def lock(name: str) -> AbstractContextManager[Any]:
-    """What one process of this machine does at a time."""
+    """A lock that one process of this machine holds at a time.
+
+    Args:
+        name: which lock.
+
+    Returns:
+        a context manager.
+    """
     from filelock import FileLock
 
     folder().mkdir(parents=True, exist_ok=True)
@@ -47,11 +54,20 @@ def lock(name: str) -> AbstractContextManager[Any]:
 def load_or_build(
     name: str, settings: Mapping[str, Any], files: Sequence[Path], build: Callable[[], Dataset]
 ) -> Dataset:
-    """The data set that `build` makes of `files`, built once a machine and mapped from then on.
+    """The data set that `build` makes of source files; built once per machine, then mapped.
 
-    Raises
-    ------
-    DatasetError: the folder cannot be written, or an entry is damaged.
+    Args:
+        name: of the data set.
+        settings: everything else that the result depends on; serialisable as JSON.
+        files: the source files.
+        build: reads the files.
+
+    Returns:
+        the data set; its inputs are mapped copy-on-write.
+
+    Raises:
+        DatasetError: a source file cannot be read, the cache folder cannot be written, or an entry
+            is damaged.
     """
     stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     key = json.dumps([_FORMAT, name, settings, stats], sort_keys=True)
@@ -61,31 +77,32 @@ def load_or_build(
         try:
             with lock(entry.name):
                 if not entry.exists():
-                    _write(_built(name, build), entry)
+                    _write(_build(name, build), entry)
         except OSError as error:
             raise DatasetError(
                 f"cannot keep data set {name!r} in {folder()}: {error.strerror or error}; "
-                "set LOGIT_BIAS_CACHE to a folder with room"
+                "set LOGIT_BIAS_CACHE to a folder with enough space"
             ) from error
     return _open(entry)
 
 
-def _built(name: str, build: Callable[[], Dataset]) -> Dataset:
+def _build(name: str, build: Callable[[], Dataset]) -> Dataset:
     try:
         return build()
     except OSError as error:
-        said = f"{error.filename or ''} {error.strerror or error}".strip()
-        raise DatasetError(f"data set {name!r} cannot be read: {said}") from error
+        problem = f"{error.filename or ''} {error.strerror or error}".strip()
+        raise DatasetError(f"data set {name!r} cannot be read: {problem}") from error
 
 
 def _write(data: Dataset, entry: Path) -> None:
-    beside = entry.with_name(f"{entry.name}.{uuid.uuid4().hex}")
-    beside.mkdir()
+    """Write an entry under a temporary name, then rename it: an entry is whole or absent."""
+    temporary = entry.with_name(f"{entry.name}.{uuid.uuid4().hex}")
+    temporary.mkdir()
     try:
         for name in _ARRAYS:
             array = getattr(data, name)
             if array is not None:
-                _save(beside / f"{name}.npy", array)
+                _save(temporary / f"{name}.npy", array)
         meta = {
             "name": data.name,
             "class_names": data.class_names,
@@ -93,10 +110,10 @@ def _write(data: Dataset, entry: Path) -> None:
             "mean": [list(data.mean.shape), data.mean.ravel().tolist()],
             "std": [list(data.std.shape), data.std.ravel().tolist()],
         }
-        (beside / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-        beside.rename(entry)
+        (temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        temporary.rename(entry)
     except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
@@ -114,7 +131,7 @@ def _save(path: Path, array: Array) -> None:
 
 
 def _open(entry: Path) -> Dataset:
-    """Inputs are mapped copy-on-write: shared while nobody writes, and the file never changes."""
+    """Map inputs copy-on-write: processes share the pages, and no write reaches the file."""
     try:
         meta = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
         arrays = {

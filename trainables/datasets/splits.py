@@ -1,4 +1,4 @@
-"""Which rows of a data set are used for what: classes kept, imbalance, validation split."""
+"""The rows of a data set that are used: classes kept, imbalance, validation and test splits."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from trainables.datasets.base import Array, DatasetError, Labels, check_class_count, shuffled
+from trainables.errors import did_you_mean
 
 IMBALANCES = ("long-tail", "step")
-_SEED = 20230605  # of the validation split and of what imbalance drops; fixed, part of a data set
+SELECTION_OPTIONS = ("val_fraction", "imbalance", "imbalance_factor")
+# Of the validation split and of the rows that imbalance drops. Part of a data set's definition.
+_SEED = 20230605
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which examples of a data set take part; every setting but `classes` has a default.
+    """Which examples of a data set are used.
 
-    Parameters
-    ----------
-    classes: the classes 0 … classes − 1 are kept.
-    val_fraction: share of each class's training examples held out for validation, where the
-        source has no validation set of its own.
-    imbalance: None, or `long-tail`: class k keeps n_k · factor^(−k / (C − 1)) of its n_k examples
-        (Cao et al., "Learning Imbalanced Datasets with LDAM", 2019, whose factor is the inverse of
-        this one); or `step`: the second half of the classes keep n_k / factor. Training and
-        validation examples alike, at least one of each class; test examples stay.
-    imbalance_factor: largest over smallest class, from 1.
+    Attributes:
+        classes: the classes 0 … classes − 1 are kept.
+        val_fraction: share of each class's training examples held out for validation, where the
+            source has no validation set.
+        imbalance: None, or `long-tail`: class k keeps n_k · factor^(−k / (C − 1)) of its n_k
+            examples (Cao et al., "Learning Imbalanced Datasets with LDAM", 2019, whose factor is
+            the inverse of this one); or `step`: each class of the second half keeps n_k / factor.
+            Applies to training and validation examples and leaves at least one of each class; test
+            examples all stay.
+        imbalance_factor: size of the largest class over the smallest, from 1.
     """
 
     classes: int
@@ -37,7 +40,14 @@ class Selection:
     imbalance_factor: float = 1.0
 
     def kept(self, counts: ArrayLike) -> NDArray[np.int64]:
-        """How many of `counts` [C] examples of each class are left by imbalance."""
+        """The number of examples that imbalance leaves.
+
+        Args:
+            counts: examples of each class, [C] or more.
+
+        Returns:
+            int64 [C].
+        """
         k = np.arange(self.classes)
         if self.imbalance == "long-tail":
             share = self.imbalance_factor ** (-k / (self.classes - 1))
@@ -49,29 +59,41 @@ class Selection:
         return np.minimum(_rounded(before * share), before)
 
     def held_out(self, counts: ArrayLike) -> NDArray[np.int64]:
-        """How many of `counts` [C] training examples of each class go to validation.
+        """The number of training examples that go to validation.
 
-        At least one, and at least one stays.
+        Args:
+            counts: training examples of each class, [C] or more.
+
+        Returns:
+            int64 [C]; at least one of each class, and at least one stays in training.
         """
         before = np.asarray(counts, dtype=np.int64)[: self.classes]
         return np.minimum(_rounded(before * self.val_fraction), np.maximum(before - 1, 0))
 
 
-def selection(
-    name: str, classes: int | None, available: int, options: dict[str, Any], own_val: bool = False
+def take_selection(
+    name: str, classes: int | None, available: int, options: dict[str, Any], has_val: bool = False
 ) -> Selection:
-    """The settings of a `Selection`, taken out of `options` and checked.
+    """Take the settings of a `Selection` out of the options and check them.
 
-    Raises
-    ------
-    DatasetError: a setting out of range, or a `val_fraction` where the source has its own
-    validation set (`own_val`).
+    Args:
+        name: of the data set, for messages.
+        classes: number of classes to keep; all where None.
+        available: number of classes of the source.
+        options: options of the study file; the settings are removed from it.
+        has_val: the source has its own validation set.
+
+    Returns:
+        the selection.
+
+    Raises:
+        DatasetError: a setting is out of range, or `val_fraction` is given where `has_val`.
     """
     kept = check_class_count(name, classes, available)
     fraction = options.pop("val_fraction", None)
     imbalance = options.pop("imbalance", None)
     factor = options.pop("imbalance_factor", None)
-    if fraction is not None and own_val:
+    if fraction is not None and has_val:
         raise DatasetError(f"data set {name!r} has its own validation set: no val_fraction")
     if fraction is not None and not (_is_number(fraction) and 0 < fraction <= 0.5):
         raise DatasetError(f"data set {name!r}: val_fraction = {fraction}; allowed: above 0 to 0.5")
@@ -86,47 +108,92 @@ def selection(
     return Selection(kept, fraction or 0.1, imbalance, float(factor or 1))
 
 
-def check_options(name: str, left: dict[str, Any], allowed: Sequence[str]) -> None:
-    """Refuse options that nobody took.
+def take_test_fraction(name: str, options: dict[str, Any], has_test: bool) -> float:
+    """Take `test_fraction` out of the options and check it.
 
-    Raises
-    ------
-    DatasetError: naming the first of them and what is allowed.
+    Args:
+        name: of the data set, for messages.
+        options: options of the study file; the setting is removed from it.
+        has_test: the source has its own test set.
+
+    Returns:
+        share of each class that becomes the test set where the source has none; 0.2 by default.
+
+    Raises:
+        DatasetError: it is out of range, or given where `has_test`.
     """
-    if left:
+    fraction = options.pop("test_fraction", None)
+    if fraction is not None and has_test:
+        raise DatasetError(f"data set {name!r} has its own test set: no test_fraction")
+    fraction = 0.2 if fraction is None else fraction
+    if not (isinstance(fraction, float) and 0 < fraction <= 0.5):
         raise DatasetError(
-            f"data set {name!r} has no option {next(iter(left))!r}; allowed: {', '.join(allowed)}"
+            f"data set {name!r}: test_fraction = {fraction}; allowed: above 0 to 0.5"
+        )
+    return fraction
+
+
+def check_no_options(name: str, remaining: dict[str, Any], allowed: Sequence[str]) -> None:
+    """Refuse options that no reader has taken.
+
+    Args:
+        name: of the data set, for the message.
+        remaining: the options that are left.
+        allowed: names of the options that exist.
+
+    Raises:
+        DatasetError: the message names the first of them and the allowed ones.
+    """
+    if remaining:
+        option = next(iter(remaining))
+        raise DatasetError(
+            f"data set {name!r} has no option {option!r}{did_you_mean(option, allowed)}"
         )
 
 
-def split(y: Array, chosen: Selection) -> tuple[Labels, Labels]:
-    """Rows of the training set for training and for validation, in ascending order, disjoint.
+def train_val_rows(y: Array, selection: Selection) -> tuple[Labels, Labels]:
+    """Divide a training set into training and validation rows.
 
-    Stratified, and the same for every study: the examples of a class are ordered at random once,
-    validation takes the first of them and training the last, so a stronger imbalance keeps a
-    subset of what a weaker one keeps.
+    Stratified, and the same for every study: the examples of each class are put into one fixed
+    random order; validation takes the first of them and training the last. A stronger imbalance
+    therefore keeps a subset of the rows that a weaker one keeps.
+
+    Args:
+        y: labels [N] of the source's training set.
+        selection: which examples to use.
+
+    Returns:
+        rows for training and rows for validation, each ascending; disjoint.
     """
-    counts = np.bincount(y[y < chosen.classes], minlength=chosen.classes)
-    val = chosen.held_out(counts)
-    train = chosen.kept(counts - val)
-    val_kept = chosen.kept(val)
-    order = _random_order(y, chosen.classes)
-    held = [rows[:n] for rows, n in zip(order, val_kept, strict=True)]
-    used = [rows[len(rows) - n :] for rows, n in zip(order, train, strict=True)]
-    return np.sort(np.concatenate(used)), np.sort(np.concatenate(held))
+    counts = np.bincount(y[y < selection.classes], minlength=selection.classes)
+    val = selection.held_out(counts)
+    train = selection.kept(counts - val)
+    val_kept = selection.kept(val)
+    order = _random_order(y, selection.classes)
+    val_rows = [rows[:n] for rows, n in zip(order, val_kept, strict=True)]
+    train_rows = [rows[len(rows) - n :] for rows, n in zip(order, train, strict=True)]
+    return np.sort(np.concatenate(train_rows)), np.sort(np.concatenate(val_rows))
 
 
-def subsample(y: Array, chosen: Selection) -> Labels:
-    """Rows of a set with its own split that are left by the choice of classes and imbalance."""
-    counts = np.bincount(y[y < chosen.classes], minlength=chosen.classes)
-    order = _random_order(y, chosen.classes)
-    kept = [rows[:n] for rows, n in zip(order, chosen.kept(counts), strict=True)]
+def subsample(y: Array, selection: Selection) -> Labels:
+    """Rows of a published split that the choice of classes and imbalance keeps.
+
+    Args:
+        y: labels [N] of the split.
+        selection: which examples to use.
+
+    Returns:
+        rows, ascending.
+    """
+    counts = np.bincount(y[y < selection.classes], minlength=selection.classes)
+    order = _random_order(y, selection.classes)
+    kept = [rows[:n] for rows, n in zip(order, selection.kept(counts), strict=True)]
     return np.sort(np.concatenate(kept))
 
 
 def _random_order(y: Array, classes: int) -> list[Labels]:
-    """The rows of each class in random order; a class's order depends on no other class."""
-    by_class = np.argsort(y, kind="stable")
+    """The rows of each class in random order; the order of a class depends on no other class."""
+    by_class: Labels = np.argsort(y, kind="stable")
     ends = np.cumsum(np.bincount(y, minlength=classes))
     groups = np.split(by_class, ends)[:classes]
     return [
@@ -136,9 +203,10 @@ def _random_order(y: Array, classes: int) -> list[Labels]:
 
 
 def _rounded(counts: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-    """To the nearest, halves up, but no class is left empty."""
-    return np.maximum(1, np.floor(counts + 0.5)).astype(np.int64)
+    """To the nearest whole number, halves up, and at least 1."""
+    rounded: NDArray[np.int64] = np.maximum(1, np.floor(counts + 0.5)).astype(np.int64)
+    return rounded
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -24,15 +24,15 @@ _RATIO = (3 / 4, 4 / 3)  # of a random crop's edges
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """What stands for an array of images uint8 [N, 3, size, size] that are still files.
+    """Image files that behave like an array of images, uint8 [N, 3, size, size].
 
-    Indexing decodes: each image is scaled until its shorter edge is `size`, and its middle kept.
+    Indexing decodes: each image is scaled so that its shorter edge is `size`, then cropped to its
+    centre.
 
-    Parameters
-    ----------
-    folder: what paths are relative to.
-    paths: bytes [N].
-    size: pixels of an edge.
+    Attributes:
+        folder: paths are relative to it.
+        paths: bytes [N].
+        size: pixels per edge.
     """
 
     folder: Path
@@ -46,41 +46,45 @@ class ImageFiles:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """That of decoded images, uint8."""
+        """The type of decoded images, uint8."""
         return np.dtype(np.uint8)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Decoded images [n, 3, size, size].
+        """Decode some images.
 
-        Raises
-        ------
-        DatasetError: naming a file that is missing, truncated or no image.
+        Args:
+            rows: which images.
+
+        Returns:
+            uint8 [n, 3, size, size].
+
+        Raises:
+            DatasetError: a file is missing, truncated or no image; the message names it.
         """
-        wanted = np.arange(len(self))[rows]
-        with Stream(self, [wanted]) as stream:
+        with Stream(self, [np.arange(len(self))[rows]]) as stream:
             return next(iter(stream))
 
     def stream(self, batches: Iterable[NDArray[np.int64]], crop_seed: int | None = None) -> Stream:
-        """Decoded images of one batch of rows after the other; see `Stream`."""
+        """Decoded images, batch by batch; see `Stream`."""
         return Stream(self, batches, crop_seed)
 
 
 class Stream:
-    """Batches of decoded images [B, 3, size, size], in the order asked, decoded in the background.
+    """Batches of images [B, 3, size, size], decoded in the background, in the given order.
 
-    Use it as a context, and iterate once.
+    Use it in a `with` statement, and iterate once.
 
-    Parameters
-    ----------
-    files: what to decode.
-    batches: rows [B] of each batch.
-    crop_seed: None for the middle of each image; else a random part of it (8 to 100 % of its area,
-        edges 3:4 to 4:3: Szegedy et al., "Going Deeper with Convolutions", 2015), which follows
-        from this seed and the row alone, whatever the batch and the number of threads.
-    threads: decoders; the processors of this process, 16 at most, where None.
+    Args:
+        files: the images.
+        batches: rows [B] of each batch.
+        crop_seed: None for the centre of each image; else a random crop of it (8 to 100 % of its
+            area, edges 3:4 to 4:3: Szegedy et al., "Going Deeper with Convolutions", 2015). The
+            crop depends on this seed and the row only, not on the batch or the number of threads.
+        threads: number of decoding threads; by default one per processor of this process, at most
+            16.
     """
 
     def __init__(
@@ -97,7 +101,7 @@ class Stream:
 
     @property
     def stall_share(self) -> float:
-        """Share of the time since the first batch was asked for that was spent waiting."""
+        """Share of the time since the start of the iteration that was spent waiting."""
         return self._waited / self._elapsed if self._elapsed else 0.0
 
     def __enter__(self) -> Stream:
@@ -114,9 +118,11 @@ class Stream:
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         """The batches.
 
-        Raises
-        ------
-        DatasetError: naming a file that is missing, truncated or no image.
+        Yields:
+            uint8 [B, 3, size, size].
+
+        Raises:
+            DatasetError: a file is missing, truncated or no image; the message names it.
         """
         batches = iter(self._batches)
         ahead: deque[tuple[NDArray[np.uint8], list[Future[None]]]] = deque()
@@ -126,37 +132,46 @@ class Stream:
                 ahead.append(self._submit(np.asarray(rows)))
             if not ahead:
                 return
-            out, parts = ahead.popleft()
-            asked = time.perf_counter()
-            for part in parts:
-                part.result()
+            images, futures = ahead.popleft()
+            before = time.perf_counter()
+            for future in futures:
+                future.result()
             now = time.perf_counter()
-            self._waited += now - asked
+            self._waited += now - before
             self._elapsed = now - started
-            yield out
+            yield images
             self._elapsed = time.perf_counter() - started
 
     def _submit(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], list[Future[None]]]:
-        out = np.empty((len(rows), *self._files.shape[1:]), dtype=np.uint8)
-        slices = np.array_split(np.arange(len(rows)), min(self._threads, len(rows)) or 1)
-        return out, [self._pool.submit(self._decode, rows, out, some) for some in slices]
+        images = np.empty((len(rows), *self._files.shape[1:]), dtype=np.uint8)
+        shares = np.array_split(np.arange(len(rows)), min(self._threads, len(rows)) or 1)
+        futures = [self._pool.submit(self._decode, rows, images, share) for share in shares]
+        return images, futures
 
-    def _decode(self, rows: NDArray[np.int64], out: NDArray[np.uint8], some: Array) -> None:
-        for k in some:
+    def _decode(self, rows: NDArray[np.int64], images: NDArray[np.uint8], share: Array) -> None:
+        """Decode the images at the positions `share` of a batch."""
+        for k in share:
             row = int(rows[k])
             path = self._files.folder / os.fsdecode(self._files.paths[row])
             rng = None
             if self._crop_seed is not None:
                 rng = np.random.default_rng([self._crop_seed, row])
-            out[k] = decode(path, self._files.size, rng)
+            images[k] = decode(path, self._files.size, rng)
 
 
 def decode(path: Path, size: int, rng: np.random.Generator | None = None) -> NDArray[np.uint8]:
-    """One image [3, size, size]: its middle, or a random part of it where `rng` is given.
+    """Decode one image.
 
-    Raises
-    ------
-    DatasetError: naming the file that is missing, truncated or no image.
+    Args:
+        path: of the file.
+        size: pixels per edge.
+        rng: for a random crop; the centre of the image where None.
+
+    Returns:
+        uint8 [3, size, size].
+
+    Raises:
+        DatasetError: the file is missing, truncated or no image; the message names it.
     """
     from PIL import Image
 
@@ -165,14 +180,14 @@ def decode(path: Path, size: int, rng: np.random.Generator | None = None) -> NDA
             if rng is None:
                 image.draft("RGB", (size, size))  # JPEG: decode at a fraction of the size
             width, height = image.size
-            box = _middle(width, height) if rng is None else _random_box(width, height, rng)
+            box = _centre(width, height) if rng is None else _random_box(width, height, rng)
             resized = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, box=box)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{path} is damaged or no image: {error}") from error
     return np.asarray(resized).transpose(2, 0, 1)
 
 
-def _middle(width: int, height: int) -> tuple[float, float, float, float]:
+def _centre(width: int, height: int) -> tuple[float, float, float, float]:
     edge = min(width, height)
     left, top = (width - edge) / 2, (height - edge) / 2
     return (left, top, left + edge, top + edge)
@@ -190,7 +205,7 @@ def _random_box(
             left = int(rng.random() * (width - w + 1))
             top = int(rng.random() * (height - h + 1))
             return (left, top, left + w, top + h)
-    return _middle(width, height)
+    return _centre(width, height)
 
 
 def _processors() -> int:

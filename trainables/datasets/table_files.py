@@ -1,4 +1,8 @@
-"""Tables in files: read whole, and every complaint names the file and the row."""
+"""Reading a table from a file; every error names the file and the row.
+
+CSV is read by Python's `csv` module. pandas pads a row that lacks values with missing ones, and
+neither pandas nor pyarrow says on which line of the file a row stands when cells hold line breaks.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from trainables.datasets.base import DatasetError, Labels
+from trainables.datasets.base import DatasetError
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
-_MOST_WORDS = 256  # different words of a column that become one-hot features
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length, and where each row stands in its file.
+    """Columns of equal length, and the place of each row in the file.
 
-    Parameters
-    ----------
-    path: the file.
-    columns: {name: values [N]}; every cell has a value.
-    rows: number of each row in its file [N]: a line where `unit` is `line`, else counted from 0.
-    unit: `line`, `row` or `entry`.
+    Attributes:
+        path: the file.
+        columns: {name: values [N]}; every cell has a value.
+        rows: number of each row in the file [N]: its line where `unit` is `line`, else counted
+            from 0.
+        unit: `line`, `row` or `entry`.
     """
 
     path: Path
@@ -39,30 +39,39 @@ class Table:
         return len(self.rows)
 
     def place(self, row: int) -> str:
-        """Where a row stands, for a message: `file, line 17`."""
+        """The place of a row for a message: `file, line 17`."""
         return f"{self.path}, {self.unit} {self.rows[row]}"
 
     def column(self, name: str) -> list[Any]:
-        """A column's values.
+        """The values of a column.
 
-        Raises
-        ------
-        DatasetError: no column of that name.
+        Args:
+            name: of the column.
+
+        Returns:
+            N values.
+
+        Raises:
+            DatasetError: no column of that name.
         """
         if name not in self.columns:
-            has = ", ".join(map(repr, self.columns))
-            raise DatasetError(f"{self.path} has no column {name!r}; it has {has}")
+            existing = ", ".join(map(repr, self.columns))
+            raise DatasetError(f"{self.path} has no column {name!r}; it has {existing}")
         return self.columns[name]
 
 
-def read(path: Path) -> Table:
-    """A table from a `.csv`, `.tsv`, `.json`, `.jsonl` or `.parquet` file.
+def read_table(path: Path) -> Table:
+    """Read a table.
 
-    `.json` is a list of [text, label] pairs or of objects, `.jsonl` an object a line.
+    Args:
+        path: a `.csv`, `.tsv`, `.json`, `.jsonl` or `.parquet` file. `.json` is a list of [text,
+            label] pairs or of objects, `.jsonl` one object per line.
 
-    Raises
-    ------
-    DatasetError: the file is damaged, empty, or a row lacks a value.
+    Returns:
+        the table. Values of `.csv` and `.tsv` are strings.
+
+    Raises:
+        DatasetError: the file is damaged, empty, or a row lacks a value.
     """
     try:
         if path.suffix == ".parquet":
@@ -135,7 +144,7 @@ def _read_json(path: Path) -> Table:
             records[row] = record
         if not isinstance(record, dict) or (names and set(record) != set(names)):
             raise DatasetError(
-                f"{path}, {unit} {row}: no [text, label] pair, or other keys than 0's"
+                f"{path}, {unit} {row}: no [text, label] pair, or other keys than entry 0"
             )
         names = names or list(record)
     return Table(path, {name: [r[name] for r in records] for name in names}, rows, unit)
@@ -146,125 +155,8 @@ def _read_parquet(path: Path) -> Table:
     import pyarrow.parquet as pq
 
     try:
-        found = pq.read_table(path)
+        content = pq.read_table(path)
     except pa.ArrowInvalid as error:
         raise DatasetError(f"{path} is damaged: {' '.join(str(error).split())[:160]}") from error
-    columns = {name: found.column(name).to_pylist() for name in found.column_names}
-    return Table(path, columns, range(found.num_rows), "row")
-
-
-def class_names(table: Table, label: str) -> tuple[str, ...]:
-    """The different labels: whole numbers in their order, anything else in alphabetical order."""
-    values = {str(value) for value in table.column(label)}
-    numbers = all(value.removeprefix("-").isdecimal() for value in values)
-    return tuple(sorted(values, key=int if numbers else str))
-
-
-def encode_labels(table: Table, label: str, classes: Sequence[str]) -> Labels:
-    """Labels [N] as positions in `classes`.
-
-    Raises
-    ------
-    DatasetError: naming the first row whose label is not one of them.
-    """
-    position = {name: k for k, name in enumerate(classes)}
-    encoded = [position.get(str(value), -1) for value in table.column(label)]
-    if -1 in encoded:
-        row = encoded.index(-1)
-        raise DatasetError(
-            f"{table.place(row)}: label {table.column(label)[row]!r} is not in the training file"
-        )
-    return np.array(encoded, dtype=np.int64)
-
-
-def numbers(table: Table, name: str) -> NDArray[np.float64] | None:
-    """A column as finite numbers [N]; None where it holds words.
-
-    Raises
-    ------
-    DatasetError: naming the row of a column of numbers that holds none.
-    """
-    values = table.column(name)
-    parsed = np.full(len(values), np.nan)
-    words = []
-    for row, value in enumerate(values):
-        try:
-            parsed[row] = float(value)
-        except (TypeError, ValueError):
-            words.append(row)
-    if len(words) > len(values) / 2:
-        return None
-    bad = words or np.flatnonzero(~np.isfinite(parsed)).tolist()
-    if bad:
-        raise DatasetError(
-            f"{table.place(bad[0])}: column {name!r} holds {values[bad[0]]!r}, not a number"
-        )
-    return parsed
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """How columns become features; learnt from the training file.
-
-    Parameters
-    ----------
-    numeric: columns that are one feature each.
-    words: {column: its words}; one feature a word, 1 where the row has it. A word that the
-        training file does not have is no feature.
-    """
-
-    numeric: tuple[str, ...]
-    words: dict[str, tuple[str, ...]]
-
-    @property
-    def features(self) -> int:
-        """Number of features."""
-        return len(self.numeric) + sum(map(len, self.words.values()))
-
-    def encode(self, table: Table) -> NDArray[np.float32]:
-        """Features [N, F] of a table's rows.
-
-        Raises
-        ------
-        DatasetError: a column of numbers that holds words here.
-        """
-        out = np.zeros((len(table), self.features), dtype=np.float32)
-        for k, name in enumerate(self.numeric):
-            values = numbers(table, name)
-            if values is None:
-                raise DatasetError(f"{table.path}: column {name!r} holds words, not numbers")
-            out[:, k] = values
-        start = len(self.numeric)
-        for name, words in self.words.items():
-            position = {word: start + k for k, word in enumerate(words)}
-            for row, value in enumerate(table.column(name)):
-                if str(value) in position:
-                    out[row, position[str(value)]] = 1
-            start += len(words)
-        return out
-
-
-def learn_encoder(table: Table, label: str) -> Encoder:
-    """The encoder of a table's columns but the label.
-
-    Raises
-    ------
-    DatasetError: no column is left, or one holds too many different words.
-    """
-    numeric, words = [], {}
-    for name in table.columns:
-        if name == label:
-            continue
-        if numbers(table, name) is not None:
-            numeric.append(name)
-            continue
-        found = sorted({str(value) for value in table.column(name)})
-        if len(found) > _MOST_WORDS:
-            raise DatasetError(
-                f"{table.path}: column {name!r} holds {len(found):,} different words; "
-                f"one-hot features take up to {_MOST_WORDS}"
-            )
-        words[name] = tuple(found)
-    if not numeric and not words:
-        raise DatasetError(f"{table.path} has no column beside the label {label!r}")
-    return Encoder(tuple(numeric), words)
+    columns = {name: content.column(name).to_pylist() for name in content.column_names}
+    return Table(path, columns, range(content.num_rows), "row")

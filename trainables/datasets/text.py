@@ -1,4 +1,4 @@
-"""Text as features: TF-IDF of words, or hashed words, through scikit-learn."""
+"""Text as features: TF-IDF of words, or hashed words, by scikit-learn."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ FEATURES = 2048
 def vectorise(
     train: Sequence[str], others: Sequence[Sequence[str]], vectoriser: str, features: int
 ) -> list[NDArray[np.float32]]:
-    """Features [N, `features`] of training texts and of others; rows have length 1.
+    """Turn training texts and other texts into features.
 
     Vocabulary and weights are learnt from the training texts alone. With fewer different words
     than `features`, the last columns are zero.
 
-    Parameters
-    ----------
-    train, others
-        texts.
-    vectoriser
-        `tfidf`: 1 + log of the count, times the inverse document frequency, of the most frequent
-        words; `hashed`: of all words, by a hash that may mix some up.
-    features
-        number of columns.
+    Args:
+        train: training texts.
+        others: lists of other texts.
+        vectoriser: `tfidf`: 1 + log of the count, times the inverse document frequency, of the
+            most frequent words; `hashed`: the same of all words, in columns chosen by a hash, in
+            which two words may share a column.
+        features: number of columns F.
 
-    Raises
-    ------
-    DatasetError: an unknown vectoriser, or no word in the training texts.
+    Returns:
+        float32 [N, F] for the training texts and for each list of `others`; rows have length 1.
+
+    Raises:
+        DatasetError: an unknown vectoriser, or no word in the training texts.
     """
     from sklearn.feature_extraction.text import (
         HashingVectorizer,
@@ -43,22 +43,22 @@ def vectorise(
     from sklearn.pipeline import make_pipeline
 
     if vectoriser == "tfidf":
-        made = TfidfVectorizer(sublinear_tf=True, max_features=features)
+        model = TfidfVectorizer(sublinear_tf=True, max_features=features)
     elif vectoriser == "hashed":
-        made = make_pipeline(
+        model = make_pipeline(
             HashingVectorizer(n_features=features, norm=None, alternate_sign=False),
             TfidfTransformer(sublinear_tf=True),
         )
     else:
         raise DatasetError(f"vectoriser = {vectoriser!r}; allowed: {', '.join(VECTORISERS)}")
     try:
-        made.fit(train)
-    except ValueError as error:  # scikit-learn's own words: an empty vocabulary
+        model.fit(train)
+    except ValueError as error:  # scikit-learn's message: an empty vocabulary
         raise DatasetError(f"no words in the training texts: {error}") from error
-    out = []
+    matrices = []
     for texts in (train, *others):
-        found = made.transform(texts)
+        sparse = model.transform(texts)
         dense = np.zeros((len(texts), features), dtype=np.float32)
-        dense[:, : found.shape[1]] = found.toarray()
-        out.append(dense)
-    return out
+        dense[:, : sparse.shape[1]] = sparse.toarray()
+        matrices.append(dense)
+    return matrices

@@ -69,8 +69,10 @@ class NoiseKind(ABC):
         """
         for option in options:
             if option not in allowed:
-                hint = did_you_mean(option, allowed) if allowed else ""
-                raise NoiseError(f"noise kind {self.name!r} has no option {option!r}{hint}")
+                raise NoiseError(
+                    f"noise kind {self.name!r} has no option {option!r}"
+                    f"{did_you_mean(option, allowed)}"
+                )
 
     @abstractmethod
     def check(self, dataset: DatasetInfo, rate: float | None, options: Options) -> None:

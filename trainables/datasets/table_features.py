@@ -1,0 +1,165 @@
+"""From the columns of a table to labels and features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.datasets.base import DatasetError, Labels
+from trainables.datasets.table_files import Table
+
+_MOST_WORDS = 256  # different words of a column that become one-hot features
+
+
+def class_names(table: Table, label: str) -> tuple[str, ...]:
+    """The different labels of a table.
+
+    Args:
+        table: the training table.
+        label: name of the label column.
+
+    Returns:
+        the labels in ascending order if all are whole numbers, else in alphabetical order.
+
+    Raises:
+        DatasetError: no column `label`.
+    """
+    values = {str(value) for value in table.column(label)}
+    are_numbers = all(value.removeprefix("-").isdecimal() for value in values)
+    return tuple(sorted(values, key=int if are_numbers else str))
+
+
+def encode_labels(table: Table, label: str, classes: Sequence[str]) -> Labels:
+    """Labels as positions in `classes`.
+
+    Args:
+        table: a table.
+        label: name of the label column.
+        classes: names of the classes.
+
+    Returns:
+        int64 [N].
+
+    Raises:
+        DatasetError: a label is not one of them; the message names the first such row.
+    """
+    position = {name: k for k, name in enumerate(classes)}
+    encoded = [position.get(str(value), -1) for value in table.column(label)]
+    if -1 in encoded:
+        row = encoded.index(-1)
+        raise DatasetError(
+            f"{table.place(row)}: label {table.column(label)[row]!r} is not in the training file"
+        )
+    return np.array(encoded, dtype=np.int64)
+
+
+def as_numbers(table: Table, name: str) -> NDArray[np.float64] | None:
+    """A column as finite numbers.
+
+    Args:
+        table: a table.
+        name: of the column.
+
+    Returns:
+        float64 [N]; None where more than half of the values are words.
+
+    Raises:
+        DatasetError: a column of numbers has another value; the message names the first such row.
+    """
+    values = table.column(name)
+    parsed = np.full(len(values), np.nan)
+    words = []
+    for row, value in enumerate(values):
+        try:
+            parsed[row] = float(value)
+        except (TypeError, ValueError):
+            words.append(row)
+    if len(words) > len(values) / 2:
+        return None
+    bad = words or np.flatnonzero(~np.isfinite(parsed)).tolist()
+    if bad:
+        raise DatasetError(
+            f"{table.place(bad[0])}: column {name!r} holds {values[bad[0]]!r}, not a number"
+        )
+    return parsed
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """How columns become features; learnt from the training table.
+
+    Attributes:
+        numeric: columns that are one feature each.
+        words: {column: its words}; one feature per word, 1 where the row has it. A word that does
+            not occur in the training table is no feature.
+    """
+
+    numeric: tuple[str, ...]
+    words: dict[str, tuple[str, ...]]
+
+    @property
+    def features(self) -> int:
+        """Number of features."""
+        return len(self.numeric) + sum(map(len, self.words.values()))
+
+    def encode(self, table: Table) -> NDArray[np.float32]:
+        """Features of the rows of a table.
+
+        Args:
+            table: a table with the same columns.
+
+        Returns:
+            float32 [N, F].
+
+        Raises:
+            DatasetError: a column is missing, or a column of numbers holds words here.
+        """
+        out = np.zeros((len(table), self.features), dtype=np.float32)
+        for k, name in enumerate(self.numeric):
+            values = as_numbers(table, name)
+            if values is None:
+                raise DatasetError(f"{table.path}: column {name!r} holds words, not numbers")
+            out[:, k] = values
+        start = len(self.numeric)
+        for name, words in self.words.items():
+            position = {word: start + k for k, word in enumerate(words)}
+            for row, value in enumerate(table.column(name)):
+                if str(value) in position:
+                    out[row, position[str(value)]] = 1
+            start += len(words)
+        return out
+
+
+def learn_encoder(table: Table, label: str) -> Encoder:
+    """The encoder of all columns except the label.
+
+    Args:
+        table: the training table.
+        label: name of the label column.
+
+    Returns:
+        the encoder.
+
+    Raises:
+        DatasetError: there is no other column, or a column holds too many different words.
+    """
+    numeric, words = [], {}
+    for name in table.columns:
+        if name == label:
+            continue
+        if as_numbers(table, name) is not None:
+            numeric.append(name)
+            continue
+        different = sorted({str(value) for value in table.column(name)})
+        if len(different) > _MOST_WORDS:
+            raise DatasetError(
+                f"{table.path}: column {name!r} holds {len(different):,} different words; "
+                f"one-hot features allow up to {_MOST_WORDS}"
+            )
+        words[name] = tuple(different)
+    if not numeric and not words:
+        raise DatasetError(f"{table.path} has no column beside the label {label!r}")
+    return Encoder(tuple(numeric), words)
