@@ -2,15 +2,15 @@
 
     python benchmarks/engine.py [--data digits] [--pairs 7] [--members 1 4 16 64]
 
-Ways: (a) what tutorials teach: one network, DataLoader, eager, in this process; (a, own process)
-the same with a fresh process a network, as a trial of Ray Tune without reused actors is; (b) one
-network, batches indexed from one tensor, eager; the engine with K members together; and the engine
-with 64 members of which it trains as many together as it picks itself. Also the engine without its
-record of learning dynamics. All on one thread of one process. (a) and (b) train only: no noise
-bookkeeping, no learning dynamics, one pass over the validation set an epoch, as the engine does.
+Measured: (a) what tutorials teach: one network, DataLoader, eager, in this process; (a, own
+process) the same with a new process per network, like a trial of Ray Tune without reused actors;
+(b) one network, batches indexed from one tensor, eager; the engine with K members at once; the
+engine with 64 members, of which it chooses itself how many to train at once; and the engine without
+its record of learning dynamics. All on one thread of one process. (a) and (b) only train, without
+noise or learning dynamics, and evaluate the validation set once per epoch, as the engine does.
 
-Ways take turns, so that a change of the machine's speed hits all of them; the ratios are of
-neighbouring runs. Writes benchmarks/results/engine-<data>-<date>.json.
+The variants take turns, so that a change of the machine's speed affects all of them; the ratios are
+of neighbouring runs. Writes benchmarks/results/engine-<data>-<date>.json.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ BATCH = 128
 
 
 def plain_loop(data_name: str, epochs: int, loader: bool, classes: int | None) -> Callable[[], int]:
-    """(a) with `loader`, else (b): one network, written as anybody would."""
+    """(a) with `loader`, else (b): one network in plain PyTorch."""
     data = DataSpec(data_name, classes).load()
     name, options = MODELS[data_name]
     x = torch.from_numpy(data.normalise(data.train_x))
@@ -80,15 +80,15 @@ def plain_loop(data_name: str, epochs: int, loader: bool, classes: int | None) -
                 optimizer.step()
             network.eval()
             with torch.no_grad():
-                for part in torch.arange(len(val_x)).split(1000):
-                    (network(val_x[part]).argmax(1) == val_y[part]).float().mean().item()
+                for rows in torch.arange(len(val_x)).split(1000):
+                    (network(val_x[rows]).argmax(1) == val_y[rows]).float().mean().item()
         return epochs
 
     return run
 
 
-def own_process(data_name: str, epochs: int, classes: int | None) -> Callable[[], int]:
-    """(a) in a process of its own, imports and data included."""
+def new_process(data_name: str, epochs: int, classes: int | None) -> Callable[[], int]:
+    """(a) in a new process, imports and data included."""
     code = (
         "from engine import MODELS, configure_process, plain_loop; configure_process(); "
         f"MODELS[{data_name!r}] = {MODELS[data_name]!r}; "
@@ -116,11 +116,11 @@ def cohort(data_name: str, epochs: int, members: int, classes: int | None) -> Co
     )
 
 
-def together(spec: CohortSpec, dynamics: bool = True) -> Callable[[], int]:
-    """All members in one stack, with all of the engine's bookkeeping or without the dynamics."""
+def at_once(spec: CohortSpec, dynamics: bool = True) -> Callable[[], int]:
+    """All members in one stack, with or without the record of learning dynamics."""
 
     def run() -> int:
-        with mock.patch.object(EpochDynamics, "add", EpochDynamics.add if dynamics else nothing):
+        with mock.patch.object(EpochDynamics, "add", EpochDynamics.add if dynamics else count_one):
             run = CohortRun(spec, torch.device("cpu"), torch.float32)
             while not run.is_done:
                 run.train_epoch()
@@ -130,13 +130,13 @@ def together(spec: CohortSpec, dynamics: bool = True) -> Callable[[], int]:
     return run
 
 
-def nothing(dynamics: EpochDynamics, *batch: torch.Tensor) -> None:
-    """Counts an example, so that there is something to divide by."""
+def count_one(dynamics: EpochDynamics, *batch: torch.Tensor) -> None:
+    """Count one example instead of a batch, so that the means are defined."""
     dynamics._examples = 1
 
 
 def as_picked(spec: CohortSpec) -> Callable[[], int]:
-    """As many together as the engine picks."""
+    """As many members at once as the engine chooses."""
 
     def run() -> int:
         train(spec)
@@ -150,9 +150,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", choices=MODELS, default="digits")
     parser.add_argument("--model", help="another model than the data set's usual one")
-    parser.add_argument("--classes", type=int, help="keep the first so many classes")
+    parser.add_argument("--classes", type=int, help="use only the first so many classes")
     parser.add_argument("--members", type=int, nargs="+", default=[1, 4, 16, 64])
-    parser.add_argument("--picked-of", type=int, default=64, help="members that it picks from")
+    parser.add_argument("--picked-of", type=int, default=64, help="members from which it chooses")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--epochs", type=int, default=8)
     arguments = parser.parse_args()
@@ -162,33 +162,33 @@ def main() -> None:
     data, epochs, classes = arguments.data, arguments.epochs, arguments.classes
     cohorts = {k: cohort(data, epochs, k, classes) for k in arguments.members}
     largest = cohorts[max(k for k in cohorts if k <= 16)]
-    ways = {
+    variants = {
         "a: DataLoader": plain_loop(data, epochs, True, classes),
-        "a, own process": own_process(data, epochs, classes),
+        "a, own process": new_process(data, epochs, classes),
         "b: tensor loop": plain_loop(data, epochs, False, classes),
-        **{f"K = {k}": together(spec) for k, spec in cohorts.items()},
-        f"K = {len(largest.members)}, no dynamics": together(largest, dynamics=False),
+        **{f"K = {k}": at_once(spec) for k, spec in cohorts.items()},
+        f"K = {len(largest.members)}, no dynamics": at_once(largest, dynamics=False),
         "as picked": as_picked(cohort(data, epochs, arguments.picked_of, classes)),
     }
-    rates: dict[str, list[float]] = {way: [] for way in ways}
+    rates: dict[str, list[float]] = {variant: [] for variant in variants}
     for turn in range(arguments.pairs + 1):  # the first warms up
-        for way, run in ways.items():
+        for variant, run in variants.items():
             started = time.perf_counter()
             done = run()
             if turn:
-                rates[way].append(done / (time.perf_counter() - started))
+                rates[variant].append(done / (time.perf_counter() - started))
     against = {"over_a": "a: DataLoader", "over_own_process": "a, own process"}
     against["over_b"] = "b: tensor loop"
     table: dict[str, dict[str, dict[str, float]]] = {}
-    for way, found in rates.items():
-        table[way] = {"networks_epochs_per_s": ratio_summary(np.array(found))}
+    for variant, measured in rates.items():
+        table[variant] = {"networks_epochs_per_s": ratio_summary(np.array(measured))}
         for name, baseline in against.items():
-            table[way][name] = ratio_summary(np.array(found) / np.array(rates[baseline]))
+            table[variant][name] = ratio_summary(np.array(measured) / np.array(rates[baseline]))
         words = "  ".join(
             f"{name} {r['median']:.2f} [{r['low']:.2f}, {r['high']:.2f}]"
-            for name, r in table[way].items()
+            for name, r in table[variant].items()
         )
-        print(f"{data:14} {way:20} {words}")
+        print(f"{data:14} {variant:20} {words}")
     with_, without = (rates[f"K = {len(largest.members)}{end}"] for end in ("", ", no dynamics"))
     cost = ratio_summary(np.array(without) / np.array(with_) - 1)
     print(f"dynamics cost {100 * cost['median']:.1f} % [{100 * cost['low']:.1f}, ", end="")

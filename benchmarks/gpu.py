@@ -2,15 +2,15 @@
 
     python benchmarks/gpu.py [--model resnet32] [--members 1 4 8 16] [--compile] [--pairs 5]
 
-CIFAR-shaped random images, batch 128, bf16. The baseline is an eager loop over one network with
+Synthetic CIFAR-sized images, batch 128, bf16. The baseline is an eager loop over one network with
 autocast, channels-last and data on the device, training alone. `packed` is --packed such loops at a
-time, a process each, as fractional GPUs in Ray have it. The engine also evaluates and records its
-learning dynamics. Starting is not counted: processes and imports there; initialisation, trial
-steps, recording and compiling here (`start_s`, a cohort's first epoch less the mean of the later).
-Needs torch, torchvision and NumPy alone. Ways take turns; ratios are of neighbouring runs. The
-achieved share of the device's peak counts multiplications and additions of forward and backward
-pass, and needs --peak-tflops. A try without a GPU: --device cpu --precision float32 --images 500
---pairs 1 --packed 0.
+time, one per process, as with fractional GPUs in Ray. The engine also evaluates and records its
+learning dynamics. Start-up is not counted: processes and imports of the loops; initialisation,
+trial steps, recording and compiling of the engine (`start_s`, a cohort's first epoch minus the mean
+of the later ones). An epoch is the training split of --images synthetic images. Needs only torch,
+torchvision and NumPy. The variants take turns; ratios are of neighbouring runs. The share of the
+device's peak counts multiplications and additions of the forward and backward pass, and needs
+--peak-tflops. Without a GPU: --device cpu --precision float32 --images 500 --pairs 1 --packed 0.
 Writes benchmarks/results/gpu-<model>-<date>.json.
 """
 
@@ -38,7 +38,7 @@ BATCH, CLASSES = 128, 100
 
 
 def write_images(folder: str, images: int) -> DataSpec:
-    """A data set of one's own: CIFAR-shaped random images with random labels."""
+    """Write a data set of synthetic CIFAR-sized images with random pixels."""
     rng = np.random.default_rng(0)
     path = Path(folder) / "images.npz"
     x = rng.integers(0, 256, (images, 3, 32, 32), dtype=np.uint8)
@@ -47,14 +47,14 @@ def write_images(folder: str, images: int) -> DataSpec:
 
 
 class Rate(NamedTuple):
-    """Networks·epochs per second, and seconds before that rate was reached."""
+    """Networks·epochs per second, and seconds of start-up."""
 
     per_s: float
     start_s: float = 0.0
 
 
 def synchronised(device: str) -> float:
-    """Seconds on a clock, once the device is done."""
+    """Seconds on a clock, after the device has finished."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -87,7 +87,7 @@ def one_network(data: DataSpec, model: str, device: str, precision: str) -> Call
 
 
 class Packed:
-    """Processes that each train one network at a time on the same device."""
+    """Processes on one device that each train one network at a time."""
 
     def __init__(
         self, processes: int, data: DataSpec, model: str, device: str, precision: str
@@ -132,17 +132,17 @@ def cohort(
         ended: list[float] = []
         started = time.perf_counter()
         train(spec, device=device, save=lambda state: ended.append(synchronised(device)))
-        # Parts that do not fit together come one after the other; each has a first epoch.
+        # Members that do not fit at once train one group after another; each has a first epoch.
         later = np.diff(ended)[np.arange(1, len(ended)) % recipe.epochs != 0]
-        together = members * recipe.epochs / len(ended)
+        at_once = members * recipe.epochs / len(ended)
         epoch = float(np.mean(later))
-        return Rate(together / epoch, ended[0] - started - epoch)
+        return Rate(at_once / epoch, ended[0] - started - epoch)
 
     return run
 
 
 def flops_of_an_epoch(data: DataSpec, model: str) -> float:
-    """Of one network's forward and backward pass over the training images."""
+    """FLOP of one network's forward and backward pass over the training images."""
     loaded = data.load()
     network = models.build(model, loaded.input_shape, CLASSES, {})
     with FlopCounterMode(display=False) as counter:
@@ -155,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="resnet32")
     parser.add_argument("--members", type=int, nargs="+", default=[1, 4, 8, 16])
-    parser.add_argument("--compile", action="store_true", help="the largest K compiled, too")
+    parser.add_argument("--compile", action="store_true", help="also the largest K compiled")
     parser.add_argument("--epochs", type=int, default=4, help="of the engine, 2 or more")
     parser.add_argument("--packed", type=int, default=4, help="processes; 0 for none")
     parser.add_argument("--pairs", type=int, default=5)
@@ -171,41 +171,43 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = write_images(folder, arguments.images)
         flops = flops_of_an_epoch(data, arguments.model)
-        ways: dict[str, Callable[[], Rate]] = {
+        variants: dict[str, Callable[[], Rate]] = {
             "one network": one_network(data, arguments.model, device, precision)
         }
         recipe = Recipe(arguments.epochs, BATCH, precision=precision)
         for k in arguments.members:
-            ways[f"K = {k}"] = cohort(data, arguments.model, device, recipe, k)
+            variants[f"K = {k}"] = cohort(data, arguments.model, device, recipe, k)
         if arguments.compile:
             k, compiled = max(arguments.members), replace(recipe, compile=True)
-            ways[f"K = {k}, compiled"] = cohort(data, arguments.model, device, compiled, k)
+            variants[f"K = {k}, compiled"] = cohort(data, arguments.model, device, compiled, k)
         if arguments.packed:
-            ways["packed"] = Packed(arguments.packed, data, arguments.model, device, precision)
-        found: dict[str, list[Rate]] = {way: [] for way in ways}
+            variants["packed"] = Packed(arguments.packed, data, arguments.model, device, precision)
+        measured: dict[str, list[Rate]] = {variant: [] for variant in variants}
         for turn in range(arguments.pairs + 1):  # the first warms up
-            for way, run in ways.items():
+            for variant, run in variants.items():
                 rate = run()
-                print(f"turn {turn}, {way}: {rate.per_s:.3g} networks·epochs/s", flush=True)
+                print(f"turn {turn}, {variant}: {rate.per_s:.3g} networks·epochs/s", flush=True)
                 if turn:
-                    found[way].append(rate)
-    rates = {way: np.array([rate.per_s for rate in each]) for way, each in found.items()}
+                    measured[variant].append(rate)
+    rates = {variant: np.array([rate.per_s for rate in each]) for variant, each in measured.items()}
     table = {}
-    for way, per_s in rates.items():
-        table[way] = {
+    for variant, per_s in rates.items():
+        table[variant] = {
             "networks_epochs_per_s": ratio_summary(per_s),
             "over_one_network": ratio_summary(per_s / rates["one network"]),
             "tflops": ratio_summary(per_s * flops / 1e12),
         }
-        if way.startswith("K"):
-            table[way]["start_s"] = ratio_summary(np.array([rate.start_s for rate in found[way]]))
+        if variant.startswith("K"):
+            table[variant]["start_s"] = ratio_summary(
+                np.array([rate.start_s for rate in measured[variant]])
+            )
         if arguments.packed:
-            table[way]["over_packed"] = ratio_summary(per_s / rates["packed"])
+            table[variant]["over_packed"] = ratio_summary(per_s / rates["packed"])
         if arguments.peak_tflops:
-            table[way]["share_of_peak"] = ratio_summary(
+            table[variant]["share_of_peak"] = ratio_summary(
                 per_s * flops / 1e12 / arguments.peak_tflops
             )
-        print(way, "  ".join(f"{k} {v['median']:.3g}" for k, v in table[way].items()))
+        print(variant, "  ".join(f"{k} {v['median']:.3g}" for k, v in table[variant].items()))
     save(f"gpu-{arguments.model}", vars(arguments), table)
 
 

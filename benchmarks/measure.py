@@ -1,4 +1,4 @@
-"""What the benchmarks share: summaries with spread, and small dated result files."""
+"""Shared by the benchmarks: summaries with spread, and small dated result files."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def save(name: str, configuration: dict[str, Any], table: dict[str, Any]) -> Non
 
 def _commit() -> str | None:
     command = ["git", "-C", str(RESULTS.parent), "rev-parse", "HEAD"]
-    found = subprocess.run(command, capture_output=True, text=True)
-    return found.stdout.strip() or None
+    output = subprocess.run(command, capture_output=True, text=True).stdout
+    return output.strip() or None
 
 
 def _cpu() -> str:

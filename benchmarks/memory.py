@@ -1,11 +1,10 @@
-"""Memory of one and of four processes that use CIFAR-10 at the same time.
+"""Memory of one process and of four processes that use CIFAR-10 at the same time.
 
     LOGIT_BIAS_DATA=… python benchmarks/memory.py [--processes 1 4]
 
-Three things that a process may do: load the data set and read every pixel; the same with an array
-of its own, for comparison; train a cohort on it. The figure is the proportional set size, in which
-a page that n processes share counts 1/n in each, summed over the processes at the moment when all
-of them hold what they need. Linux only.
+A process loads the data set and reads every pixel; for comparison, copies the data set; or trains a
+cohort on it. Measured is the proportional set size, in which a page that n processes share counts
+1/n in each, summed over the processes while all of them hold their data. Linux only.
 """
 
 from __future__ import annotations
@@ -18,37 +17,37 @@ from pathlib import Path
 
 
 def read_shared() -> object:
-    """The data set as every worker has it."""
+    """Read the shared data set, as every worker does."""
     from trainables import datasets
 
     data = datasets.load("cifar10")
-    for part in (data.train_x, data.val_x, data.test_x):
-        part.sum()
+    for inputs in (data.train_x, data.val_x, data.test_x):
+        inputs.sum()
     return data
 
 
-def read_own() -> object:
-    """A copy, as if it were not shared."""
+def read_copy() -> object:
+    """Copy the data set, as if it were not shared."""
     from trainables import datasets
 
     data = datasets.load("cifar10")
-    return [part.copy() for part in (data.train_x, data.val_x, data.test_x)]
+    return [inputs.copy() for inputs in (data.train_x, data.val_x, data.test_x)]
 
 
 def import_torch() -> object:
-    """What a worker needs whatever it trains."""
+    """Import what every worker needs."""
     import torch
 
     return torch
 
 
 def train_mlp() -> object:
-    """A cohort of 8 MLPs, in the middle of training."""
+    """Train a cohort of 8 MLPs."""
     return _train("mlp", {"width": 256, "depth": 2}, members=8)
 
 
 def train_cnn() -> object:
-    """A cohort of one eight-layer CNN."""
+    """Train a cohort of one eight-layer CNN."""
     return _train("cnn8", {}, members=1)
 
 
@@ -67,7 +66,7 @@ def _train(model: str, options: dict[str, int], members: int) -> object:
     return read_shared()
 
 
-WAYS = (read_shared, read_own, import_torch, train_mlp, train_cnn)
+ACTIONS = (read_shared, read_copy, import_torch, train_mlp, train_cnn)
 
 
 def pss_mb() -> float:
@@ -79,28 +78,29 @@ def pss_mb() -> float:
 
 
 def one_process(
-    way: Callable[[], object],
+    action: Callable[[], object],
     ready: Barrier,
-    found: multiprocessing.Queue[float],
+    sizes_mb: multiprocessing.Queue[float],
 ) -> None:
-    """Do it, wait for the others, and say what it takes while all of them are there."""
-    held = way()
+    """Act, wait for the other processes, and measure while all of them hold their data."""
+    held = action()
     ready.wait()
-    found.put(pss_mb())
+    sizes_mb.put(pss_mb())
     ready.wait()
     del held
 
 
-def measured(way: Callable[[], object], processes: int) -> float:
-    """MB of `processes` fresh processes together."""
+def measured(action: Callable[[], object], processes: int) -> float:
+    """MB of `processes` new processes in total."""
     context = multiprocessing.get_context("spawn")
-    ready, found = context.Barrier(processes), context.Queue()
+    ready, sizes_mb = context.Barrier(processes), context.Queue()
     started = [
-        context.Process(target=one_process, args=(way, ready, found)) for _ in range(processes)
+        context.Process(target=one_process, args=(action, ready, sizes_mb))
+        for _ in range(processes)
     ]
     for process in started:
         process.start()
-    total = sum(found.get() for _ in started)
+    total = sum(sizes_mb.get() for _ in started)
     for process in started:
         process.join()
     return total
@@ -108,21 +108,23 @@ def measured(way: Callable[[], object], processes: int) -> float:
 
 def main() -> None:
     """Measure, print and save."""
-    from measure import save  # here, because it imports torch and the measured processes may not
+    from measure import (
+        save,
+    )  # here, because it imports torch, which the measured processes must not
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--processes", type=int, nargs=2, default=[1, 4])
     arguments = parser.parse_args()
     one, many = arguments.processes
     table = {}
-    for way in WAYS:
-        alone, together = measured(way, one), measured(way, many)
-        table[way.__name__] = {
+    for action in ACTIONS:
+        alone, total = measured(action, one), measured(action, many)
+        table[action.__name__] = {
             f"mb_{one}": alone,
-            f"mb_{many}": together,
-            "ratio": together / alone,
+            f"mb_{many}": total,
+            "ratio": total / alone,
         }
-        print(f"{way.__name__:14} {alone:7.0f} MB {together:7.0f} MB  {together / alone:.2f} times")
+        print(f"{action.__name__:14} {alone:7.0f} MB {total:7.0f} MB  {total / alone:.2f} times")
     save("memory-cifar10", vars(arguments), table)
 
 

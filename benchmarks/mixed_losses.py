@@ -1,10 +1,10 @@
-"""What a cohort whose members use eight different losses costs, against a cohort of CE alone.
+"""The cost of a cohort with eight different losses, compared with a cohort of CE alone.
 
     python benchmarks/mixed_losses.py [--device cuda] [--members 16] [--pairs 15]
 
-Times two things on one thread, mixed and plain in turn so that both see the same machine: the
-members' losses with their gradient on logits [K, 128, 100], and the training of a whole cohort
-(digit-pairs, 100 classes). Writes benchmarks/results/mixed-losses-<date>.json.
+Measures on one thread, mixed and plain in turn so that both see the same machine: the members'
+losses with their gradient on logits [K, 128, 100], and the training of a whole cohort (digit-pairs,
+100 classes). Writes benchmarks/results/mixed-losses-<date>.json.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BATCH, CLASSES = 128, 100
 
 
 def members(names: list[str]) -> list[Member]:
-    """One member a name; all but CE with a logit bias."""
+    """One member per name; all except CE have a logit bias."""
     return [
         Member(network_id=str(i), loss=name, lr=0.1, epsilon=0.0 if name == "ce" else 3.0)
         for i, name in enumerate(names)
@@ -34,12 +34,12 @@ def members(names: list[str]) -> list[Member]:
 
 
 def loss_step(names: list[str], device: str) -> Callable[[], object]:
-    """Every member's losses and their gradient, as the engine takes them."""
+    """Every member's losses and their gradient, as the engine computes them."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(len(names), BATCH, CLASSES, generator=generator).to(device)
     labels = torch.randint(CLASSES, (len(names), BATCH), generator=generator).to(device)
-    together = sorted(members(names), key=loss_key)
-    cohort_losses = CohortLosses(together, CLASSES, torch.device(device), logits.dtype)
+    in_order = sorted(members(names), key=loss_key)
+    cohort_losses = CohortLosses(in_order, CLASSES, torch.device(device), logits.dtype)
 
     def step() -> None:
         leaf = logits.clone().requires_grad_()
