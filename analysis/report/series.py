@@ -61,10 +61,12 @@ _FIXED_ARM_STYLES = {
     ZERO: SeriesStyle(PURPLE, dash=DOTTED),
     CE: SeriesStyle(MUTED, dash=DASH_DOT),
 }
-_OTHER_ARM_STYLES = [
-    SeriesStyle(colour, dash=dash)
-    for dash in ((3, 1, 1, 1, 1, 1), (8, 1.5), (2, 1), (6, 1, 1, 1), SOLID)
-    for colour in (SKY, ORANGE, BLUE, FOREGROUND)
+_OTHER_COLOURS = (SKY, ORANGE, BLUE, FOREGROUND)
+_OTHER_DASHES: tuple[Dash, ...] = ((8, 2), (3, 1, 1, 1, 1, 1), (2, 1), (7, 1, 2, 1), SOLID)
+_OTHER_ARM_STYLES = [  # neighbours differ in both colour and dash
+    SeriesStyle(colour, dash=_OTHER_DASHES[(i + shift) % len(_OTHER_DASHES)])
+    for shift in range(len(_OTHER_DASHES))
+    for i, colour in enumerate(_OTHER_COLOURS)
 ]
 
 
@@ -120,7 +122,16 @@ def name_styles(names: Sequence[str]) -> dict[str, SeriesStyle]:
     return {name: _NAME_STYLES[i % len(_NAME_STYLES)] for i, name in enumerate(names)}
 
 
-def cell_title(cell: CellVerdict) -> str:
-    """Short title of a cell: data set, loss and noise."""
-    noise = f"{100 * cell.noise_rate:g} % {cell.noise_kind} noise" if cell.noise_rate else "clean"
-    return f"{cell.dataset} · {cell.loss} · {noise}"
+def cell_titles(cells: Sequence[CellVerdict]) -> dict[str, str]:
+    """Short titles of a study's cells: data set, loss and noise, and the model if it varies.
+
+    Returns:
+        {cell_id: title}, in the order of the cells.
+    """
+    several_models = len({cell.model for cell in cells}) > 1
+    titles = {}
+    for cell in cells:
+        rate = f"{100 * cell.noise_rate:g} % {cell.noise_kind} noise"
+        factors = [cell.dataset, cell.loss, rate if cell.noise_rate else "clean"]
+        titles[cell.cell_id] = " · ".join(factors + [cell.model] * several_models)
+    return titles

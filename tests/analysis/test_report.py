@@ -16,7 +16,7 @@ from analysis.report.figure_writer import FigureWriter
 from analysis.report.html import report
 from analysis.report.panels import Panel, ReportSection, all_panels, base, learning, register
 from analysis.report.panels.transitions import draw as draw_transition
-from analysis.report.series import arm_styles
+from analysis.report.series import arm_styles, cell_titles
 from analysis.verdict import compute
 from study.results.arms import Arm
 from study.results.folder import StudyFolder
@@ -148,6 +148,16 @@ def test_styles_of_the_main_arms_do_not_depend_on_the_others():
     assert list(few) == ["tuned", "analytic:activation", "zero", "ce"]
     assert arm_styles(ARMS, "shift")["analytic:shift"] == every["analytic:activation"]
     assert len(set(arm_styles([*ARMS, *(f"new-{i}" for i in range(15))]).values())) == 24
+
+
+def test_titles_name_the_model_only_if_there_are_several(tmp_path):
+    cells = [Cell(), Cell(model="deep")]
+    analysis = compute(str(write_study(tmp_path, cells, stages=("sweep",))))
+    titles = cell_titles(analysis.verdict.cells)
+    assert len(set(titles.values())) == 2
+    assert all(cell.model in titles[cell.cell_id] for cell in analysis.verdict.cells)
+    one = cell_titles(analysis.verdict.cells[:1])
+    assert list(one.values()) == ["digit-pairs · mae · 40 % symmetric noise"]
 
 
 def test_a_registered_panel_is_in_the_report(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 from matplotlib import ticker
@@ -19,7 +19,7 @@ from analysis.report.panels.base import (
     register,
     with_interval,
 )
-from analysis.report.series import VERDICT_STYLES, SeriesStyle, cell_title
+from analysis.report.series import VERDICT_STYLES, SeriesStyle, cell_titles
 from analysis.report.theme import FOREGROUND, MUTED, STYLE, VERMILLION, axes
 from analysis.verdict import StudyAnalysis
 
@@ -31,10 +31,12 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
     """Regret by cell; None if no cell has an interval."""
     pooled = analysis.verdict.pooled
     cells = [(cell, regret) for cell in analysis.verdict.cells if (regret := _regret(cell))]
+    titles = cell_titles(analysis.verdict.cells)
     if not cells:
         return None
-    data = "; ".join(f"{cell_title(c)}: {points(r.mean or 0.0)}" for c, r in cells)
-    svg = writer.save(draw(cells[:MAX_CELLS], pooled), "forest", f"Regret by cell: {data}")
+    data = "; ".join(f"{titles[c.cell_id]}: {points(r.mean or 0.0)}" for c, r in cells)
+    figure = draw(cells[:MAX_CELLS], pooled, titles)
+    svg = writer.save(figure, "forest", f"Regret by cell: {data}")
     return ReportSection(
         intro="Test accuracy at tuned ε minus test accuracy at analytic ε, on fresh seeds paired "
         "by noise draw, data order and initialisation. Horizontal lines are "
@@ -51,14 +53,19 @@ def _regret(cell: CellVerdict) -> Interval | None:
     return None if regret is None or regret.low is None else regret
 
 
-def draw(cells: Sequence[tuple[CellVerdict, Interval]], pooled: PooledVerdict) -> Figure:
+def draw(
+    cells: Sequence[tuple[CellVerdict, Interval]],
+    pooled: PooledVerdict,
+    titles: Mapping[str, str],
+) -> Figure:
     """A forest plot: one row per cell, and one for the mean.
 
     Args:
         cells: cells with their primary regret, each with an interval.
         pooled: the verdict over all cells.
+        titles: {cell_id: title}.
     """
-    rows = [(cell_title(c), r, c.verdict, VERDICT_STYLES[c.verdict]) for c, r in cells]
+    rows = [(titles[c.cell_id], r, c.verdict, VERDICT_STYLES[c.verdict]) for c, r in cells]
     if pooled.regret.low is not None and len(rows) > 1:
         title = f"mean over {pooled.sensitive_cells} cells"
         rows.append((title, pooled.regret, pooled.verdict, _MEAN_STYLE))

@@ -20,7 +20,7 @@ from analysis.report.panels.base import (
     left_out_note,
     register,
 )
-from analysis.report.series import SeriesStyle, arm_styles, cell_title
+from analysis.report.series import SeriesStyle, arm_styles, cell_titles
 from analysis.report.theme import STYLE, add_grid, axes
 from analysis.verdict import StudyAnalysis
 from study.results.arms import CE, Arm
@@ -34,9 +34,9 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
         return None
     arms = {str(arm) for _, rows in curves for arm in rows["arm"].unique()}
     styles = arm_styles(arms, next((cell.rule for cell in cells if cell.rule), None))
-    figures = []
+    titles, figures = cell_titles(cells), []
     for i, (cell, rows) in enumerate(curves[:MAX_FIGURES]):
-        title = cell_title(cell)
+        title = titles[cell.cell_id]
         last = rows.sort_values("epoch").groupby("arm")["mean"].last()
         ends = ", ".join(
             f"{Arm.of_row(arm).label} {100 * last[arm]:.0f} %" for arm in styles if arm in last

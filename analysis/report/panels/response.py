@@ -18,7 +18,7 @@ from analysis.report.panels.base import (
     left_out_note,
     register,
 )
-from analysis.report.series import DASH_DOT, cell_title
+from analysis.report.series import DASH_DOT, cell_titles
 from analysis.report.theme import (
     BLUE,
     FOREGROUND,
@@ -34,6 +34,7 @@ from analysis.response.fit import Response
 from analysis.verdict import StudyAnalysis
 
 _TUNED_DASH = (2.5, 1.25)
+_MAX_RULES = 3  # in a caption
 _METRICS = {
     "val_acc_clean": "validation accuracy on clean labels, which selection never saw",
     "val_acc_noisy": "validation accuracy on noisy labels",
@@ -53,10 +54,10 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
     cells = [c for c in analysis.verdict.cells if c.cell_id in analysis.responses]
     if not cells:
         return None
-    figures = []
+    titles, figures = cell_titles(analysis.verdict.cells), []
     for i, cell in enumerate(cells[:MAX_FIGURES]):
         response = analysis.responses[cell.cell_id]
-        title, caption = cell_title(cell), caption_lines(cell)
+        title, caption = titles[cell.cell_id], caption_lines(cell)
         values = zip(response.points["epsilon"], response.points["mean"], strict=True)
         data = ", ".join(f"{100 * mean:.0f} % at ε {epsilon:.1f}" for epsilon, mean in values)
         alt = f"Accuracy against ε, {title}: {data}. {'; '.join(caption)}."
@@ -73,7 +74,7 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
 
 
 def caption_lines(cell: CellVerdict) -> list[str]:
-    """The best ε of a cell, and the analytic and tuned ones, in one line each."""
+    """A line with the best ε of a cell, and one with the analytic and tuned ε."""
     best = cell.epsilon_best
     assert best is not None  # the cell has a response
     if best.flat:
@@ -82,7 +83,8 @@ def caption_lines(cell: CellVerdict) -> list[str]:
         text = f"best ε on the edge of the range, {best.value:.1f}"
     else:
         text = f"best ε {best.value:.2f} ({best.low:.2f} to {best.high:.2f})"
-    chosen = [f"analytic {epsilon:.2f}" for epsilon in cell.epsilon_analytic.values()][:3]
+    rules = list(cell.epsilon_analytic.items())[:_MAX_RULES]
+    chosen = [f"{rule if len(rules) > 1 else 'analytic'} {epsilon:.2f}" for rule, epsilon in rules]
     chosen += [f"tuned {cell.epsilon_tuned:.2f}"] if cell.epsilon_tuned is not None else []
     return [text, " · ".join(chosen)]
 
