@@ -51,6 +51,6 @@ def run(command: list[str], folder: Path) -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
 
-@pytest.mark.parametrize("page", ["extending.md"])
+@pytest.mark.parametrize("page", ["extending.md", "losses.md", "theory.md"])
 def test_blocks_of_the_page_run(page, tmp_path):
     run_page(page, tmp_path)

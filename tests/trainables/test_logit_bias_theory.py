@@ -263,7 +263,7 @@ def test_no_solution_names_the_reachable_range():
         ({"classes": 10, "loss": "gce", "parameter": "q", "rules": ["shift"]}, "use gradient"),
         ({"classes": 10, "target": 1.5}, "target = 1.5"),
         ({"classes": 10, "measured": 0.0}, "sigma = 0"),
-        ({"classes": 10, "loss": "gce", "parameter": "q", "params": {"q": 1.0}}, "to be computed"),
+        ({"classes": 10, "loss": "gce", "parameter": "q", "params": {"q": 1.0}}, "is the unknown"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, words):
