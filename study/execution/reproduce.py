@@ -13,7 +13,7 @@ from study.planning.open_study import open_study
 from study.planning.plan import Plan
 from study.results.folder import StudyFolder
 from study.results.schema import EPOCHS, Stage, Status
-from trainables.engine.runtime import configure_process
+from trainables.engine.runtime import in_training_thread
 from trainables.engine.trainer import train
 from trainables.errors import BadInputError
 
@@ -95,9 +95,8 @@ def reproduce(uri: str, network_id: str, device: str = "cpu") -> Reproduction:
     if not rows:
         raise BadInputError(f"{folder.uri}: no network {network_id}; ids are in trials/*/*.parquet")
     row = rows[0]
-    configure_process()
     spec = cohort_spec(plan.config, [_network_of(plan, row, folder)])
-    result = train(spec, device=device)[0]
+    result = in_training_thread(lambda: train(spec, device=device))[0]
 
     pairs: list[Difference] = []
     if row["status"] != Status.PRUNED:

@@ -229,7 +229,9 @@ class StudyRun:
             scheduler, self._display, self._stop_listener, after_cohort=after_cohort
         )
         trainable = tune.with_resources(
-            tune.with_parameters(train_cohort, write=self._writer, keep=self._checkpoints),
+            tune.with_parameters(
+                train_cohort, write_rows=self._writer, checkpointer=self._checkpoints
+            ),
             resources.per_cohort,
         )
         with tempfile.TemporaryDirectory(prefix="logit-bias-tune-") as scratch:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import optuna
 import pyarrow.compute as pc
@@ -23,9 +23,8 @@ import yaml
 from optuna.storages.journal import JournalFileBackend
 from tensorboardX.proto import event_pb2
 from tests_support import TINY_STUDY
-from typer.testing import CliRunner
 
-from study.cli.main import app
+from study.cli.main import main
 
 pytestmark = pytest.mark.integration
 ROUNDS = int(os.environ.get("LOGIT_BIAS_ROUNDS", "3"))
@@ -39,21 +38,37 @@ LONG = {
 }
 
 
-def logit_bias(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "study.cli", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+class LogitBias(Protocol):
+    """Runs the command line in this process; the arguments are those of `logit-bias`."""
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]: ...
 
 
-def json_of(*arguments: str) -> Any:
-    """What a command prints with `--json`, in this process."""
-    result = CliRunner().invoke(app, [*arguments, "--json"], standalone_mode=False)
-    assert result.exception is None, result.exception
-    return json.loads(result.stdout)
+@pytest.fixture
+def logit_bias(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[LogitBias]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["logit-bias", *arguments])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def run_in_a_process(study: Path) -> None:
+    command = [sys.executable, "-m", "study.cli", "run", str(study)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
 
 
 def start(study: Path) -> subprocess.Popen[str]:
@@ -155,30 +170,34 @@ def test_the_noise_record_agrees_with_the_confirm_rows(finished_study: Path) -> 
     assert {t["true_name"] for t in table} == set("0123456789")
 
 
-def test_running_again_trains_nothing(finished_study: Path) -> None:
+def test_running_again_trains_nothing(finished_study: Path, logit_bias: LogitBias) -> None:
     before = {p: p.stat().st_mtime_ns for p in (finished_study / "out").rglob("*.parquet")}
-    result = logit_bias("run", "tiny.yaml", cwd=finished_study)
+    result = logit_bias("run", str(finished_study / "tiny.yaml"))
     assert result.returncode == 0
     assert "nothing is left to do" in result.stderr
     assert before == {p: p.stat().st_mtime_ns for p in (finished_study / "out").rglob("*.parquet")}
 
 
-def test_status_and_plan_agree_with_the_rows(finished_study: Path, study_copy: Path) -> None:
-    state = json_of("status", str(study_copy))
+def test_status_and_plan_agree_with_the_rows(
+    finished_study: Path, study_copy: Path, logit_bias: LogitBias
+) -> None:
+    state = json.loads(logit_bias("status", str(study_copy), "--json").stdout)
     assert state["networks"] == {s: {"done": n, "planned": n} for s, n in PLANNED.items()}
     assert state["done"]
     (study_copy / "plan.json").unlink()
-    assert json_of("status", str(study_copy)) == state
-    plan = json_of("plan", str(finished_study / "tiny.yaml"))
+    assert json.loads(logit_bias("status", str(study_copy), "--json").stdout) == state
+    plan = json.loads(logit_bias("plan", str(finished_study / "tiny.yaml"), "--json").stdout)
     assert plan["networks"] == PLANNED
     assert plan["networks_trained"] == sum(PLANNED.values())
 
 
-def test_a_network_trained_again_alone_is_the_same_bit_for_bit(finished_study: Path) -> None:
+def test_a_network_trained_again_alone_is_the_same_bit_for_bit(
+    finished_study: Path, logit_bias: LogitBias
+) -> None:
     row = next(
         r for r in rows(finished_study) if r["stage"] == "confirm" and r["networks_in_cohort"] > 1
     )
-    result = logit_bias("trial", "out/tiny", row["network_id"], "--json", cwd=finished_study)
+    result = logit_bias("trial", str(finished_study / "out/tiny"), row["network_id"], "--json")
     assert result.returncode == 0, result.stderr
     content = json.loads(result.stdout)
     assert set(content) == {"network_id", "device", "device_of_row", "compared", "differences"}
@@ -186,24 +205,25 @@ def test_a_network_trained_again_alone_is_the_same_bit_for_bit(finished_study: P
     assert content["differences"] == []
 
 
-def test_a_changed_row_does_not_reproduce(study_copy: Path) -> None:
+def test_a_changed_row_does_not_reproduce(study_copy: Path, logit_bias: LogitBias) -> None:
     path = next((study_copy / "trials/search").glob("part-*"))
     table = pq.read_table(path)
     column = pc.add(table["val_acc_noisy"], 1e-9)
     index = table.schema.get_field_index("val_acc_noisy")
     pq.write_table(table.set_column(index, "val_acc_noisy", column), path)
-    network_id = table["network_id"][0].as_py()
-    result = logit_bias("trial", str(study_copy), network_id, cwd=study_copy)
+    result = logit_bias("trial", str(study_copy), table["network_id"][0].as_py())
     assert result.returncode == 1
     assert "1 of " in result.stderr
     assert "val_acc_noisy" in result.stdout
 
 
-def test_optuna_reads_the_exported_journal(finished_study: Path, tmp_path: Path) -> None:
+def test_optuna_reads_the_exported_journal(
+    finished_study: Path, tmp_path: Path, logit_bias: LogitBias
+) -> None:
     arguments = ["export-optuna", str(finished_study / "out/tiny"), str(tmp_path / "journal.log")]
-    first = CliRunner().invoke(app, arguments, standalone_mode=False)
-    assert first.exception is None, first.exception
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / "journal.log")))
+    result = logit_bias(*arguments)
+    assert result.returncode == 0, result.stderr
+    storage = optuna.storages.JournalStorage(JournalFileBackend(arguments[-1]))
     row_of = {r["network_id"]: r for r in rows(finished_study)}
     trials = [
         t
@@ -215,12 +235,13 @@ def test_optuna_reads_the_exported_journal(finished_study: Path, tmp_path: Path)
         row = row_of[trial.user_attrs["network_id"]]
         assert trial.value == row["val_acc_noisy"]
         assert trial.params["lr"] == row["lr"]
-    second = CliRunner().invoke(app, arguments, standalone_mode=False)
-    assert "exists; choose another name" in str(second.exception)
+    second = logit_bias(*arguments)
+    assert second.returncode == 2
+    assert "exists; choose another name" in second.stderr
 
 
-def test_verdict_and_report_come_from_the_folder(study_copy: Path) -> None:
-    result = logit_bias("report", str(study_copy), cwd=study_copy)
+def test_verdict_and_report_come_from_the_folder(study_copy: Path, logit_bias: LogitBias) -> None:
+    result = logit_bias("report", str(study_copy))
     assert result.returncode == 0, result.stderr
     assert "analytic ε" in result.stdout
     verdict = json.loads((study_copy / "analysis/verdict.json").read_text())
@@ -228,9 +249,11 @@ def test_verdict_and_report_come_from_the_folder(study_copy: Path) -> None:
     assert (study_copy / "analysis/report.html").stat().st_size > 10_000
 
 
-def test_another_study_may_not_use_the_folder(finished_study: Path, tmp_path: Path) -> None:
+def test_another_study_may_not_use_the_folder(
+    finished_study: Path, tmp_path: Path, logit_bias: LogitBias
+) -> None:
     other = write_study(tmp_path, storage=str(finished_study / "out"), seed=6)
-    result = logit_bias("run", str(other), cwd=tmp_path)
+    result = logit_bias("run", str(other))
     assert result.returncode == 2
     assert "differs in seed" in result.stderr
 
@@ -248,7 +271,9 @@ def test_a_signal_to_all_processes_keeps_trained_networks(
     assert 0 < len(rows(tmp_path)) < sum(PLANNED.values())
 
 
-def test_a_stopped_cohort_resumes_from_its_checkpoint(tmp_path: Path) -> None:
+def test_a_stopped_cohort_resumes_from_its_checkpoint(
+    tmp_path: Path, logit_bias: LogitBias
+) -> None:
     """SIGTERM during training; the result is that of undisturbed training, bit for bit."""
     study = write_study(tmp_path, **LONG)
     process = start(study)
@@ -260,14 +285,13 @@ def test_a_stopped_cohort_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     folder = tmp_path / "out/tiny"
     (checkpoint,) = folder.glob("checkpoints/*.pt")
     assert 0 < torch.load(checkpoint, weights_only=True)["running"]["epoch"] < 400
-    result = logit_bias("run", str(study), cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    run_in_a_process(study)
     assert not list(folder.glob("checkpoints/*"))
     resumed = [r for r in rows(tmp_path) if r["cohort_id"] == checkpoint.stem]
     for row in resumed:  # it did not start again: its training time covers both runs
         assert row["wall_s"] > (row["finished_utc"] - row["started_utc"]).total_seconds()
-    again = logit_bias("trial", "out/tiny", resumed[0]["network_id"], cwd=tmp_path)
-    assert again.returncode == 0, again.stdout
+    reproduced = logit_bias("trial", str(folder), resumed[0]["network_id"])
+    assert reproduced.returncode == 0, reproduced.stdout
 
 
 def test_learning_curves_for_tensorboard(finished_study: Path) -> None:
@@ -298,9 +322,9 @@ def events(path: Path) -> Iterator[event_pb2.Event]:
     ],
 )
 def test_a_bad_study_file_is_one_line_exit_2_and_nothing_is_written(
-    tmp_path: Path, changes: dict, message: str
+    tmp_path: Path, changes: dict, message: str, logit_bias: LogitBias
 ) -> None:
-    result = logit_bias("run", str(write_study(tmp_path, **changes)), cwd=tmp_path)
+    result = logit_bias("run", str(write_study(tmp_path, **changes)))
     assert result.returncode == 2
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
@@ -322,8 +346,7 @@ def test_after_a_kill_no_row_is_lost_or_doubled(
     process.communicate()
     has_rows = (tmp_path / "out/tiny/trials").exists()
     saved = {r["network_id"] for r in rows(tmp_path)} if has_rows else set()
-    result = logit_bias("run", str(study), cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    run_in_a_process(study)
     ids = [r["network_id"] for r in rows(tmp_path)]
     assert len(ids) == len(set(ids))
     assert saved <= set(ids)
