@@ -65,7 +65,8 @@ def compare(
     from analysis.exploratory.compare import verdicts
 
     with bad_input():
-        frames = {"studies": verdicts(folders), "accuracies": compare_studies(folders, published)}
+        accuracies = compare_studies(folders, published)
+        frames = {"studies": verdicts(folders), "accuracies": accuracies}
     if as_json:
         print_json({name: json.loads(f.to_json(orient="records")) for name, f in frames.items()})
         return

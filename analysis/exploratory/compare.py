@@ -36,6 +36,9 @@ def compare(folder_uris: Sequence[str], published: bool = True) -> pd.DataFrame:
     """
     if not folder_uris:
         raise LoadError("compare: no study folder given")
+    repeated = sorted({uri for uri in folder_uris if list(folder_uris).count(uri) > 1})
+    if repeated:
+        raise LoadError(f"compare: {repeated[0]} is given twice")
     studies = [load(uri) for uri in folder_uris]
     names = [s.name for s in studies]
     names = [s.uri if names.count(s.name) > 1 else s.name for s in studies]

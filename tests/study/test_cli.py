@@ -38,6 +38,7 @@ def test_epsilon_imports_neither_ray_nor_torch() -> None:
         (["epsilon", "--classes", "1"], "classes"),
         (["analyse", "nowhere"], "nowhere: no finished network found"),
         (["report", "here", "there"], "here: no finished network found"),
+        (["compare", "here", "here"], "compare: here is given twice"),
         (["analyse", "nowhere", "--margin", "5"], "--margin 5: allowed is 0 < margin < 1"),
         (["epsilon", "--classes", "abc"], "--classes"),
         (["epsilon", "--clases", "3"], "--clases"),

@@ -46,27 +46,3 @@ spec = CohortSpec(DataSpec({str(tmp_path / "own.npz")!r}), ModelSpec("mlp", {{"w
 assert [r.metrics.status for r in train(spec)] == ["complete"] * 2
 """
     run(code)
-
-
-def test_rooms_import_downwards_only() -> None:
-    """study → trainables; analysis → the schema and pure theory; nothing runs against that."""
-    root = Path(__file__).parents[2]
-    forbidden = {
-        "trainables": ["study", "analysis", "optuna", "pydantic"],
-        "analysis": [
-            "torch",
-            "ray",
-            "optuna",
-            "pydantic",
-            "trainables.engine.trainer",
-            "study.execution.run",
-        ],
-    }
-    for room, names in forbidden.items():
-        for file in (root / room).rglob("*.py"):
-            for line in file.read_text().splitlines():
-                words = line.split()
-                if words[:1] in (["import"], ["from"]) and len(words) > 1:
-                    for name in names:
-                        assert words[1] != name, f"{file}: {line}"
-                        assert not words[1].startswith(f"{name}."), f"{file}: {line}"
