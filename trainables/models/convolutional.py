@@ -7,10 +7,17 @@ from torch import nn
 
 
 class CNN8(nn.Sequential):
-    """The eight-layer network of Ma et al. 2020 and its successors on CIFAR-10.
+    """The eight-layer network of Ma et al. (ICML 2020) and later work on CIFAR-10.
 
-    Six 3×3 convolutions with batch norm and ReLU, two a stage of 64, 128 and 196 channels, each
-    stage ended by 2×2 max pooling; then two linear layers, 256 units between them.
+    Three stages of 64, 128 and 196 channels, each of two 3×3 convolutions with batch norm and ReLU
+    and a 2×2 max pooling; then two linear layers with 256 units between them.
+
+    Args:
+        input_shape: (C, H, W), at least 8 × 8 pixels.
+        classes: number of classes.
+
+    Raises:
+        ValueError: the input is no image, or too small.
     """
 
     def __init__(self, input_shape: tuple[int, ...], classes: int) -> None:
@@ -35,13 +42,21 @@ class CifarResNet(nn.Module):
     """ResNet of 6n + 2 layers for 32×32 images (He et al. 2016, section 4.2).
 
     Three stages of n blocks with 16, 32 and 64 channels; shortcuts without parameters (option A).
+
+    Args:
+        input_shape: (C, H, W), at least 4 × 4 pixels.
+        classes: number of classes.
+        depth: number of layers, 6n + 2.
+
+    Raises:
+        ValueError: the input is no image or too small, or `depth` is not allowed.
     """
 
     def __init__(self, input_shape: tuple[int, ...], classes: int, *, depth: int = 32) -> None:
         super().__init__()
         channels, _, _ = _image(input_shape, smallest=4, name=f"resnet{depth}")
         if depth < 8 or (depth - 2) % 6:
-            raise ValueError(f"depth = {depth}: 6n + 2 layers are wanted (20, 32, 44, 56, …)")
+            raise ValueError(f"depth = {depth}; allowed: 6n + 2 layers (20, 32, 44, 56, …)")
         blocks: list[nn.Module] = []
         width = 16
         for stage in range(3):
@@ -80,9 +95,13 @@ class _Block(nn.Module):
 
 
 class PadChannels(nn.Module):
-    """So many channels of zeros after those of images [batch, C, H, W].
+    """Append channels of zeros to images [batch, C, H, W].
 
-    A layer and not a call in `forward`, because it has a stacked twin.
+    A layer instead of a call in `forward`, because `trainables.stacking` replaces it by a stacked
+    layer.
+
+    Args:
+        channels: number of channels to append.
     """
 
     def __init__(self, channels: int) -> None:
@@ -97,13 +116,24 @@ class PadChannels(nn.Module):
 def imagenet_resnet(input_shape: tuple[int, ...], classes: int, *, layers: int = 34) -> nn.Module:
     """Torchvision's ResNet-18, -34 or -50.
 
-    For images of 64 pixels or less the stem is one 3×3 convolution without pooling, as the
-    robust-loss papers have it for CIFAR.
+    For images of at most 64 pixels the stem is one 3×3 convolution without pooling, as in the
+    robust-loss papers on CIFAR.
+
+    Args:
+        input_shape: (C, H, W), at least 8 × 8 pixels.
+        classes: number of classes.
+        layers: 18, 34 or 50.
+
+    Returns:
+        the untrained network.
+
+    Raises:
+        ValueError: the input is no image, or too small.
     """
-    import torchvision  # here, because every worker would pay for it in time and memory
+    import torchvision  # not at the top: slow to import, and few studies need it
 
     channels, height, _ = _image(input_shape, smallest=8, name=f"resnet{layers}")
-    network = getattr(torchvision.models, f"resnet{layers}")(num_classes=classes)
+    network: nn.Module = getattr(torchvision.models, f"resnet{layers}")(num_classes=classes)
     if height <= 64:
         network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
         network.maxpool = nn.Identity()

@@ -1,4 +1,4 @@
-"""Initial weights by name, drawn from a generator that the caller owns."""
+"""Schemes of initial weights, drawn from an explicit random generator."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _kaiming_glorot(layer: nn.Module, generator: torch.Generator) -> None:
 
 
 INITIALISATIONS: dict[str, Callable[[nn.Module, torch.Generator], None]] = {
-    "glorot_uniform": _glorot_uniform,  # the paper's (arXiv 2306.05497), with zero bias
+    "glorot_uniform": _glorot_uniform,  # as in arXiv 2306.05497, with zero bias
     "kaiming_normal": _kaiming_normal,
     "kaiming_glorot": _kaiming_glorot,  # convolutions Kaiming, linear layers Glorot
 }
@@ -36,11 +36,16 @@ INITIALISATIONS: dict[str, Callable[[nn.Module, torch.Generator], None]] = {
 def initialise(
     model: nn.Module, generator: torch.Generator, scheme: str = "glorot_uniform"
 ) -> None:
-    """Draw every weight of `model` anew, in place, from `generator`; biases become 0.
+    """Draw the initial weights of a model in place; biases become 0.
 
     Weights of linear and convolutional layers follow `scheme`. Normalisation layers become the
-    identity (scale 1, shift 0, fresh running statistics). A layer of another kind with parameters
-    is left as its constructor made it.
+    identity (scale 1, shift 0, fresh running statistics). Layers of other types keep the values
+    from their constructors.
+
+    Args:
+        model: the model to modify.
+        generator: the only source of randomness.
+        scheme: one of `INITIALISATIONS`.
     """
     draw = INITIALISATIONS[scheme]
     for layer in model.modules():

@@ -11,13 +11,24 @@ class MLP(nn.Sequential):
     """ReLU network of `depth` hidden layers of `width` units on flattened input.
 
     Maps [batch, *input_shape] to logits [batch, classes].
+
+    Args:
+        input_shape: shape of one example.
+        classes: number of classes.
+        width: units per hidden layer, from 1.
+        depth: number of hidden layers, from 0.
+
+    Raises:
+        ValueError: `width` or `depth` is out of range.
     """
 
     def __init__(
         self, input_shape: tuple[int, ...], classes: int, *, width: int = 256, depth: int = 2
     ) -> None:
         if width < 1 or depth < 0:
-            raise ValueError(f"mlp: width = {width}, depth = {depth}: width ≥ 1 and depth ≥ 0")
+            raise ValueError(
+                f"mlp: width = {width}, depth = {depth}; allowed: width from 1, depth from 0"
+            )
         layers: list[nn.Module] = [nn.Flatten()]
         features = math.prod(input_shape)
         for _ in range(depth):
