@@ -1,7 +1,13 @@
 """Small study files, models and losses that several tests share."""
 
+import contextlib
+import io
 import math
-from typing import Any
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -93,3 +99,33 @@ class Partly(nn.Sequential):
         for layer in list(self)[:4]:
             x = layer(x)
         return x
+
+
+class Outcome(NamedTuple):
+    """What a command leaves behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def logit_bias(*arguments: str, cwd: Path | None = None) -> Outcome:
+    """Run the command line in this process, which has imported torch already."""
+    from study.cli.main import main
+
+    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    argv, folder = sys.argv, os.getcwd()
+    sys.argv = ["logit-bias", *arguments]
+    os.chdir(cwd or folder)
+    try:
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            main()
+    except SystemExit as error:
+        code = int(error.code or 0)
+    finally:
+        sys.argv = argv
+        os.chdir(folder)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return Outcome(code, stdout.getvalue(), stderr.getvalue())

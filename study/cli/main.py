@@ -137,8 +137,8 @@ def _interval_width(rows: Sequence[Mapping[str, Any]]) -> float | None:
     from analysis.data.load import DEFAULT_MARGIN
     from analysis.response.fit import fit_response
 
-    found = fit_response(pd.DataFrame(rows), DEFAULT_MARGIN)
-    return None if found is None else found.best.high - found.best.low
+    response = fit_response(pd.DataFrame(rows), DEFAULT_MARGIN)
+    return None if response is None else response.best.high - response.best.low
 
 
 @app.command()

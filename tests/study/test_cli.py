@@ -5,19 +5,21 @@ import subprocess
 import sys
 
 import pytest
+from tests_support import logit_bias
 
 
-def logit_bias(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "study.cli", *arguments], capture_output=True, text=True, timeout=60
-    )
+def test_the_module_is_the_command() -> None:
+    command = [sys.executable, "-m", "study.cli", "epsilon", "--classes", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_epsilon_of_100_classes() -> None:
     typed = "epsilon --classes 100 --target 0.15 --sigma 1 --json"
-    found = logit_bias(*typed.split(" "))
-    assert found.returncode == 0
-    assert json.loads(found.stdout)["epsilon"] == pytest.approx(3.03, abs=0.01)
+    outcome = logit_bias(*typed.split(" "))
+    assert outcome.returncode == 0
+    assert json.loads(outcome.stdout)["epsilon"] == pytest.approx(3.03, abs=0.01)
 
 
 def test_epsilon_imports_neither_ray_nor_torch() -> None:
@@ -28,12 +30,12 @@ def test_epsilon_imports_neither_ray_nor_torch() -> None:
         "except SystemExit: pass\n"
         "assert not {'torch', 'ray', 'optuna', 'pandas'} & set(sys.modules), sys.modules.keys()"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "wanted"),
+    ("arguments", "expected"),
     [
         (["epsilon", "--classes", "1"], "classes"),
         (["analyse", "nowhere"], "nowhere: no finished network found"),
@@ -51,8 +53,8 @@ def test_epsilon_imports_neither_ray_nor_torch() -> None:
         (["report", "no-such-folder"], "no-such-folder"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_2(arguments: list[str], wanted: str) -> None:
-    found = logit_bias(*arguments)
-    assert found.returncode == 2
-    assert wanted in found.stderr
-    assert len(found.stderr.strip().splitlines()) == 1
+def test_bad_input_is_one_line_and_exit_2(arguments: list[str], expected: str) -> None:
+    outcome = logit_bias(*arguments)
+    assert outcome.returncode == 2
+    assert expected in outcome.stderr
+    assert len(outcome.stderr.strip().splitlines()) == 1
