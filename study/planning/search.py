@@ -23,7 +23,7 @@ from study.planning.cells import Cell, Network, PlannedArm
 from study.planning.initial_points import initial_points
 from study.planning.plan import SEARCH_SEED
 from study.results.schema import Stage, Status
-from study.samplers import ParameterRange, Params, SearchSpace
+from study.samplers import Params, SearchSpace, ValueRange
 from trainables.seeds import derive
 
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -370,5 +370,5 @@ class ArmSearch:
         )
 
 
-def _suggest(trial: optuna.Trial, name: str, values: ParameterRange) -> float:
+def _suggest(trial: optuna.Trial, name: str, values: ValueRange) -> float:
     return trial.suggest_float(name, values.low, values.high, log=values.log)

@@ -5,22 +5,22 @@ To add a sampler, write a module with a `Sampler` decorated by `@register` and i
 
 from study.samplers import grid, quasi_random, random, tpe
 from study.samplers.base import (
-    ParameterRange,
     Params,
     Sampler,
     SamplerError,
     SearchSpace,
+    ValueRange,
     get,
     names,
     register,
 )
 
 __all__ = [
-    "ParameterRange",
     "Params",
     "Sampler",
     "SamplerError",
     "SearchSpace",
+    "ValueRange",
     "get",
     "grid",
     "names",

@@ -22,7 +22,7 @@ class SamplerError(ValueError):
     """Unknown sampler, or settings that the sampler cannot use; the message is one line."""
 
 
-class ParameterRange(Protocol):
+class ValueRange(Protocol):
     """The range of a searched number; `study.config.sections.SearchRange` is one."""
 
     @property
@@ -58,8 +58,8 @@ class SearchSpace:
         grid: number of ε values and of learning rates, for samplers that need a grid.
     """
 
-    lr: ParameterRange
-    epsilon: ParameterRange
+    lr: ValueRange
+    epsilon: ValueRange
     searches_epsilon: bool
     losses: tuple[str, ...]
     losses_with_epsilon: frozenset[str]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from study.samplers.base import (
-    ParameterRange,
     Params,
     Sampler,
     SamplerError,
+    ValueRange,
     register,
 )
 from trainables.seeds import derive
@@ -82,7 +82,7 @@ class FullGridSampler(Sampler):
         return [points[i] for i in order]
 
 
-def _even(values: ParameterRange, count: int) -> list[float]:
+def _even(values: ValueRange, count: int) -> list[float]:
     """`count` evenly spaced values, the ends of the range included."""
     shares = [0.5] if count == 1 else [i / (count - 1) for i in range(count)]
     return [values.at(share) for share in shares]
