@@ -1,7 +1,7 @@
 """Study folders with a planted truth: rows as the program writes them, with made-up accuracies.
 
-A network's accuracy is dome(ε) + learning-rate penalty + seed effect + noise, so that the best ε,
-the regret and every interval's truth are known.
+A network's accuracy is response(ε) + learning-rate penalty + seed effect + noise, so that the best
+ε, the regret and every interval's truth are known.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from analysis.inference.records import CellVerdict, Verdict
 from study.results.folder import StudyFolder
 from study.results.schema import EPOCHS, SCHEMA_VERSION, TRIALS
 
-Dome = Callable[[np.ndarray], np.ndarray]
+ResponseFunction = Callable[[np.ndarray], np.ndarray]
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 LOW, HIGH = 0.0, 8.0
 
 
-def symmetric(best: float = 3.6, top: float = 0.93, width: float = 4.0) -> Dome:
+def symmetric(best: float = 3.6, top: float = 0.93, width: float = 4.0) -> ResponseFunction:
     return lambda e: top - 0.1 * ((np.asarray(e) - best) / width) ** 2
 
 
-def gaussian(best: float = 3.6, top: float = 0.93, width: float = 1.8) -> Dome:
+def gaussian(best: float = 3.6, top: float = 0.93, width: float = 1.8) -> ResponseFunction:
     return lambda e: 0.1 + (top - 0.1) * np.exp(-0.5 * ((np.asarray(e) - best) / width) ** 2)
 
 
-def steep_left(best: float = 2.6, top: float = 0.93, floor: float = 0.2) -> Dome:
+def steep_left(best: float = 2.6, top: float = 0.93, floor: float = 0.2) -> ResponseFunction:
     """x·exp(1 − x)-like: fails at 0, rises steeply, falls slowly."""
     shape = 2.0
 
@@ -43,7 +43,7 @@ def steep_left(best: float = 2.6, top: float = 0.93, floor: float = 0.2) -> Dome
     return f
 
 
-def two_sided(best: float = 3.0, left: float = 0.03, right: float = 0.004) -> Dome:
+def two_sided(best: float = 3.0, left: float = 0.03, right: float = 0.004) -> ResponseFunction:
     """Two half-parabolas: the left is steeper."""
 
     def f(e: np.ndarray) -> np.ndarray:
@@ -53,11 +53,11 @@ def two_sided(best: float = 3.0, left: float = 0.03, right: float = 0.004) -> Do
     return f
 
 
-def flat(level: float = 0.9) -> Dome:
+def flat(level: float = 0.9) -> ResponseFunction:
     return lambda e: np.full_like(np.asarray(e, dtype=float), level)
 
 
-def edge(top: float = 0.93, slope: float = 0.02) -> Dome:
+def edge(top: float = 0.93, slope: float = 0.02) -> ResponseFunction:
     """Still rising at the end of the range."""
     return lambda e: top - slope * (HIGH - np.asarray(e, dtype=float))
 
@@ -72,9 +72,9 @@ class Cell:
     noise_rate: float = 0.4
     model: str = "mlp-256x2"
     loss: str = "mae"
-    dome: Dome = field(default_factory=gaussian)
+    response: ResponseFunction = field(default_factory=gaussian)
     analytic: dict[str, float] = field(default_factory=lambda: {"activation": 3.03})
-    tuned: float | None = None  # default: the dome's top
+    tuned: float | None = None  # default: the response's top
     ce: float | None = 0.90
 
     @property
@@ -85,14 +85,14 @@ class Cell:
     @property
     def best(self) -> float:
         grid = np.linspace(LOW, HIGH, 8001)
-        return float(grid[np.argmax(self.dome(grid))])
+        return float(grid[np.argmax(self.response(grid))])
 
     @property
     def tuned_epsilon(self) -> float:
         return self.best if self.tuned is None else self.tuned
 
     def regret(self, rule: str = "activation") -> float:
-        tuned, analytic = self.dome(np.array([self.tuned_epsilon, self.analytic[rule]]))
+        tuned, analytic = self.response(np.array([self.tuned_epsilon, self.analytic[rule]]))
         return float(tuned - analytic)
 
 
@@ -131,7 +131,7 @@ def write_study(
     epoch_rows: dict[str, list[dict]] = {stage: [] for stage in stages}
     written_ce: set[str] = set()
     for cell in cells:
-        top = float(cell.dome(np.array([cell.best]))[0])
+        top = float(cell.response(np.array([cell.best]))[0])
         offsets = rng.normal(0, seed_sd, 1000)
 
         def add(stage, arm, rule, epsilon, lr, seed, value, point=None, loss=None, cell_id=None):
@@ -172,7 +172,7 @@ def write_study(
                 epoch_rows[stage].append(e)
 
         def at(epsilon):
-            return float(cell.dome(np.array([epsilon]))[0])  # noqa: B023
+            return float(cell.response(np.array([epsilon]))[0])  # noqa: B023
 
         rule0 = next(iter(cell.analytic))
         sibling = cell.cell_id if ce_in_own_cell else cell.cell_id.rpartition("/")[0] + "/ce"
@@ -221,8 +221,12 @@ def default_cells() -> list[Cell]:
     digits = {"activation": 0.5}
     pairs = {"activation": 3.03}
     return [
-        Cell("digits", 10, "symmetric", 0.0, dome=symmetric(0.6, 0.97), analytic=digits, ce=0.97),
-        Cell("digits", 10, "symmetric", 0.4, dome=symmetric(0.9, 0.93), analytic=digits, ce=0.88),
-        Cell("digit-pairs", 100, "symmetric", 0.0, dome=steep_left(4.0, 0.94), analytic=pairs),
-        Cell("digit-pairs", 100, "symmetric", 0.4, dome=steep_left(3.0, 0.89), analytic=pairs),
+        Cell(
+            "digits", 10, "symmetric", 0.0, response=symmetric(0.6, 0.97), analytic=digits, ce=0.97
+        ),
+        Cell(
+            "digits", 10, "symmetric", 0.4, response=symmetric(0.9, 0.93), analytic=digits, ce=0.88
+        ),
+        Cell("digit-pairs", 100, "symmetric", 0.0, response=steep_left(4.0, 0.94), analytic=pairs),
+        Cell("digit-pairs", 100, "symmetric", 0.4, response=steep_left(3.0, 0.89), analytic=pairs),
     ]

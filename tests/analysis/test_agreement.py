@@ -29,9 +29,9 @@ def only(verdict):
 @pytest.mark.parametrize(
     ("cell", "expected"),
     [
-        (Cell(dome=gaussian(3.03)), "non_inferior"),
-        (Cell(dome=gaussian(4.5)), "inferior"),
-        (Cell(dome=flat()), "insensitive"),
+        (Cell(response=gaussian(3.03)), "non_inferior"),
+        (Cell(response=gaussian(4.5)), "inferior"),
+        (Cell(response=flat()), "insensitive"),
     ],
 )
 def test_verdict_follows_the_planted_truth(tmp_path, cell, expected):
@@ -44,13 +44,13 @@ def test_verdict_follows_the_planted_truth(tmp_path, cell, expected):
 
 def test_regret_is_tuned_minus_analytic(tmp_path):
     """A tuned ε that is worse than the analytic one has negative regret."""
-    cell = Cell(dome=gaussian(3.03), tuned=5.0)
+    cell = Cell(response=gaussian(3.03), tuned=5.0)
     assert cell.regret() < 0
     assert only(analysed(tmp_path, [cell])).regret["activation"].high < 0
 
 
 def test_two_noisy_seeds_decide_nothing(tmp_path):
-    cell = Cell(dome=gaussian(3.3))
+    cell = Cell(response=gaussian(3.3))
     verdict = analysed(tmp_path, [cell], confirm_seeds=2, sd=0.02, rng=3)
     assert only(verdict).verdict == "inconclusive"
     assert "Undecided" in verdict_paragraph(verdict)
@@ -65,7 +65,7 @@ def test_pairing_by_seed_removes_what_seeds_share(tmp_path):
 
 
 def test_interval_is_the_paired_t_interval(tmp_path):
-    study = write_study(tmp_path, [Cell(dome=steep_left())], confirm_seeds=6)
+    study = write_study(tmp_path, [Cell(response=steep_left())], confirm_seeds=6)
     trials = load(str(study)).stage("confirm").set_index("seed").sort_index()
     tuned = trials.loc[trials["arm"] == "tuned", "test_acc"]
     analytic = trials.loc[trials["arm"] == "analytic:activation", "test_acc"]
@@ -100,7 +100,7 @@ def test_without_sweep_there_is_a_verdict_but_no_curve(tmp_path):
 
 
 def test_margin_comes_from_the_study_file(tmp_path):
-    cell = Cell(dome=gaussian(4.0))
+    cell = Cell(response=gaussian(4.0))
     strict = only(analysed(tmp_path / "a", [cell], sd=0.001))
     lenient = only(analysed(tmp_path / "b", [cell], sd=0.001, margin=0.2))
     assert (strict.verdict, lenient.verdict) == ("inferior", "non_inferior")

@@ -27,7 +27,7 @@ NEEDED = [
 ARMS = {"tuned": 3.4, "analytic:activation": 3.03, "zero": 0.0, "ce": 0.0, "my-control": 6.0}
 
 
-def dome(epsilon: np.ndarray, best: float) -> np.ndarray:
+def response(epsilon: np.ndarray, best: float) -> np.ndarray:
     d = epsilon - best
     return 0.9 - np.where(d < 0, 0.03, 0.006) * d**2
 
@@ -65,18 +65,20 @@ def write_blind(folder, best: float, rng: np.random.Generator, **oddities: bool)
     for seed in range(4):
         shift = rng.normal(0, 0.005)
         for epsilon in np.linspace(0, 8, 11):
-            accuracy = float(dome(epsilon, best)) + shift + rng.normal(0, 0.003)
+            accuracy = float(response(epsilon, best)) + shift + rng.normal(0, 0.003)
             rows["sweep"].append(row("sweep", len(rows["sweep"]), epsilon, seed, accuracy, None))
     for seed in range(100, 108):
         shift = rng.normal(0, 0.005)
         for arm, epsilon in ARMS.items():
-            truth = 0.85 if arm == "ce" else float(dome(np.float64(epsilon), best))
+            truth = 0.85 if arm == "ce" else float(response(np.float64(epsilon), best))
             accuracy = truth + shift + rng.normal(0, 0.003)
             number = len(rows["confirm"])
             rows["confirm"].append(row("confirm", number, epsilon, seed, accuracy, arm))
     for point in range(12):
         epsilon = float(rng.uniform(0, 8))
-        rows["search"].append(row("search", point, epsilon, 0, float(dome(epsilon, best)), "tuned"))
+        rows["search"].append(
+            row("search", point, epsilon, 0, float(response(epsilon, best)), "tuned")
+        )
     for stage, stage_rows in rows.items():
         if stage == "search" and oddities.get("no_search"):
             continue
@@ -94,7 +96,7 @@ def write_blind(folder, best: float, rng: np.random.Generator, **oddities: bool)
             pq.write_table(table, folder / "trials" / stage / f"part-{stage}{shard}.parquet")
     if oddities.get("study_yaml"):
         (folder / "study.yaml").write_text("name: blind\nanalysis: {margin: 0.01}\n")
-    at = {arm: float(dome(np.float64(e), best)) for arm, e in ARMS.items()}
+    at = {arm: float(response(np.float64(e), best)) for arm, e in ARMS.items()}
     return at["tuned"] - at["analytic:activation"]
 
 

@@ -12,7 +12,7 @@ from analysis.exploratory.importance import grid_importance, importance_table
 
 
 def test_two_studies_side_by_side(tmp_path):
-    better, worse = Cell(dome=gaussian(3.03, top=0.93)), Cell(dome=gaussian(3.03, top=0.83))
+    better, worse = Cell(response=gaussian(3.03, top=0.93)), Cell(response=gaussian(3.03, top=0.83))
     folders = [
         str(write_study(tmp_path / name, [cell])) for name, cell in (("a", better), ("b", worse))
     ]
@@ -86,7 +86,10 @@ def test_importance_of_a_pure_interaction():
 
 
 def test_losses_are_compared_where_both_were_swept(tmp_path):
-    mae, gce = Cell(loss="mae", dome=gaussian(3.0)), Cell(loss="gce", dome=gaussian(3.0, top=0.8))
+    mae, gce = (
+        Cell(loss="mae", response=gaussian(3.0)),
+        Cell(loss="gce", response=gaussian(3.0, top=0.8)),
+    )
     sweep = load(str(write_study(tmp_path, [mae, gce]))).stage("sweep")
     more = sweep[(sweep["loss"] == "gce")].assign(lr=0.9)
     table = importance_table(pd.concat([sweep, more]), "val_acc_clean")

@@ -55,8 +55,8 @@ def test_many_classes_and_clean_labels(tmp_path):
 
 def test_best_epsilon_against_the_logits_spread(tmp_path):
     """Planted: the best ε of one model is the rule's ε for its measured spread."""
-    wide = Cell(model="deep", dome=gaussian(solve_epsilon(100, sigma=2.0)))
-    narrow = Cell(model="mlp", dome=gaussian(solve_epsilon(100)))
+    wide = Cell(model="deep", response=gaussian(solve_epsilon(100, sigma=2.0)))
+    narrow = Cell(model="mlp", response=gaussian(solve_epsilon(100)))
     folder = write_study(tmp_path, [wide, narrow], sd=0.001)
     frame = load(str(folder)).trials
     spreads = frame["model"].map({"deep": 2.0, "mlp": 1.0})

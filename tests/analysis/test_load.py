@@ -56,7 +56,7 @@ def test_order_of_rows_does_not_matter(tmp_path):
 
 def test_diverged_networks_count_at_the_floor(tmp_path):
     """Leaving a diverged network out would flatter its arm."""
-    folder = write_study(tmp_path, [Cell(dome=gaussian(3.03))])
+    folder = write_study(tmp_path, [Cell(response=gaussian(3.03))])
 
     def diverge(frame: pd.DataFrame) -> pd.DataFrame:
         row = frame.index[frame["arm"] == "analytic:activation"][0]

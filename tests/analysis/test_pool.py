@@ -30,7 +30,7 @@ def write(folder: Path, cells: list[Cell], rng: int, draws: int = 0, **config: o
 
 
 def test_more_seeds_of_the_same_cells(tmp_path):
-    cell = Cell(dome=gaussian(3.03))
+    cell = Cell(response=gaussian(3.03))
     folders = [write(tmp_path / f"s{k}", [cell], rng=k, draws=k) for k in range(3)]
     one = analyse(folders[0]).cells[0].regret["activation"]
     verdict = analyse(folders, into=str(tmp_path / "all"))
@@ -49,7 +49,7 @@ def test_more_seeds_of_the_same_cells(tmp_path):
 
 
 def test_the_same_networks_count_once(tmp_path):
-    cell = Cell(dome=gaussian(3.03))
+    cell = Cell(response=gaussian(3.03))
     folders = [write(tmp_path / name, [cell], rng=0) for name in ("a", "copy")]
     one, both = load(folders[0]), load_pooled(folders)
     assert len(both.trials) == len(one.trials)
@@ -60,7 +60,7 @@ def test_the_same_networks_count_once(tmp_path):
 
 
 def test_cells_of_other_recipes_are_other_cells(tmp_path):
-    cells = [Cell(dome=gaussian(3.03)), Cell(dome=gaussian(3.6))]
+    cells = [Cell(response=gaussian(3.03)), Cell(response=gaussian(3.6))]
     folders = [
         write(tmp_path / name, [cell], rng=k, draws=k, recipe={"epochs": 4 + k})
         for k, (name, cell) in enumerate(zip(("short", "long"), cells, strict=True))

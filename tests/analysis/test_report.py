@@ -171,9 +171,9 @@ def test_a_registered_panel_is_in_the_report(tmp_path, monkeypatch):
 
 def test_names_and_positions_of_panels_are_unique():
     first = all_panels()[0]
-    with pytest.raises(ValueError, match="panel response at 11: response at 10"):
+    with pytest.raises(ValueError, match="panel response at 11: response is at 10"):
         register(Panel(first.name, "", first.order + 1, first.build))
-    with pytest.raises(ValueError, match="panel other at 10: response at 10"):
+    with pytest.raises(ValueError, match="panel other at 10: response is at 10"):
         register(Panel("other", "", first.order, first.build))
 
 

@@ -8,16 +8,16 @@ from analysis.data.load import load
 from analysis.response.fit import fit_response, indifference, remove_seed_effect, sweep_points
 
 
-def fitted(folder, dome, margin=0.005, **options):
-    study = load(str(write_study(folder, [Cell(dome=dome)], stages=("sweep",), **options)))
+def fitted(folder, response, margin=0.005, **options):
+    study = load(str(write_study(folder, [Cell(response=response)], stages=("sweep",), **options)))
     return fit_response(study.stage("sweep"), margin)
 
 
-@pytest.mark.parametrize("dome", [symmetric(4.4), gaussian(2.7), two_sided(3.0)])
-def test_best_epsilon_is_found(tmp_path, dome):
+@pytest.mark.parametrize("response", [symmetric(4.4), gaussian(2.7), two_sided(3.0)])
+def test_best_epsilon_is_found(tmp_path, response):
     grid = np.linspace(0, 8, 8001)
-    truth = grid[np.argmax(dome(grid))]
-    best = fitted(tmp_path, dome, sd=0.002).best
+    truth = grid[np.argmax(response(grid))]
+    best = fitted(tmp_path, response, sd=0.002).best
     assert best.low <= truth <= best.high
     assert best.value == pytest.approx(truth, abs=0.4)
     assert not best.on_edge

@@ -24,14 +24,14 @@ def intervals(make, seeds: int, sd: float, studies: int):
     """Best-ε intervals of `studies` sweeps with their truths."""
     for k in range(studies):
         rng = np.random.default_rng([k, seeds, int(1e4 * sd)])
-        dome = make(rng)
+        response = make(rng)
         epsilon = np.array(sorted({*np.linspace(0, 8, 9), 3.03}))
-        y = dome(epsilon)[:, None] + rng.normal(0, 0.005, seeds)
+        y = response(epsilon)[:, None] + rng.normal(0, 0.005, seeds)
         y = y + rng.normal(0, sd, y.shape)
         points = remove_seed_effect(y)
         drawn = draw_curves(epsilon, points.means, points.variances, points.dof, k)
         best = best_epsilon(drawn.peaks, epsilon[0], epsilon[-1], flat=is_flat(y))
-        yield best, GRID[np.argmax(dome(GRID))]
+        yield best, GRID[np.argmax(response(GRID))]
 
 
 @pytest.mark.parametrize("shape", list(SHAPES))
@@ -60,11 +60,13 @@ def confirmed(folder, regret: float, seeds: int, cells: int = 600, sd: float = 0
     """Verdicts of many cells whose true regret is `regret`."""
     drop = 0.93 - regret
 
-    def dome(e):
+    def response(e):
         e = np.asarray(e, dtype=float)
         return np.where(e < 1, 0.2, np.where(np.abs(e - 3.03) < 0.01, drop, 0.93))
 
-    planted = [Cell(noise_rate=k / 1000, dome=dome, tuned=4.0, ce=None) for k in range(cells)]
+    planted = [
+        Cell(noise_rate=k / 1000, response=response, tuned=4.0, ce=None) for k in range(cells)
+    ]
     study = write_study(
         folder, planted, stages=("confirm",), confirm_seeds=seeds, sd=sd, epochs=1,
         arms=("tuned", "analytic", "zero"), rng=seeds,

@@ -147,7 +147,7 @@ def register(panel: Panel) -> Panel:
     for other in _PANELS.values():
         if panel.name == other.name or panel.order == other.order:
             raise ValueError(
-                f"panel {panel.name} at {panel.order}: {other.name} at {other.order} is there"
+                f"panel {panel.name} at {panel.order}: {other.name} is at {other.order}"
             )
     _PANELS[panel.name] = panel
     return panel
