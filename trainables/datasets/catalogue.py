@@ -1,4 +1,4 @@
-"""Looking up and loading data sets, whatever their source."""
+"""Looking up and loading data sets from all sources."""
 
 from __future__ import annotations
 

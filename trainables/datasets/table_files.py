@@ -1,7 +1,7 @@
 """Reading a table from a file; every error names the file and the row.
 
-CSV is read by Python's `csv` module. pandas pads a row that lacks values with missing ones, and
-neither pandas nor pyarrow says on which line of the file a row stands when cells hold line breaks.
+CSV is read by Python's `csv` module: pandas silently fills a row that has too few values, and
+neither pandas nor pyarrow reports the line of a row when cells contain line breaks.
 """
 
 from __future__ import annotations

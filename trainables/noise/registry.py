@@ -138,7 +138,7 @@ class NoiseKind(ABC):
     ) -> NoisySplits:
         """Draw noisy training and validation labels of a data set.
 
-        By default each split is drawn by `corrupt` with a seed of its own.
+        By default each split is drawn by `corrupt` with a separate seed.
 
         Args:
             dataset: the data set.

@@ -47,8 +47,7 @@ def superclass(
         raise NoiseError(f"groups = {groups!r}: a list of each class's superclass is needed")
     if len(groups) != classes:
         raise NoiseError(
-            f"noise kind 'superclass' knows the superclass of {len(groups)} classes, "
-            f"the data set has {classes}"
+            f"noise kind 'superclass': groups of {len(groups)} classes, the data set has {classes}"
         )
     target = np.empty(classes, dtype=np.int64)
     for group in dict.fromkeys(groups):
