@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from planted import default_cells, write_study
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(python|yaml|sh)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
@@ -17,7 +18,8 @@ COMMAND = "PYTHONPATH=. logit-bias "
 def run_page(page: str, folder: Path) -> None:
     """Write the page's files into `folder`, run its Python blocks there, then its commands.
 
-    The Python blocks of a page are one program, so a later block can use an earlier one.
+    The Python blocks of a page are one program, so a later block can use an earlier one. The folder
+    contains a finished study, `results/quickstart`.
     """
     program, commands = [], []
     markdown = (DOCS / page).read_text()
@@ -51,6 +53,7 @@ def run(command: list[str], folder: Path) -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
 
-@pytest.mark.parametrize("page", ["extending.md", "losses.md", "theory.md"])
+@pytest.mark.parametrize("page", ["extending.md", "losses.md", "theory.md", "report.md"])
 def test_blocks_of_the_page_run(page, tmp_path):
+    write_study(tmp_path / "results" / "quickstart", default_cells())
     run_page(page, tmp_path)
