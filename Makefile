@@ -30,7 +30,7 @@ lint: $(STAMP)  ## ruff, mypy (strict) and the import contracts of pyproject.tom
 	$(BIN)/lint-imports
 
 docs: $(STAMP)  ## the documentation as one site, in build/site
-	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 bench: $(STAMP)  ## benchmarks; results go to benchmarks/results/
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
