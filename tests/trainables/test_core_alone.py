@@ -13,8 +13,8 @@ for name in ("ray", "optuna", "pydantic", "pyarrow", "pandas", "sklearn", "matpl
 
 
 def run(code: str) -> None:
-    found = subprocess.run([sys.executable, "-c", BLOCKED + code], capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
+    done = subprocess.run([sys.executable, "-c", BLOCKED + code], capture_output=True, text=True)
+    assert done.returncode == 0, found.stderr
 
 
 def test_the_gpu_benchmark_runs_without_them(tmp_path: Path) -> None:
@@ -29,9 +29,9 @@ def test_the_gpu_benchmark_runs_without_them(tmp_path: Path) -> None:
         "gpu.main()"
     )
     (written,) = tmp_path.glob("gpu-resnet20-*.json")
-    found = json.loads(written.read_text())["results"]
-    assert set(found) == {"one network", "K = 1", "K = 2"}
-    assert all(row["networks_epochs_per_s"]["median"] > 0 for row in found.values())
+    results = json.loads(written.read_text())["results"]
+    assert set(results) == {"one network", "K = 1", "K = 2"}
+    assert all(row["networks_epochs_per_s"]["median"] > 0 for row in results.values())
 
 
 def test_training_needs_neither_ray_nor_optuna_nor_pydantic(tmp_path: Path) -> None:
