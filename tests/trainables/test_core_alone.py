@@ -14,7 +14,7 @@ for name in ("ray", "optuna", "pydantic", "pyarrow", "pandas", "sklearn", "matpl
 
 def run(code: str) -> None:
     done = subprocess.run([sys.executable, "-c", BLOCKED + code], capture_output=True, text=True)
-    assert done.returncode == 0, found.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_gpu_benchmark_runs_without_them(tmp_path: Path) -> None:
