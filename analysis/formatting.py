@@ -9,7 +9,12 @@ MISSING = "–"
 
 
 def points(fraction: float) -> str:
-    """A fraction as percentage points: two decimals and a true minus sign."""
+    """A fraction as percentage points: two decimals and a true minus sign.
+
+    Example:
+        >>> points(-0.0123)
+        '−1.23'
+    """
     return number(100 * fraction)
 
 

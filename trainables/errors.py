@@ -58,6 +58,10 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
         word: what the user wrote.
         allowed: the words that are allowed.
 
+    Example:
+        >>> did_you_mean("sgdd", ["sgd", "adamw"])
+        '; allowed: sgd, adamw; did you mean sgd?'
+
     Returns:
         `; allowed: a, b, c` (`none` where nothing is allowed) and, where one of them is close,
         `; did you mean b?`.

@@ -23,6 +23,11 @@ def mean_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> In
     Args:
         values: shape (n,), any unit; NaN is left out.
         confidence: two-sided level in (0, 1).
+
+    Example:
+        >>> interval = mean_interval([0.01, 0.02, 0.03])
+        >>> round(interval.mean, 4), round(interval.low, 4), round(interval.high, 4)
+        (0.02, 0.0031, 0.0369)
     """
     x = np.asarray(list(values), dtype=float)
     x = x[np.isfinite(x)]

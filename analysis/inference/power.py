@@ -84,6 +84,10 @@ def seeds_needed(
 
     Raises:
         ValueError: an argument is out of its range, or more than 10,000 seeds are needed.
+
+    Example:
+        >>> seeds_needed(sd=0.0057, margin=0.005)
+        10
     """
     _check(sd, margin, alpha)
     if not alpha < power < 1:

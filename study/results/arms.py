@@ -114,6 +114,10 @@ class Arm:
 
         Raises:
             UnknownArmError: there is no such arm.
+
+        Example:
+            >>> Arm.parse("analytic:activation").label
+            'analytic ε (activation)'
         """
         kind, _, rule = text.partition(":")
         known = ARM_KINDS.get(kind)

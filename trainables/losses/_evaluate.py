@@ -22,6 +22,15 @@ def evaluate(
 
     Returns:
         Shape [..., batch].
+
+    Example:
+        MAE of an untrained network of 100 classes is 0.99; ε = 3.01 brings it to 0.83.
+
+        >>> import torch
+        >>> from trainables import losses
+        >>> logits, labels = torch.zeros(1, 100), torch.tensor([7])
+        >>> [round(evaluate(losses.get("mae"), logits, labels, e).item(), 2) for e in (0.0, 3.01)]
+        [0.99, 0.83]
     """
     return loss.function(add_logit_bias(logits, labels, epsilon), labels, **params)
 

@@ -27,6 +27,10 @@ def transition_matrix(kind: str, classes: int, rate: float | None, **options: An
     Raises:
         UnknownNoiseError: no kind of that name.
         NoiseError: a rate, class count or option is not allowed, or the kind has no matrix.
+
+    Example:
+        >>> transition_matrix("symmetric", classes=3, rate=0.5).tolist()
+        [[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.25, 0.25, 0.5]]
     """
     return _checked_kind(kind, classes, rate).matrix(classes, rate, options)
 

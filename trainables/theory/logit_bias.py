@@ -76,6 +76,10 @@ def solve_epsilon(classes: int, target: float | None = None, sigma: float = 1.0)
 
     Raises:
         ValueError: an argument is out of range.
+
+    Example:
+        >>> [round(solve_epsilon(classes), 2) for classes in (10, 100, 1000)]
+        [0.5, 3.01, 5.33]
     """
     check_classes(classes)
     check_sigma(sigma)
