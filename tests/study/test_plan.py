@@ -8,7 +8,7 @@ from tests_support import GRID_STUDY, JOINT_STUDY
 
 from study.config.loader import parse_study
 from study.planning.cells import Network
-from study.planning.cohort_specs import cohort_spec, identity_columns, replicate_seed
+from study.planning.cohort_specs import cohort_spec, identity_columns, derived_seed
 from study.planning.plan import CONFIRM_SEEDS_FROM, SEARCH_SEED, SWEEP_SEEDS_FROM, make_plan
 from study.results.schema import Stage
 from trainables.theory import logit_bias
@@ -69,7 +69,7 @@ def test_stages_never_share_a_seed() -> None:
     assert min(sweep) >= SWEEP_SEEDS_FROM
     assert max(sweep) < CONFIRM_SEEDS_FROM
     drawn = [
-        replicate_seed(CONFIG, seed, purpose)
+        derived_seed(CONFIG, seed, purpose)
         for seed in (SEARCH_SEED, *sweep, CONFIRM_SEEDS_FROM, CONFIRM_SEEDS_FROM + 1)
         for purpose in ("noise", "init", "order")
     ]

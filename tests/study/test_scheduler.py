@@ -162,10 +162,10 @@ def test_every_arm_has_the_same_budget_and_its_own_points() -> None:
 
 def test_confirm_alone_says_that_the_search_is_missing() -> None:
     scheduler = Scheduler(PLANS["grid"], stages=[Stage.CONFIRM])
-    assert scheduler.lacks_search
-    assert not Scheduler(PLANS["grid"], stages=[Stage.SEARCH, Stage.CONFIRM]).lacks_search
+    assert scheduler.missing_stages == [Stage.SEARCH]
+    assert not Scheduler(PLANS["grid"], stages=[Stage.SEARCH, Stage.CONFIRM]).missing_stages
     searched = [r for r in run(PLANS["grid"], random.Random(1), 3, 0) if r["stage"] == "search"]
-    assert not Scheduler(PLANS["grid"], searched, stages=[Stage.CONFIRM]).lacks_search
+    assert not Scheduler(PLANS["grid"], searched, stages=[Stage.CONFIRM]).missing_stages
 
 
 def test_a_round_is_trained_in_one_cohort_and_pruned_points_are_not_chosen() -> None:
