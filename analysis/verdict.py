@@ -15,14 +15,30 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from analysis.data.load import FACTORS, LoadError, Study, cells, reference_rows, response_metric
+from analysis.data.completeness import cell_plans, study_completeness
+from analysis.data.evidence import cell_evidence, confirmed_point
+from analysis.data.load import (
+    FACTORS,
+    LoadError,
+    Study,
+    StudyCell,
+    cells,
+    reference_rows,
+    response_metric,
+)
 from analysis.data.pool import load_pooled
 from analysis.data.provenance import provenance
 from analysis.exploratory.dynamics import epoch_frame, learning_curves, network_dynamics, summarise
 from analysis.exploratory.importance import grid_importance, importance_table
 from analysis.exploratory.logit_spread import logit_spread
 from analysis.exploratory.transitions import Transition, transition_matrices
-from analysis.inference.agreement import judge_cell
+from analysis.inference.agreement import (
+    JudgedCell,
+    confirmed_epsilons,
+    have_same_epsilon,
+    judge_cell,
+)
+from analysis.inference.means import Array
 from analysis.inference.pooling import margin_curve, noise_slopes, pool, value_agreement
 from analysis.inference.records import (
     CellVerdict,
@@ -31,21 +47,26 @@ from analysis.inference.records import (
     StudyVerdict,
 )
 from analysis.response.fit import Response, fit_response
+from analysis.response.surface import lacks
 from analysis.tables import (
     arm_table,
     cell_table,
+    choice_table,
     concatenate,
+    cost_table,
     latex,
     noise_slope_table,
-    regret_table,
+    procedure_table,
     value_agreement_table,
+    variance_table,
 )
-from study.results.arms import CE
+from study.results.arms import BEST, CE, Arm
 from study.results.folder import StudyFolder
 from study.results.schema import Stage
 
-_CELL_COLUMNS = ["stage", "cell_id", "arm", "epsilon", "lr", "seed", "status", "loss_params"]
-_CELL_COLUMNS += ["val_acc_noisy", "val_acc_clean", "test_acc"]
+_CELL_COLUMNS = ["stage", "cell_id", "network_id", "arm", "epsilon", "lr", "rescale", "seed"]
+_CELL_COLUMNS += ["replicate", "status", "loss_params", "val_acc_noisy", "val_acc_clean"]
+_CELL_COLUMNS += ["test_acc"]
 _SWEPT = ["epsilon", "lr", "loss", "loss_params"]
 _MAX_LATEX_ROWS = 400  # longer tables are for programs
 _CURVE_STEP = 4  # every fourth point of a curve's grid is written
@@ -89,13 +110,11 @@ class CellAnalysis:
     """The analysis of one cell.
 
     Attributes:
-        verdict: its entry of `verdict.json`.
-        pairs: paired regrets, columns arm, seed, regret.
+        judged: its verdict, with the response to ε, and what a verdict over cells needs.
         response: fitted response to ε; None without a curve.
     """
 
-    verdict: CellVerdict
-    pairs: pd.DataFrame
+    judged: JudgedCell
     response: Response | None
 
 
@@ -152,26 +171,44 @@ def compute(folders: Folders, margin: float | None = None) -> StudyAnalysis:
     """
     study = load_pooled([folders] if isinstance(folders, str) else folders, margin)
     analyses = _analyse_cells(study)
-    judged = [cell.verdict for cell in analyses]
+    judged = [cell.judged.verdict for cell in analyses]
     responses = {
-        cell.verdict.cell_id: cell.response for cell in analyses if cell.response is not None
+        cell.judged.verdict.cell_id: cell.response for cell in analyses if cell.response is not None
     }
     pairs = concatenate(
-        [cell.pairs.assign(cell_id=cell.verdict.cell_id) for cell in analyses],
+        [cell.judged.pairs.assign(cell_id=cell.judged.verdict.cell_id) for cell in analyses],
         ["cell_id", "arm", "seed", "regret"],
     )
+    completeness = study_completeness(study, [cell.completeness for cell in judged])
     verdict = StudyVerdict(
-        schema_version=1,
+        schema_version=2,
         study=study.name,
         cells=judged,
-        pooled=pool(judged, pairs, study.margin),
+        pooled=pool([cell.judged for cell in analyses], completeness, study.margin),
         value_agreement=value_agreement(judged),
         noise_slopes=noise_slopes(judged, {k: r.peaks for k, r in responses.items()}),
-        notes=list(study.notes),
+        notes=[*study.notes, *_notes(judged)],
         provenance=provenance(study),
     )
     tables = _tables(study, verdict, pairs, responses)
     return StudyAnalysis(study, verdict, responses, tables, transition_matrices(study))
+
+
+def _notes(judged: Sequence[CellVerdict]) -> list[str]:
+    """What the intervals leave out."""
+    notes = []
+    measured = [c for cell in judged for c in cell.value.values() if c.shares is not None]
+    if any(c.shares and c.shares.test_examples is None and not c.same_epsilon for c in measured):
+        notes.append(
+            "The rows do not say what each network got right (column test_correct), so the choice "
+            "of test examples is not in the intervals."
+        )
+    if any(c.shares and c.shares.surface is None for c in measured):
+        notes.append(
+            "Too few networks of search and sweep for a surface over ε and learning rate in some "
+            "cells: what the confirmed points may lack of the best ones is not in their intervals."
+        )
+    return notes
 
 
 def _analyse_cells(study: Study) -> list[CellAnalysis]:
@@ -179,23 +216,49 @@ def _analyse_cells(study: Study) -> list[CellAnalysis]:
     columns = [*_CELL_COLUMNS, *[c for c in FACTORS if c not in _CELL_COLUMNS]]
     trials = study.trials[columns].astype({c: object for c in ("stage", "cell_id", "arm")})
     by_cell = dict(list(trials.groupby("cell_id")))
-    cross_entropy = trials[(trials["arm"] == CE) & (trials["stage"] == Stage.CONFIRM)]
-    judged = []
-    for cell in cells(study.trials):
-        rows = by_cell[cell.cell_id]
-        reference = reference_rows(cross_entropy, cell)
-        verdict, pairs = judge_cell(cell, rows, reference, study.margin)
-        judged.append((verdict, pairs, rows[rows["stage"] == Stage.SWEEP]))
+    confirm = trials[trials["stage"] == Stage.CONFIRM]
+    cross_entropy = confirm[confirm["arm"] == CE]
+    plans, correct = cell_plans(study), study.test_correct(confirm)
+
     # NumPy's batched linear algebra releases the global interpreter lock, so threads run on all
     # cores.
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        responses = list(
-            threads.map(lambda j: fit_response(j[2], study.margin, j[0].epsilon_analytic), judged)
+    def analyse_cell(cell: StudyCell) -> CellAnalysis:
+        rows = by_cell[cell.cell_id]
+        judged = judge_cell(
+            cell,
+            rows,
+            reference_rows(cross_entropy, cell),
+            study.margin,
+            plans.get(cell.cell_id),
+            correct,
+            _lacks(rows, study),
         )
-    return [
-        CellAnalysis(_with_response(verdict, response, sweep), pairs, response)
-        for (verdict, pairs, sweep), response in zip(judged, responses, strict=True)
-    ]
+        sweep = rows[rows["stage"] == Stage.SWEEP]
+        response = fit_response(sweep, study.margin, judged.verdict.epsilon_analytic)
+        verdict = _with_response(judged.verdict, response, sweep)
+        return CellAnalysis(replace(judged, verdict=verdict), response)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return list(threads.map(analyse_cell, cells(study.trials)))
+
+
+def _lacks(rows: pd.DataFrame, study: Study) -> dict[str, Array]:
+    """{pooled arm: draws of what its point may lack}; empty without the arm `best`."""
+    pooled = rows[(rows["stage"] == Stage.CONFIRM) & rows["replicate"].isna()]
+    pooled = pooled[pooled["rescale"].isna() & (pooled["arm"] != CE)]
+    if not (pooled["arm"] == BEST).any():
+        return {}
+    evidence = cell_evidence(rows, study.config)
+    if evidence is None:
+        return {}
+    points = {str(arm): confirmed_point(group) for arm, group in pooled.groupby("arm")}
+    epsilons = confirmed_epsilons(pooled)
+    for arm in points:
+        # With one ε the cost is the difference of two maxima, whatever the learning rates are.
+        if Arm.of_row(arm).is_analytic and have_same_epsilon(epsilons[arm], epsilons[BEST]):
+            points[arm] = points[BEST]
+    arms = {arm: None if arm == BEST else point.epsilon for arm, point in points.items()}
+    return lacks(evidence, arms, points)
 
 
 def _with_response(
@@ -235,9 +298,12 @@ def _tables(
     ]
     return {
         "cells": cell_table(judged),
-        "regret": regret_table(judged),
+        "costs": cost_table(judged),
         "regret_by_seed": pairs,
-        "margin_curve": margin_curve(judged, pairs),
+        "procedure": procedure_table(judged),
+        "choices": choice_table(judged),
+        "variance": variance_table(judged),
+        "margin_curve": margin_curve(judged, verdict.pooled),
         "value_agreement": value_agreement_table(verdict.value_agreement),
         "noise_slopes": noise_slope_table(verdict.noise_slopes),
         "arms": arm_table(judged),

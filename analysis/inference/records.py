@@ -1,7 +1,10 @@
 """The records of a verdict: what `agreement` and `pooling` conclude and `verdict.json` holds.
 
-The order of the fields is the order of the keys in `verdict.json`. Accuracies, regrets and margins
-are fractions; ε is a logit bias.
+The order of the fields is the order of the keys in `verdict.json`. Accuracies, costs, gains and
+margins are fractions; ε is a logit bias.
+
+Two questions are kept apart. *Value*: what analytic ε costs against the best ε, each at its best
+learning rate. *Procedure*: what a user gains by tuning ε as well, with the same number of networks.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from analysis.data.completeness import Completeness
 from analysis.data.provenance import StudyProvenance
 from analysis.records import Record
 from analysis.response.fit import BestEpsilon
@@ -19,10 +23,11 @@ from study.results.arms import analytic_arm
 class Verdict(StrEnum):
     """The conclusion about a cell, or about all cells of a study."""
 
+    EQUIVALENT = "equivalent"
     NON_INFERIOR = "non_inferior"
     INFERIOR = "inferior"
-    INCONCLUSIVE = "inconclusive"
-    INSENSITIVE = "insensitive"
+    UNDECIDED = "undecided"
+    CANNOT_TELL = "cannot_tell"
 
     @property
     def sentence(self) -> str:
@@ -31,26 +36,33 @@ class Verdict(StrEnum):
 
     @property
     def word(self) -> str:
-        """The name as prose writes it, with a hyphen."""
-        return self.value.replace("_", "-")
+        """The name as prose writes it."""
+        return _WORDS.get(self, self.value)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether analytic ε is shown to cost less than the margin."""
+        return self in (Verdict.EQUIVALENT, Verdict.NON_INFERIOR)
 
 
+_WORDS = {Verdict.NON_INFERIOR: "non-inferior", Verdict.CANNOT_TELL: "cannot tell"}
 _SENTENCES = {
-    Verdict.NON_INFERIOR: "analytic ε is as good as tuned ε",
-    Verdict.INFERIOR: "analytic ε is worse than tuned ε",
-    Verdict.INCONCLUSIVE: "too few data to tell",
-    Verdict.INSENSITIVE: "even ε = 0 is as good, so the cell cannot tell",
+    Verdict.EQUIVALENT: "analytic ε and the best ε differ by less than the margin",
+    Verdict.NON_INFERIOR: "analytic ε costs less than the margin",
+    Verdict.INFERIOR: "analytic ε costs more than the margin",
+    Verdict.UNDECIDED: "too few data to tell",
+    Verdict.CANNOT_TELL: "analytic ε, ε = 0 and the best ε are equivalent: ε does not matter",
 }
 
 
 @dataclass(frozen=True)
 class Interval(Record):
-    """A mean with its t interval.
+    """A mean with its interval.
 
     Attributes:
         mean: None without values.
-        low: lower end; None below two values.
-        high: upper end; None below two values.
+        low: lower end; None without an interval.
+        high: upper end; None without an interval.
         n: number of independent values.
     """
 
@@ -61,7 +73,7 @@ class Interval(Record):
 
     @property
     def ends(self) -> tuple[float, float] | None:
-        """(low, high); None below two values."""
+        """(low, high); None without an interval."""
         return None if self.low is None or self.high is None else (self.low, self.high)
 
 
@@ -69,33 +81,183 @@ NO_VALUES = Interval(None, None, None, 0)
 
 
 @dataclass(frozen=True)
-class RegretInterval(Interval):
-    """A regret with its 90 % interval, and the 95 % interval that no verdict uses.
+class VarianceShares(Record):
+    """How the variance of a mean divides; the known shares add up to 1.
 
     Attributes:
-        low_95: lower end at 95 %.
-        high_95: upper end at 95 %.
+        searches: share that replicates of the search cause; None where the mean is not over them.
+        seeds: share of noise draw, initialisation and order.
+        test_examples: share of the choice of test examples; None where the rows do not have what
+            each network got right (column `test_correct`).
+        surface: share of what the chosen points may lack of the best ones; None where the mean
+            does not correct for it.
     """
 
-    low_95: float | None
-    high_95: float | None
+    searches: float | None
+    seeds: float
+    test_examples: float | None
+    surface: float | None
+
+
+@dataclass(frozen=True)
+class Cost(Interval):
+    """What an arm costs against the comparator: accuracy of the comparator minus that of the arm.
+
+    Against `best`, the cost is a *value*: both arms at their best learning rate, corrected for what
+    the chosen points may lack. `low` and `high` have the level `confidence`. Against `tuned` (in a
+    study without the arm `best`) it is the paired difference alone.
+
+    Attributes:
+        measured: paired difference over the confirm seeds alone, with its t interval.
+        shortfall: what is added to the measured mean: expected shortfall of the comparator's point
+            minus that of the arm's, from the surface over ε and learning rate; 0 without a surface.
+        standard_error: of `mean`; None below two seeds.
+        shares: of the variance; None without an interval.
+        same_epsilon: both arms have the same ε. Nothing is measured then, and the interval is the
+            surface's alone.
+        non_inferiority_p: one-sided p value of cost < margin; None without an interval.
+        equivalence_p: TOST p value of |cost| < margin; None without an interval.
+    """
+
+    measured: Interval
+    shortfall: float
+    standard_error: float | None
+    shares: VarianceShares | None
+    same_epsilon: bool
+    non_inferiority_p: float | None
+    equivalence_p: float | None
+
+
+@dataclass(frozen=True)
+class ReplicateGain(Record):
+    """What tuning ε gained in one replicate of the search.
+
+    Attributes:
+        replicate: its number, from 0.
+        mean: accuracy of its tuned choice minus that of its analytic choice, over its seeds; None
+            where no seed has both.
+        seeds: number of paired seeds.
+    """
+
+    replicate: int
+    mean: float | None
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Procedure(Interval):
+    """What a user gains by tuning ε and learning rate over analytic ε and tuning the latter alone.
+
+    The interval (level `confidence`) is over replicates of the search; `n` is their number.
+
+    Attributes:
+        replicates: gain of each replicate.
+        over_seeds: interval over all paired seeds. It holds for these searches only: it leaves out
+            that another search would have chosen otherwise.
+        sd_search: standard deviation between searches of the expected gain; None where it cannot be
+            estimated.
+        sd_seed: standard deviation of one paired difference within a search; None likewise.
+        shares: of the variance of `mean`; None below two replicates.
+        missed_failures: a failure of the search that happens with this probability or less may be
+            missed by all replicates (95 %); None without replicates.
+        verdict: `inferior`: tuning gains more than the margin; `equivalent`, `non_inferior`: less.
+        reason: why, in words.
+    """
+
+    replicates: list[ReplicateGain]
+    over_seeds: Interval
+    sd_search: float | None
+    sd_seed: float | None
+    shares: VarianceShares | None
+    missed_failures: float | None
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True)
+class Recovered(Record):
+    """The share of the gain from ε = 0 to the best ε that analytic ε recovers.
+
+    Attributes:
+        value: the share; 1 if analytic ε is as good as the best ε; None where the gain is unknown.
+        low: lower end of Fieller's interval, level `confidence`; None where it is unbounded.
+        high: upper end; None where it is unbounded.
+        gain: from ε = 0 to the best ε, a fraction of accuracy; None where unknown.
+        reason: why there is no interval; empty where there is one.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    gain: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class ArmSummary(Record):
+    """One arm in the confirm stage of a cell, on the common seeds.
+
+    Attributes:
+        loss: the loss that was trained.
+        epsilon: its ε.
+        lr: its learning rate.
+        accuracy: test accuracy.
+        planned: number of networks according to `plan.json`; None where unknown.
+        seeds: number of networks with a test accuracy.
+        missing: planned networks without a row.
+        diverged: networks that diverged; they count with the accuracy of guessing.
+        not_finite: rows without a test accuracy.
+        failed: networks that diverged, or whose accuracy is closer to guessing than to the median
+            of the arm.
+        failure_rate: `failed` / `seeds`; None without seeds.
+        failure_bound: failure rates up to this one cannot be excluded (95 %); with no failure in n
+            seeds it is 1 − 0.05^(1/n). None without seeds.
+    """
+
+    loss: str
+    epsilon: float
+    lr: float | None
+    accuracy: Interval
+    planned: int | None
+    seeds: int
+    missing: int
+    diverged: int
+    not_finite: int
+    failed: int
+    failure_rate: float | None
+    failure_bound: float | None
+
+
+@dataclass(frozen=True)
+class ReplicateChoice(Record):
+    """What one replicate of the search chose for an arm, and its accuracy on fresh seeds.
+
+    Attributes:
+        replicate: its number, from 0.
+        loss: the loss that was chosen.
+        epsilon: the ε that was chosen, or that the rule gives.
+        lr: the learning rate that was chosen.
+        accuracy: test accuracy.
+    """
+
+    replicate: int
+    loss: str
+    epsilon: float
+    lr: float | None
+    accuracy: Interval
 
 
 @dataclass(frozen=True)
 class RuleVerdict(Record):
-    """The verdict on one rule in one cell.
+    """The verdict on the value of one rule in one cell.
 
     Attributes:
         verdict: the conclusion.
         reason: why, in words.
-        non_inferiority_p: one-sided p value of regret < margin; None below two seeds.
-        equivalence_p: TOST p value of |regret| < margin; None below two seeds.
     """
 
     verdict: Verdict
     reason: str
-    non_inferiority_p: float | None
-    equivalence_p: float | None
 
 
 @dataclass(frozen=True)
@@ -165,17 +327,31 @@ class CellVerdict(Record):
         loss: a factor of the cell.
         classes: number of classes.
         epsilon_analytic: {rule: ε}, the primary rule first.
-        epsilon_tuned: the ε that tuning chose; None where nothing was tuned.
+        epsilon_tuned: the ε that tuning chose, the median over replicates; None where nothing was
+            tuned.
+        epsilon_tuned_by_replicate: the ε that each replicate chose.
         rule: the primary rule; None without an analytic arm.
-        regret: {rule: regret of its arm}.
-        controls: {arm: regret} of the arms without a rule.
+        comparator: the arm that `value`, `controls` and paired differences compare with: `best`,
+            or `tuned` in a study without it; None without either.
+        value: {rule: cost of analytic ε against the best ε}; empty without the arm `best`.
+        over_zero: {rule: accuracy at analytic ε minus accuracy at ε = 0}; empty without the arms
+            `best` and `zero`.
+        controls: {arm: cost against the comparator} of the arms without a rule.
+        procedure: {rule: gain of tuning ε as well}.
+        recovered: {rule: share of the gain from ε = 0 that it recovers}; empty without the arms
+            `best` and `zero`.
         accuracy: {arm: test accuracy}.
+        arms: {arm: its point, its networks, its failures}, on the common seeds.
+        choices: {arm: what each replicate chose}.
         reference: plain cross-entropy; None where it was not trained.
         confidence: two-sided level of the intervals.
         margin: non-inferiority margin δ.
-        verdict: on the primary rule.
+        evidence: ε = 0 is shown to cost more than the margin, so the cell can speak for the
+            formula.
+        verdict: on the value of the primary rule.
         reason: why, in words.
-        by_rule: {rule: its verdict}.
+        verdicts: {rule: its verdict}.
+        completeness: what is missing.
         epsilon_best: from the sweep; None without a curve.
         indifference: from the sweep; None without a curve.
         response: from the sweep; None without a curve.
@@ -190,24 +366,38 @@ class CellVerdict(Record):
     classes: int
     epsilon_analytic: dict[str, float]
     epsilon_tuned: float | None
+    epsilon_tuned_by_replicate: list[float]
     rule: str | None
-    regret: dict[str, RegretInterval]
-    controls: dict[str, Interval]
+    comparator: str | None
+    value: dict[str, Cost]
+    over_zero: dict[str, Cost]
+    controls: dict[str, Cost]
+    procedure: dict[str, Procedure]
+    recovered: dict[str, Recovered]
     accuracy: dict[str, Interval]
+    arms: dict[str, ArmSummary]
+    choices: dict[str, list[ReplicateChoice]]
     reference: CrossEntropyReference | None
     confidence: float
     margin: float
+    evidence: bool
     verdict: Verdict
     reason: str
-    by_rule: dict[str, RuleVerdict]
+    verdicts: dict[str, RuleVerdict]
+    completeness: Completeness
     epsilon_best: BestEpsilon | None = None
     indifference: IndifferenceRegion | None = None
     response: ResponseSummary | None = None
 
     @property
-    def primary_regret(self) -> RegretInterval | None:
-        """The regret of the primary rule; None where there is no rule."""
-        return None if self.rule is None else self.regret[self.rule]
+    def primary_value(self) -> Cost | None:
+        """The value of the primary rule; None where it was not measured."""
+        return None if self.rule is None else self.value.get(self.rule)
+
+    @property
+    def primary_procedure(self) -> Procedure | None:
+        """The procedure of the primary rule; None where it was not measured."""
+        return None if self.rule is None else self.procedure.get(self.rule)
 
     @property
     def primary_epsilon(self) -> float | None:
@@ -215,14 +405,14 @@ class CellVerdict(Record):
         return None if self.rule is None else self.epsilon_analytic[self.rule]
 
     @property
-    def is_sensitive(self) -> bool:
-        """Whether the cell can tell: its verdict is not `insensitive`."""
-        return self.verdict != Verdict.INSENSITIVE
+    def matters(self) -> bool:
+        """Whether ε is shown to matter: ε = 0 or analytic ε costs more than the margin."""
+        return self.evidence or self.verdict == Verdict.INFERIOR
 
     @property
-    def regret_by_arm(self) -> dict[str, Interval]:
-        """{arm: regret against tuned ε}: the analytic arms, then the controls."""
-        return {analytic_arm(rule): r for rule, r in self.regret.items()} | self.controls
+    def cost_by_arm(self) -> dict[str, Cost]:
+        """{arm: cost against the best ε}: the analytic arms, then the controls."""
+        return {analytic_arm(rule): cost for rule, cost in self.value.items()} | self.controls
 
 
 @dataclass(frozen=True)
@@ -249,32 +439,82 @@ class BetweenDatasets(Record):
 
 
 @dataclass(frozen=True)
+class PooledValue(Interval):
+    """A cost averaged over cells; `n` is the number of seeds, of the cell that has fewest.
+
+    Attributes:
+        cells: number of cells in the mean.
+        left_out: ids of cells that have fewer than half as many seeds as the others.
+        shortfall: what the surfaces add to the measured mean.
+        standard_error: of `mean`; None without an interval.
+        shares: of the variance; None without an interval.
+    """
+
+    cells: int
+    left_out: list[str]
+    shortfall: float
+    standard_error: float | None
+    shares: VarianceShares | None
+
+
+@dataclass(frozen=True)
+class Scope(Record):
+    """What the pooled verdict speaks about.
+
+    Attributes:
+        sentence: in words.
+        cells: number of cells that the headline averages over.
+        datasets: number of their data sets.
+        further_datasets: random effects: what to expect on further data sets; None below two data
+            sets with an interval.
+    """
+
+    sentence: str
+    cells: int
+    datasets: int
+    further_datasets: BetweenDatasets | None
+
+
+@dataclass(frozen=True)
 class PooledVerdict(Record):
     """The verdict over all cells, on the primary rule of each.
 
     Attributes:
         cells: number of cells.
         counts: {verdict: number of cells}.
-        sensitive_cells: number of cells that are not insensitive.
-        regret: mean over the sensitive cells.
-        all_cells_regret: mean over all cells.
-        between_datasets: random effects; None below two data sets with an interval.
+        evidence_cells: number of cells in which ε = 0 is shown to cost more than the margin.
+        value: mean cost of analytic ε over the cells in which ε is shown to matter (ε = 0 or
+            analytic ε costs more than the margin); over all cells where there is no such cell.
+        all_cells_value: the same over all cells.
+        procedure: mean gain of tuning ε as well, over all cells; None where it was not measured.
+        recovered: of the means over the cells of `value`; None where it was not measured.
+        scope: which cells the verdict speaks about, and the interval for further data sets.
         confidence: two-sided level of the intervals.
         margin: non-inferiority margin δ.
-        verdict: of the mean over the sensitive cells.
-        non_inferior_in_every_cell: the intersection–union claim, each cell at its own level.
+        verdict: of `value`.
+        reason: why, in words.
+        refused: why there is no verdict, in one line; None where there is one. `verdict` is then
+            `undecided`.
+        completeness: what is missing of the study.
+        non_inferior_in_every_cell: the intersection–union claim, each cell at its own level, over
+            the cells that have a confirm stage.
         non_inferior_cells_holm: ids of the cells that can be claimed at the same time.
     """
 
     cells: int
     counts: dict[Verdict, int]
-    sensitive_cells: int
-    regret: Interval
-    all_cells_regret: Interval
-    between_datasets: BetweenDatasets | None
+    evidence_cells: int
+    value: PooledValue
+    all_cells_value: PooledValue
+    procedure: Procedure | None
+    recovered: Recovered | None
+    scope: Scope
     confidence: float
     margin: float
     verdict: Verdict
+    reason: str
+    refused: str | None
+    completeness: Completeness
     non_inferior_in_every_cell: bool
     non_inferior_cells_holm: list[str]
 
@@ -285,27 +525,32 @@ class ValueAgreement(Record):
 
     Attributes:
         cells: number of cells that have both.
-        on_edge: number of them whose best ε lies on the edge of the range.
+        on_edge: number of them whose best ε lies on the edge of the range: it is a bound.
+        bounds: those cells in words, such as `best ε ≥ 8 in 4 cells (analytic ε 3.03)`.
         flat: number of them whose curve is flat.
         bias: mean of best ε − analytic ε over the other cells; None without any.
+        bias_at_edge: the same with the cells on the edge at their bounds, so that the mean over all
+            cells is at least this far from zero where all bounds lie on one side; None without any.
         bias_low: lower end of its 95 % interval; None below two cells.
         bias_high: upper end of its 95 % interval; None below two cells.
         limit_low: lower 95 % limit of agreement; None below two cells.
         limit_high: upper 95 % limit of agreement; None below two cells.
         inside: share of the cells whose analytic ε lies in the indifference region.
-        regret: mean regret over cells; None without confirm stage.
+        value: mean cost against the best ε over cells; None where it was not measured.
     """
 
     cells: int
     on_edge: int
+    bounds: list[str]
     flat: int
     bias: float | None
+    bias_at_edge: float | None
     bias_low: float | None
     bias_high: float | None
     limit_low: float | None
     limit_high: float | None
     inside: float | None
-    regret: float | None
+    value: float | None
 
 
 @dataclass(frozen=True)
@@ -354,7 +599,7 @@ class StudyVerdict(Record):
         provenance: who made the rows.
     """
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     study: str
     cells: list[CellVerdict]
     pooled: PooledVerdict

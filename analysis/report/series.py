@@ -16,7 +16,7 @@ from analysis.report.theme import (
     SKY,
     VERMILLION,
 )
-from study.results.arms import ANALYTIC, ARM_KINDS, CE, TUNED, ZERO, Arm
+from study.results.arms import ANALYTIC, ARM_KINDS, BEST, CE, TUNED, ZERO, Arm
 from trainables.theory.rules import RULES
 
 Dash = tuple[float, ...]
@@ -49,13 +49,15 @@ class SeriesStyle:
 
 
 VERDICT_STYLES = {
-    Verdict.NON_INFERIOR: SeriesStyle(GREEN, "o", SOLID),
+    Verdict.EQUIVALENT: SeriesStyle(GREEN, "o", SOLID),
+    Verdict.NON_INFERIOR: SeriesStyle(BLUE, "^", (8, 2)),
     Verdict.INFERIOR: SeriesStyle(VERMILLION, "s", DASHED),
-    Verdict.INCONCLUSIVE: SeriesStyle(ORANGE, "D", DOTTED),
-    Verdict.INSENSITIVE: SeriesStyle(MUTED, "x", DASH_DOT),
+    Verdict.UNDECIDED: SeriesStyle(ORANGE, "D", DOTTED),
+    Verdict.CANNOT_TELL: SeriesStyle(MUTED, "x", DASH_DOT),
 }
 
 _FIXED_ARM_STYLES = {
+    BEST: SeriesStyle(BLUE),
     TUNED: SeriesStyle(GREEN),
     ANALYTIC: SeriesStyle(VERMILLION, dash=DASHED),
     ZERO: SeriesStyle(PURPLE, dash=DOTTED),

@@ -1,10 +1,10 @@
-"""Panel: the test accuracy of each arm, and its regret against tuned ε."""
+"""Panel: ε, learning rate and test accuracy of each arm, and its cost against the best ε."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from analysis.formatting import MISSING, points
+from analysis.formatting import MISSING, number, points
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.panels.base import (
     Panel,
@@ -28,14 +28,16 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
         TableColumn("cell"),
         TableColumn("arm"),
         TableColumn(f"test accuracy, % ({level})", "test accuracy, %", True),
-        TableColumn("tuned ε minus this arm, points", "tuned minus this", True),
+        TableColumn("ε"),
+        TableColumn("learning rate"),
+        TableColumn("cost of this arm, points", "cost", True),
         TableColumn("seeds"),
     ]
     return ReportSection(
         table=ReportTable(columns, [_row(row) for row in rows]),
         notes=[
-            "Arms zero, half, double, rescale and ce are controls: if one is as good as tuned ε, "
-            "the cell is not informative. All rows are in tables/arms.csv."
+            "Cost: accuracy of the best ε (in a study without that arm, of tuned ε) minus that of "
+            "the arm. All rows are in tables/arms.csv."
         ],
         folded=True,
     )
@@ -46,7 +48,9 @@ def _row(arm: dict[str, Any]) -> list[str]:
         arm["cell_id"],
         arm["arm"],
         _points(arm, "accuracy"),
-        _points(arm, "regret"),
+        number(arm["epsilon"]),
+        MISSING if arm["lr"] is None else f"{arm['lr']:.3g}",
+        _points(arm, "cost"),
         str(arm["n"]),
     ]
 

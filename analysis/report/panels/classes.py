@@ -77,7 +77,10 @@ def _agreement(rule: str, a: ValueAgreement) -> str:
             f" (95 % interval {number(a.bias_low)} to {number(a.bias_high)}), limits of agreement "
             f"{number(a.limit_low)} to {number(a.limit_high)}"
         )
-    return f"{text}; inside the region within the margin in {100 * (a.inside or 0):.0f} % of cells."
+    return (
+        f"{text}; inside the region within the margin in {100 * (a.inside or 0):.0f} % of cells."
+        + "".join(f" On the edge: {text}." for text in a.bounds)
+    )
 
 
 def draw(

@@ -20,7 +20,7 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
 
 
 def _between_datasets(pooled: PooledVerdict) -> list[str]:
-    effects = pooled.between_datasets
+    effects = pooled.scope.further_datasets
     if effects is None:
         return []
     text = (
