@@ -99,9 +99,12 @@ def test_rounds_that_come_back_in_any_order_change_nothing(sampler: str) -> None
     assert run(rebuilt) == whole
 
 
-def best_search(replicates: int, replicate: int, arm_name: str = "tuned") -> ArmSearch:
+def best_search(
+    replicates: int, replicate: int, arm_name: str = "tuned", sampler: str = "tpe"
+) -> ArmSearch:
     """A search of a study with the arm `best`."""
     search = {**GRID_STUDY["search"], "networks_per_cell": 15, "replicates": replicates}
+    search["sampler"] = sampler
     confirm = {"seeds": 2, "arms": ["best", "tuned", "analytic:activation", "zero"]}
     study = {**GRID_STUDY, "search": search, "confirm": confirm}
     plan = make_plan(parse_study(yaml.safe_dump(study).encode(), "test"))
@@ -129,13 +132,14 @@ def test_a_replicate_does_not_depend_on_how_many_there_are() -> None:
     assert {n.replicate for n in second} == {1}
 
 
-def test_replicates_differ_in_what_they_propose_and_are_numbered_apart() -> None:
-    searches = [
-        run(best_search(2, r, arm)) for r in (0, 1) for arm in ("tuned", "analytic:activation")
-    ]
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+def test_replicates_differ_in_what_they_propose_and_are_numbered_apart(sampler: str) -> None:
+    arms = ("tuned", "analytic:activation")
+    searches = [run(best_search(2, r, arm, sampler)) for r in (0, 1) for arm in arms]
     points = [n.point for networks in searches for n in networks]
     assert sorted(points) == list(range(4 * 15))
     assert not {n.lr for n in searches[0]} & {n.lr for n in searches[2]}
+    # Analytic ε and ε = 0 are tried first by each.
     assert [n.epsilon for n in searches[0][:2]] == [n.epsilon for n in searches[2][:2]]
 
 
