@@ -34,7 +34,7 @@ _COMPARED = (  # columns of `trials`
 
 @dataclass(frozen=True)
 class Difference:
-    """A number that is not the same.
+    """A number that differs between a row and the new training.
 
     Attributes:
         where: the column, after `epoch <n>: ` for a column of `epochs`.
@@ -56,7 +56,7 @@ class Reproduction:
         device: the device of the new training, `cpu` or `cuda`.
         device_of_row: the name of the device that trained the row.
         compared: how many numbers were compared.
-        differences: those that are not the same.
+        differences: the numbers that differ.
     """
 
     network_id: str

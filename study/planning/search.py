@@ -1,10 +1,10 @@
 """The search of one arm in one cell: an Optuna study whose every proposal can be repeated.
 
-Points are proposed in rounds. Round m knows the results of the rounds up to
-m − `rounds_in_flight`; of the rounds between it knows only the points (constant liar), even where
-their results have arrived. The sampler of a point is created from (study seed, cell, arm, point).
-A search rebuilt from parquet, on any number of workers, therefore proposes the same points as an
-uninterrupted one.
+Points are proposed in rounds. Round m uses the results of the rounds up to
+m − `rounds_in_flight`. Of the rounds between these and m it uses only the points (constant liar),
+even if their results have arrived. The sampler of a point is created from (study seed, cell, arm,
+point). A search rebuilt from parquet, on any number of workers, therefore proposes the same points
+as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class _Round:
 
 
 class ArmSearch:
-    """The search of one arm: round after round of points, `networks_per_cell` in all.
+    """The search of one arm: rounds of points, `networks_per_cell` points in all.
 
     The points of a round train in one cohort, so a round is completed or lost as a whole.
 
@@ -75,8 +75,8 @@ class ArmSearch:
         cell: the cell.
         arm: the arm.
         index: position of the arm among the cell's arms.
-        arms: number of arms in the cell. Points are numbered through the whole cell: point i of
-            this arm has number i · arms + index.
+        arms: number of arms in the cell. Points are numbered across the cell: point i of this arm
+            has number i · arms + index.
         analytic: {rule: ε} of the cell; an arm that searches ε tries these values first.
     """
 
@@ -213,7 +213,7 @@ class ArmSearch:
 
     @property
     def best(self) -> CompletedPoint | None:
-        """The best point that was trained to the end; the earliest of equals.
+        """The best point that was trained to the end; the earliest of equally good ones.
 
         A diverged point is chosen only where all points diverged: it counts with the accuracy of
         guessing, which may exceed that of a network that has not learnt.
@@ -259,7 +259,7 @@ class ArmSearch:
         return min(each, budget - m * each)
 
     def _number(self, m: int, position: int) -> int:
-        """The cell's running number of a point of round m."""
+        """The running number, within the cell, of a point of round m."""
         local = m * self._config.search.points_per_round + position
         return local * self._arms + self._index
 

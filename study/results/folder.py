@@ -216,9 +216,9 @@ class StudyFolder:
         return dataset.to_table(columns=schema.names)
 
     def _read_listed(self, table: TableName, stages: list[Stage], schema: pa.Schema) -> pa.Table:
-        """`load` of all committed files; lists again if a file vanishes in between.
+        """Read all committed files; list them again if one disappears before it is read.
 
-        A file vanishes when the study's driver compacts between the listing and the reading.
+        A file disappears when the study's driver compacts between the listing and the reading.
         """
         attempts = 0
         while True:
