@@ -210,8 +210,10 @@ def status(folder: Folder, as_json: Json = False) -> None:
     from study.results.plan_summary import read_plan_summary
     from study.results.status import study_status
 
-    planned = read_plan_summary(StudyFolder.at(folder))
+    study_folder = StudyFolder.at(folder)
+    planned = read_plan_summary(study_folder)
     if planned is None:  # the folder is older than plan.json, or holds no study
+        study_folder.study_file()  # before the import of what the base installation lacks
         from study.planning.open_study import open_study, plan_summary
 
         planned = plan_summary(open_study(folder)[1])

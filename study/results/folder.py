@@ -83,6 +83,17 @@ class StudyFolder:
         """Whether the folder holds a study."""
         return self.read_bytes("study.yaml") is not None
 
+    def study_file(self) -> bytes:
+        """The content of the study file in the folder.
+
+        Raises:
+            ResultsError: there is no study in the folder.
+        """
+        content = self.read_bytes("study.yaml")
+        if content is None:
+            raise ResultsError(f"{self.uri}: no study here (study.yaml is missing)")
+        return content
+
     def read_bytes(self, name: str) -> bytes | None:
         """The content of a file below the folder, or None if it does not exist."""
         try:
