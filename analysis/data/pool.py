@@ -75,7 +75,7 @@ def load_pooled(uris: Sequence[str], margin: float | None = None) -> Study:
 def _designs(studies: Sequence[Study]) -> list[str]:
     """For each study the settings that its cells depend on, as text.
 
-    A folder without study file has a design of its own: its URI.
+    The design of a folder without a study file is its URI.
     """
     designs = []
     for study in studies:

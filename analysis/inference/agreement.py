@@ -28,7 +28,12 @@ PREFERRED_RULE = "activation"
 
 
 def conclude(regret: Interval, margin: float) -> Verdict:
-    """Non-inferior, inferior or inconclusive, from the interval of a regret and the margin δ."""
+    """Non-inferior, inferior or inconclusive, from the interval of a regret.
+
+    Args:
+        regret: mean and 90 % interval, fractions of accuracy.
+        margin: δ, a fraction of accuracy.
+    """
     if regret.low is None or regret.high is None:
         return Verdict.INCONCLUSIVE
     if regret.high < margin:
@@ -40,14 +45,17 @@ def judge(regret: Interval, control: Interval | None, margin: float) -> tuple[Ve
     """Verdict on one rule in one cell, and the reason in words.
 
     Args:
-        regret: of the analytic arm.
-        control: of arm `zero`; None where it was not run.
-        margin: δ.
+        regret: regret of the analytic arm.
+        control: regret of arm `zero`; None where it was not run.
+        margin: δ, a fraction of accuracy.
+
+    Returns:
+        the verdict, and a text for the column `reason`.
     """
     if regret.n == 0:
         return Verdict.INCONCLUSIVE, "no paired confirm networks of arms tuned and analytic"
     if regret.n == 1:
-        return Verdict.INCONCLUSIVE, "one confirm seed has no spread; two are the least"
+        return Verdict.INCONCLUSIVE, "one confirm seed has no spread; at least two are needed"
     if control is not None and conclude(control, margin) == Verdict.NON_INFERIOR:
         return Verdict.INSENSITIVE, "ε = 0 is itself within the margin of tuned ε"
     verdict = conclude(regret, margin)

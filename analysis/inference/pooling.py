@@ -79,6 +79,9 @@ def seed_mean(cells: Cells, pairs: pd.DataFrame) -> Interval:
     Args:
         cells: the cells to average over, by their primary rule.
         pairs: columns cell_id, arm, seed, regret.
+
+    Returns:
+        a fraction of accuracy, with the number of independent values; empty without pairs.
     """
     arm_of = {cell.cell_id: analytic_arm(cell.rule) for cell in cells if cell.rule}
     primary = pairs[pairs["cell_id"].map(arm_of) == pairs["arm"]]
@@ -244,6 +247,9 @@ def value_agreement(judged: Cells) -> dict[str, ValueAgreement]:
     are counted and left out. Cells of one data set are not independent, so the intervals are too
     narrow; they describe these cells.
 
+    Args:
+        judged: the cells' verdicts.
+
     Returns:
         {rule: agreement}.
     """
@@ -290,8 +296,7 @@ def noise_slopes(judged: Cells, peaks: Mapping[str, Array]) -> list[NoiseSlope]:
     """Whether the best ε moves with the noise rate: least-squares slopes.
 
     There is one slope per data set, model, loss and noise kind; clean cells belong to every kind.
-    The interval comes from the drawn maxima, so it describes the sweeps of these
-    cells.
+    The interval comes from the drawn maxima, so it describes the sweeps of these cells.
 
     Args:
         judged: the cells.

@@ -39,7 +39,7 @@ _SENTENCES = {
     Verdict.NON_INFERIOR: "analytic ε is as good as tuned ε",
     Verdict.INFERIOR: "analytic ε is worse than tuned ε",
     Verdict.INCONCLUSIVE: "too few data to tell",
-    Verdict.INSENSITIVE: "even ε = 0 is as good, so the cell cannot tell",
+    Verdict.INSENSITIVE: "even ε = 0 is as good, so the cell is not informative",
 }
 
 
@@ -216,7 +216,7 @@ class CellVerdict(Record):
 
     @property
     def is_sensitive(self) -> bool:
-        """Whether the cell can tell: its verdict is not `insensitive`."""
+        """Whether ε matters in the cell: its verdict is not `insensitive`."""
         return self.verdict != Verdict.INSENSITIVE
 
     @property
@@ -351,7 +351,7 @@ class StudyVerdict(Record):
         value_agreement: {rule: agreement of best and analytic ε}.
         noise_slopes: trends of the best ε with the noise rate.
         notes: sentences about rows that were left out or filled in.
-        provenance: who made the rows.
+        provenance: where the rows come from.
     """
 
     schema_version: Literal[1]

@@ -66,6 +66,6 @@ def _evidence(pooled: PooledVerdict) -> str:
         f"minus analytic ε is {points(regret.mean)} percentage points "
         f"({100 * pooled.confidence:.0f} % interval {points(regret.low)} to "
         f"{points(regret.high)}), averaged over "
-        f"{count(pooled.sensitive_cells, 'cell')} that ε matters in; "
+        f"{count(pooled.sensitive_cells, 'cell')} in which ε matters; "
         f"{_RELATIONS[pooled.verdict]} the margin of {margin}."
     )
