@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from study.planning.cells import Network
 from study.planning.cohort_specs import cohort_spec
 from study.planning.open_study import open_study
@@ -87,9 +89,13 @@ def reproduce(uri: str, network_id: str, device: str = "cpu") -> Reproduction:
         The numbers that differ.
 
     Raises:
-        BadInputError: there is no such row, or the folder's study file has no such network.
+        BadInputError: there is no such row or device, or the folder's study file has no such
+            network.
         ResultsError: there is no study in the folder.
     """
+    allowed = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    if device not in allowed:
+        raise BadInputError(f"device {device}: allowed on this machine: {', '.join(allowed)}")
     folder, plan = open_study(uri)
     rows = [r for r in folder.read("trials").to_pylist() if r["network_id"] == network_id]
     if not rows:

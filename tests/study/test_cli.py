@@ -50,6 +50,7 @@ def test_epsilon_imports_neither_ray_nor_torch() -> None:
         (["run", "no-such-study"], "neither a study file nor a preset"),
         (["run", "quickstart", "--stage", "serach"], "allowed: search, sweep, confirm"),
         (["status", "no-such-folder"], "no study here"),
+        (["trial", "folder", "id", "--device", "tpu"], "device tpu: allowed on this machine: cpu"),
         (["report", "no-such-folder"], "no-such-folder"),
     ],
 )
