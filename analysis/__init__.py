@@ -1,1 +1,1 @@
-"""From parquet to a verdict. Knows pandas, SciPy and scikit-learn; neither torch nor Ray."""
+"""From parquet to a verdict. Uses pandas, SciPy and scikit-learn, and neither torch nor Ray."""

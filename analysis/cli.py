@@ -98,6 +98,7 @@ def power(
 
     if (sd is None) == (pilot is None):
         raise BadInputError("one of --sd and --pilot is needed")
+    _checked_margin(margin)
     with bad_input():
         if pilot is not None:
             pairs = Path(pilot) / "analysis" / "tables" / "regret_by_seed.csv"

@@ -1,4 +1,4 @@
-"""How commands print and complain: tables, strict JSON, one-line errors."""
+"""How commands print results and errors: tables, strict JSON, one-line messages."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ def print_json(value: Any) -> None:
 
 
 def strict(value: Any) -> Any:
-    """A value as strict JSON can hold it.
+    """Convert a value to the types that strict JSON has.
 
     Args:
         value: numbers, text, None, mappings, sequences, sets and dataclasses, nested.
 
     Returns:
-        the same of dicts, lists, str, int, float, bool and None. Numbers that are not finite become
-        None: an infinite bound of a parameter is no bound, and NaN is a missing value.
+        the same value, made of dict, list, str, int, float, bool and None. Numbers that are not
+        finite become None: an infinite bound of a parameter is no bound, and NaN is a missing
+        value.
 
     Raises:
         TypeError: a value of another type.
@@ -54,7 +55,7 @@ def strict(value: Any) -> Any:
 
 @contextmanager
 def bad_input() -> Iterator[None]:
-    """Report a ValueError of the pure libraries as an error in what the user typed."""
+    """Turn a ValueError of the libraries into an error about what the user typed."""
     try:
         yield
     except ValueError as error:

@@ -173,12 +173,12 @@ def value_agreement_table(agreement: dict[str, ValueAgreement]) -> pd.DataFrame:
 
 
 def noise_slope_table(slopes: Iterable[NoiseSlope]) -> pd.DataFrame:
-    """One row per data set, model, loss and noise kind."""
+    """One row per data set, model, loss and noise kind: `NoiseSlope` without `rates`."""
     return pd.DataFrame([s.to_json() for s in slopes]).drop(columns="rates", errors="ignore")
 
 
 def concatenate(frames: Iterable[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
-    """Frames below each other, with these columns also where there is no row."""
+    """Join frames by rows; without any row, the result still has these columns."""
     filled = [frame for frame in frames if len(frame)]
     return pd.concat(filled)[columns] if filled else pd.DataFrame(columns=columns)
 

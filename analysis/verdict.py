@@ -93,7 +93,10 @@ class StudyAnalysis:
     transitions: list[Transition] = field(default_factory=list)
 
     def folder(self, into: str | None = None) -> StudyFolder:
-        """The folder to write below: the study's own, or `into`.
+        """The folder to write below.
+
+        Args:
+            into: a folder; None for the study's own.
 
         Raises:
             LoadError: several studies, and no `into`.

@@ -1,1 +1,1 @@
-"""What to run, where, and how results are kept. Knows Ray, Optuna and pydantic."""
+"""What to run, where, and how results are kept. Uses Ray, Optuna and pydantic."""

@@ -1,1 +1,1 @@
-"""Everything that trains. Needs torch and NumPy; only `trainables.tune` knows Ray."""
+"""Everything that trains. Needs torch and NumPy; only `trainables.tune` imports Ray."""

@@ -12,7 +12,7 @@ INTERRUPTED = "interrupted; run the same command to go on"
 
 
 class UserError(Exception):
-    """An error whose message is one line: what, where, and what is allowed or comes next.
+    """An error with a one-line message: what is wrong, where, and what is allowed or to be done.
 
     Attributes:
         exit_code: exit code of the command that fails with it.

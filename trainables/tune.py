@@ -37,7 +37,7 @@ class Checkpointer(Protocol):
     def discard(self, cohort_id: str) -> None:
         """Delete the checkpoint of a cohort, if there is one."""
 
-    def stop_wanted(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether the study has been asked to stop."""
 
 
@@ -105,7 +105,7 @@ class CheckpointCallback:
         now, every_s = time.monotonic(), self._checkpointer.every_s
         stop = False
         if now - self._checked_at >= _STOP_CHECK_S:
-            self._checked_at, stop = now, self._checkpointer.stop_wanted()
+            self._checked_at, stop = now, self._checkpointer.stop_requested()
         if stop or (every_s is not None and now - self._saved_at >= every_s):
             content = io.BytesIO()
             torch.save(state(), content)

@@ -1,4 +1,4 @@
-"""Read a study folder into pandas frames, and refuse rows that would mislead.
+"""Read a study folder into pandas frames, and refuse rows that would give a wrong verdict.
 
 Every other module of `analysis` starts from a `Study`. Accuracies are fractions in [0, 1].
 """
@@ -124,7 +124,11 @@ class Study:
         return correct
 
     def stage(self, name: str) -> pd.DataFrame:
-        """The rows of one stage (search | sweep | confirm), perhaps none."""
+        """The rows of one stage, perhaps none.
+
+        Args:
+            name: `search`, `sweep` or `confirm`.
+        """
         return self.trials[self.trials["stage"] == name]
 
     def epochs(
@@ -183,7 +187,7 @@ def load(uri: str) -> Study:
     for column, reader_name in READER_NAMES.items():
         trials[reader_name] = trials[column]
     trials["noise_kind"] = trials["noise_kind"].fillna("none")
-    # Human labels and user-defined matrices have no requested rate, only a realised one.
+    # Human labels and user-defined matrices have only a realised rate, not a requested one.
     realised = trials.groupby("cell_id")["noise_rate_realised"].transform("mean").round(3)
     trials["noise_rate"] = trials["noise_rate_requested"].fillna(realised).fillna(0.0)
     notes: list[str] = []
@@ -201,7 +205,7 @@ def load(uri: str) -> Study:
     if leaked.any():
         notes.append(
             f"{leaked.sum()} networks outside the confirm stage carry a test accuracy; "
-            "it was not used, but something read the test set early."
+            "it was not used, but the test set was read too early."
         )
     trials = trials.reset_index(drop=True)
     return Study((uri,), trials, _config(uri), tuple(notes), plans=(_plan(uri),))
@@ -235,6 +239,9 @@ def cells(trials: pd.DataFrame) -> list[StudyCell]:
 
     A cell is judged where it has an analytic arm or a sweep over at least two ε. A cell of plain
     cross-entropy is a reference only.
+
+    Args:
+        trials: as `Study.trials`.
     """
     names = trials["arm"].dropna().astype(str).unique()
     is_analytic = trials["arm"].isin([name for name in names if Arm.of_row(name).is_analytic])
@@ -278,8 +285,14 @@ def reference_rows(cross_entropy: pd.DataFrame, cell: StudyCell) -> pd.DataFrame
 def response_metric(rows: pd.DataFrame) -> str:
     """The column that measures response: clean validation accuracy where every row has it.
 
-    Selection never saw clean accuracy where the study selects on noisy validation labels. Noisy
-    accuracy is used where clean labels do not exist.
+    Where a study selects on noisy validation labels, clean accuracy had no influence on the
+    selection. Noisy accuracy is used where clean labels do not exist.
+
+    Args:
+        rows: rows of `trials`.
+
+    Returns:
+        `val_acc_clean` or `val_acc_noisy`.
     """
     return "val_acc_clean" if rows["val_acc_clean"].notna().all() else "val_acc_noisy"
 
@@ -304,7 +317,7 @@ def _check(uri: str, trials: pd.DataFrame) -> None:
 
 
 def _fill_diverged(trials: pd.DataFrame) -> None:
-    """Give diverged networks floor accuracy: leaving them out would flatter their arm."""
+    """Give diverged networks the accuracy of guessing; without them their arm would look better."""
     diverged = trials["status"] == Status.DIVERGED
     floor = 1.0 / trials["classes"]
     for column in _ACCURACIES:

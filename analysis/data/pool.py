@@ -106,7 +106,7 @@ def _renamed(plan: PlanSummary, name: str) -> PlanSummary:
 def _designs(studies: Sequence[Study]) -> list[str]:
     """For each study the settings that its cells depend on, as text.
 
-    A folder without study file has a design of its own: its URI.
+    The design of a folder without a study file is its URI.
     """
     designs = []
     for study in studies:

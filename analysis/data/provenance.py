@@ -1,4 +1,4 @@
-"""Who made the rows of a study: code, libraries, machines, times."""
+"""Where the rows of a study come from: code, libraries, machines, times."""
 
 from __future__ import annotations
 
@@ -47,7 +47,11 @@ class StudyProvenance(Record):
 
 
 def provenance(study: Study) -> StudyProvenance:
-    """Who made the rows of a study."""
+    """Where the rows of a study come from.
+
+    Args:
+        study: as loaded.
+    """
     trials = study.trials
     hours = (trials["wall_s"] / trials["networks_in_cohort"].clip(lower=1)).sum() / 3600
     diverged = trials["status"] == Status.DIVERGED

@@ -24,7 +24,7 @@ def compare(folder_uris: Sequence[str], published: bool = True) -> pd.DataFrame:
     Args:
         folder_uris: study folders; studies of the same name are named by their folder.
         published: add the accuracies of `published_accuracies` for the same data set, noise and
-            loss, for any model: they give an order of magnitude and are no paired comparison.
+            loss, for any model: they give an order of magnitude, not a paired comparison.
 
     Returns:
         columns dataset, noise_kind, noise_rate, model, loss, arm; then for every study its mean
@@ -73,6 +73,9 @@ def _published_arm(arm: str) -> str:
 
 def verdicts(folder_uris: Sequence[str]) -> pd.DataFrame:
     """One row per study: pooled value with its interval, verdict, and origin of the rows.
+
+    Args:
+        folder_uris: study folders.
 
     Raises:
         LoadError: a folder that cannot be analysed.

@@ -1,4 +1,4 @@
-"""How do networks learn? Speed, memorised wrong labels, last against best epoch.
+"""How networks learn: speed, memorised wrong labels, last against best epoch.
 
 Exploratory: these tables describe; no verdict depends on them.
 """
@@ -11,13 +11,16 @@ import pandas as pd
 from analysis.data.load import Study
 from study.results.schema import Stage
 
-# The search is adaptive, so that its networks are not a representative sample.
+# The search is adaptive, so its networks are not a representative sample.
 NON_ADAPTIVE_STAGES = (Stage.SWEEP, Stage.CONFIRM)
 REACHED_SHARE = 0.9  # of the final accuracy, for `epochs_to_90`
 
 
 def epoch_frame(study: Study) -> pd.DataFrame:
     """Validation accuracy per epoch of every network of sweep and confirm.
+
+    Args:
+        study: as loaded.
 
     Returns:
         columns trial (index into `study.trials`), epoch, accuracy (on clean labels if every row
@@ -72,7 +75,11 @@ def network_dynamics(study: Study, epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise(networks: pd.DataFrame) -> pd.DataFrame:
-    """Means of `network_dynamics` per cell, stage, arm and ε, with n, the number of networks."""
+    """Means of `network_dynamics` per cell, stage, arm and ε, with n, the number of networks.
+
+    Args:
+        networks: from `network_dynamics`.
+    """
     keys = ["cell_id", "stage", "arm", "epsilon"]
     grouped = networks.groupby(keys, dropna=False)
     means = grouped[["epochs_to_90", "best_minus_last", "memorised"]].mean()

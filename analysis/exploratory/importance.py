@@ -1,4 +1,4 @@
-"""Which settings explain accuracy in the sweep? Shares of its variance by functional ANOVA.
+"""Which settings explain the accuracy in a sweep: shares of variance by functional ANOVA.
 
 The sweep is a full grid with equally many networks per combination. Main effects are therefore
 variances of marginal means, and the remainder is interaction (Hooker 2007, "Generalized functional

@@ -1,4 +1,4 @@
-"""Does the best ε follow the spread of the initial logits, which depth and architecture set?
+"""Whether the best ε follows the spread of the initial logits, which the architecture sets.
 
 The rule `activation` assumes a spread of 1 for every model. If the real spread matters, the
 difference of best and analytic ε correlates with it, and less so if the rule uses the measured

@@ -1,4 +1,4 @@
-"""Which labels did the noise draw? Transition matrices of a study."""
+"""The transition matrices of a study: which labels the noise drew."""
 
 from __future__ import annotations
 
@@ -31,7 +31,14 @@ class Transition:
     wrong: float
 
     def largest(self, count: int = 3) -> list[tuple[str, str, float]]:
-        """The most frequent confusions (true class, label, share), in descending order."""
+        """The most frequent confusions, in descending order.
+
+        Args:
+            count: number of confusions.
+
+        Returns:
+            (true class, label, share of the true class in [0, 1]) of each.
+        """
         off = self.matrix - np.diag(np.diag(self.matrix))
         order = np.argsort(-off, axis=None, kind="stable")[:count]
         at = [divmod(int(k), len(off)) for k in order]
@@ -40,6 +47,9 @@ class Transition:
 
 def transition_matrices(study: Study) -> list[Transition]:
     """The transition matrices in `noise.parquet` of a study's folders, except clean ones.
+
+    Args:
+        study: as loaded.
 
     Raises:
         LoadError: a file is damaged.

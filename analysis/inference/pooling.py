@@ -323,6 +323,9 @@ def value_agreement(judged: Cells) -> dict[str, ValueAgreement]:
     a word. Cells without a best ε (their curve is flat) are counted. Cells of one data set are not
     independent, so the intervals are too narrow; they describe these cells.
 
+    Args:
+        judged: the cells' verdicts.
+
     Returns:
         {rule: agreement}.
     """
@@ -385,8 +388,7 @@ def noise_slopes(judged: Cells, peaks: Mapping[str, Array]) -> list[NoiseSlope]:
     """Whether the best ε moves with the noise rate: least-squares slopes.
 
     There is one slope per data set, model, loss and noise kind; clean cells belong to every kind.
-    The interval comes from the drawn maxima, so it describes the sweeps of these
-    cells.
+    The interval comes from the drawn maxima, so it describes the sweeps of these cells.
 
     Args:
         judged: the cells.

@@ -596,7 +596,7 @@ class StudyVerdict(Record):
         value_agreement: {rule: agreement of best and analytic ε}.
         noise_slopes: trends of the best ε with the noise rate.
         notes: sentences about rows that were left out or filled in.
-        provenance: who made the rows.
+        provenance: where the rows come from.
     """
 
     schema_version: Literal[2]

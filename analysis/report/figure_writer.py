@@ -1,4 +1,4 @@
-"""How does a figure reach the page and the study folder? Inline, and as SVG and PDF files."""
+"""Writes figures: as inline SVG for the page, and as SVG and PDF files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is the report made? The registered panels in order, in one self-contained HTML file."""
+"""The report: the registered panels in order, in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def render(analysis: StudyAnalysis, folder: StudyFolder | None = None) -> str:
 
     Args:
         analysis: from `analysis.verdict.compute`.
-        folder: where figure files are written; None for none.
+        folder: the study folder that receives figure files; None for no files.
     """
     writer = FigureWriter(folder)
     sections = [(panel, panel.build(analysis, writer)) for panel in all_panels()]

@@ -1,4 +1,4 @@
-"""How does a reader tell series apart? Styles of verdicts, arms and names, and titles of cells."""
+"""Styles of verdicts, arms and names in figures, and titles of cells."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SeriesStyle:
 
     @property
     def linestyle(self) -> str | tuple[float, Dash]:
-        """The dash pattern as Matplotlib takes it."""
+        """The dash pattern in Matplotlib's form."""
         return (0, self.dash) if self.dash else "-"
 
 

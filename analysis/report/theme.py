@@ -1,9 +1,9 @@
-"""Which colours and fonts does a figure have, on paper and in the page?
+"""Colours and fonts of figures, in files and in the page.
 
-A figure exists as a file with fixed colours (paper), and inline in the page, where its foreground
-is `currentColor` and its data colours are CSS variables, so that light and dark themes apply. The
-palette is that of Okabe & Ito, which colour-blind readers can tell apart; every series also has its
-own marker or dash pattern.
+A figure is written to files with fixed colours (for paper), and inline into the page, where its
+foreground is `currentColor` and its data colours are CSS variables, so that light and dark themes
+apply. The palette is that of Okabe & Ito, whose colours colour-blind readers can distinguish; every
+series also has its own marker or dash pattern.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def inline_svg(document: str, name: str, alt: str) -> str:
 def pdf(figure: Figure) -> bytes:
     """The figure as a PDF, for a paper.
 
-    It changes the figure's colours, so that an `svg` must be made before.
+    It changes the figure's colours, so call `svg` before.
     """
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
@@ -123,7 +123,7 @@ def pdf(figure: Figure) -> bytes:
 
 
 def axes(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure with one axes, and room for labels on the left and below.
+    """A figure with one axes, and space for labels on the left and below.
 
     Args:
         width: in inches.

@@ -1,4 +1,4 @@
-"""Why a logit bias? A figure of the error δ_k(z_k) against the density of the initial logits.
+"""Figure that explains the logit bias: the error δ_k(z_k) and the density of initial logits.
 
 If the error is near zero where the density is not, an untrained network receives no error and
 cannot start to learn. The logit bias, or the parameter that a rule sets, moves the error to the

@@ -1,4 +1,4 @@
-"""Which curves are plausible given a few noisy points? Draws from their posterior.
+"""Draws from the posterior of curves, given a few noisy points.
 
 A curve is a level, a shape of `analysis.response.shapes` times a height, and a deviation from it.
 The deviation is a Gaussian process whose standard deviation is τ + κ · (distance of the points
@@ -7,9 +7,9 @@ its maximum. A priori, a curve has a deviation with probability one half; the po
 (`analysis.response.smc`). Level and height are integrated out in closed form. The noise has the
 uncertainty of its estimate.
 
-A single fitted Gaussian process serves less well: ten points leave the shape open, whereas a
-fitted kernel treats it as known. A kernel also does not encode that a curve has a single maximum;
-its intervals are several times too long on smooth curves and miss the maximum where the curvature
+A single fitted Gaussian process is worse: ten points do not determine the shape, but a fitted
+kernel treats it as known. A kernel also does not encode that a curve has a single maximum; its
+intervals are several times too long on smooth curves and miss the maximum where the curvature
 jumps. docs/statistics.md has the measurements.
 """
 
@@ -137,7 +137,11 @@ class CurveModel:
         self._used = np.array([(columns < f.dim).astype(float) for f in FAMILIES])
 
     def start(self, rng: np.random.Generator) -> Particles:
-        """Evaluated draws from the prior, `_PRIOR_DRAWS` per particle."""
+        """Draw particles from the prior and evaluate them, `_PRIOR_DRAWS` per particle.
+
+        Args:
+            rng: source of the draws.
+        """
         stratum = np.repeat(np.arange(len(self.sizes)), _PRIOR_DRAWS * self.sizes)
         n = len(stratum)
         skewed = np.array([f.skewed for f in FAMILIES])[stratum // 2]
@@ -228,6 +232,10 @@ class CurveModel:
         self, particles: Particles, rng: np.random.Generator
     ) -> tuple[FloatArray, FloatArray]:
         """Draw one curve per particle.
+
+        Args:
+            particles: n of them.
+            rng: source of the draws.
 
         Returns:
             curves of shape (n, GRID) and the positions of their maxima, shape (n,), in [0, 1].

@@ -1,4 +1,4 @@
-"""How does a cell's accuracy respond to ε? Its curve, the best ε with an interval, what is near it.
+"""The response of a cell's accuracy to ε: curve, best ε with an interval, indifference region.
 
 The accuracy of seed s at grid point i is f(ε_i) + u_s + e_is. Seeds are paired over the grid (same
 noise draw, order and initialisation), so least squares removes the seed effect u_s; only the

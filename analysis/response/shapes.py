@@ -1,9 +1,9 @@
-"""Which shapes may the response of accuracy to ε have? 18 families with a single maximum each.
+"""18 families of shapes for the response of accuracy to ε, each with a single maximum.
 
 A shape is a function g(x) on [0, 1], the range of ε that was swept, up to level and height. Its
 parameters are functions of z, whose entries are standard normal a priori. Every family thus has
 the same prior, and the moves of `analysis.response.smc` need no bounds. The docstring of each
-family lists the meaning of its columns of z.
+family lists the meaning of its columns of z; arguments and result are those of `ShapeFunction`.
 
 The families come from theory and from measured curves: bells and parabolas with one or two widths
 (a bounded loss that fails at small ε falls off faster on that side), Gaussian and Lorentzian

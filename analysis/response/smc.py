@@ -1,14 +1,14 @@
-"""How are particles drawn from a mixture of models? By sequential Monte Carlo (SMC).
+"""Sequential Monte Carlo (SMC): draws particles from a mixture of models.
 
 The sampler tempers the likelihood (Del Moral, Doucet & Jasra 2006, "Sequential Monte Carlo
-samplers"). Every model ("stratum") has its own particles. They start from the model's prior and
-see the likelihood to a power β that grows from 0 to 1. Between steps they are resampled and moved
+samplers"). Every model ("stratum") has its own particles. They start from the model's prior; the
+likelihood enters with a power β that grows from 0 to 1. Between steps they are resampled and moved
 by differential evolution (ter Braak 2006), which adapts to scales and correlations. The product of
 a stratum's mean weights estimates its evidence.
 
-Models compete by evidence only at the end: at small β a smooth model with a large error always
-looks better, and would displace the model that fits best at β = 1. A stratum is dropped on the way
-when its evidence can no longer come near the best.
+Models are compared by evidence only at the end: at small β a smooth model with a large error always
+has more evidence, and would replace the model that fits best at β = 1. A stratum is dropped earlier
+only if its evidence cannot come near the best any more.
 """
 
 from __future__ import annotations
@@ -63,7 +63,12 @@ class Particles:
         return len(self.stratum)
 
     def accept(self, mask: BoolArray, proposed: Particles) -> None:
-        """Replace the particles where `mask` is true by the proposed ones."""
+        """Replace some particles by proposed ones, in place.
+
+        Args:
+            mask: where to replace, shape (n,).
+            proposed: n particles.
+        """
         for f in fields(self):
             getattr(self, f.name)[mask] = getattr(proposed, f.name)[mask]
 
@@ -125,9 +130,9 @@ def sample(
         particles = particles[np.concatenate(kept)]
         _move(target, particles, beta[particles.stratum], _MOVES_PER_STEP, rng)
 
-        hopeless = _hopeless(particles.score, beta, log_prior + evidence, sizes, active)
-        alive[active[hopeless]] = False
-        if hopeless.any():
+        negligible = _negligible(particles.score, beta, log_prior + evidence, sizes, active)
+        alive[active[negligible]] = False
+        if negligible.any():
             particles = particles[alive[particles.stratum]]
         if beta[alive].min() >= 1:
             break
@@ -168,7 +173,7 @@ def _block_starts(counts: IntArray) -> IntArray:
     return np.asarray(np.r_[0, np.cumsum(counts)[:-1]])
 
 
-def _hopeless(
+def _negligible(
     score: FloatArray,
     beta: FloatArray,
     log_evidence: FloatArray,
@@ -218,7 +223,7 @@ def _move(
     prior = target.log_prior(particles)
     for _ in range(moves):
         one, two = (low + (rng.uniform(size=n) * count).astype(int) for _ in range(2))
-        # A full difference now and then jumps between modes.
+        # A full difference, in one move of ten, can jump between modes.
         scale = np.where(rng.uniform(size=n) < 0.1, 1.0, usual * rng.uniform(0.4, 1.1, n))
         step = particles.z[one] - particles.z[two]
         jitter = 0.01 * rng.standard_normal(step.shape) * (np.abs(step) + 0.01)

@@ -23,7 +23,7 @@ _Options = Annotated[
 @commands.command()
 def epsilon(
     classes: Annotated[
-        int | None, typer.Option(help="Number of classes, 2 or more; or the data set's own.")
+        int | None, typer.Option(help="Number of classes, 2 or more; default: of --dataset.")
     ] = None,
     loss: Annotated[str, typer.Option(help="See `logit-bias losses`.")] = "mae",
     parameter: Annotated[
@@ -34,7 +34,7 @@ def epsilon(
     ] = None,
     target: Annotated[
         float | None,
-        typer.Option(help="Mean initial activation of rule activation; default: paper's anchor."),
+        typer.Option(help="Mean initial activation of rule activation; default: the paper's."),
     ] = None,
     sigma: Annotated[float, typer.Option(help="Spread of the logits at initialisation.")] = 1.0,
     model: Annotated[
@@ -143,15 +143,15 @@ def datasets(
     with bad_input():
         rows = overview(root)
     if as_json:
-        print_json([{**dataclasses.asdict(row.info), "where": row.where} for row in rows])
+        print_json([{**dataclasses.asdict(row.info), "where": row.availability} for row in rows])
         return
     table = Table(
         "data set", "where", "classes", "input", "train", "val", "test", "licence", box=None
     )
-    for info, where in rows:
+    for info, availability in rows:
         table.add_row(
             info.name,
-            where,
+            availability,
             str(info.classes),
             " × ".join(map(str, info.input_shape)),
             *(f"{size:,}" for size in (info.train_size, info.val_size, info.test_size)),

@@ -1,7 +1,7 @@
 """The command `logit-bias`: the commands that plan, run and inspect a study, and the entry point.
 
-Commands import what they need, so that the light ones start fast and the base installation, which
-has neither torch nor Ray, runs those that need neither.
+Each command imports what it needs. Light commands therefore start fast, and the base installation,
+which has neither torch nor Ray, runs every command that needs neither of them.
 """
 
 from __future__ import annotations
@@ -231,8 +231,10 @@ def status(folder: Folder, as_json: Json = False) -> None:
     from study.results.plan_summary import read_plan_summary
     from study.results.status import study_status
 
-    planned = read_plan_summary(StudyFolder.at(folder))
+    study_folder = StudyFolder.at(folder)
+    planned = read_plan_summary(study_folder)
     if planned is None:  # the folder is older than plan.json, or holds no study
+        study_folder.study_file()  # before the import of what the base installation lacks
         from study.planning.open_study import open_study, plan_summary
 
         planned = plan_summary(open_study(folder)[1])
@@ -278,7 +280,7 @@ def main() -> None:
 
 
 def _missing_extra(error: ModuleNotFoundError) -> MissingExtraError:
-    """The extra that brings the module; the error itself where no extra does."""
+    """An error that names the extra which installs the module; raises `error` if no extra does."""
     module = (error.name or "").partition(".")[0]
     if module not in _EXTRA_OF_MODULE:
         raise error
@@ -288,13 +290,13 @@ def _missing_extra(error: ModuleNotFoundError) -> MissingExtraError:
 
 
 def _stop_signals() -> list[signal.Signals]:
-    """SIGINT and SIGTERM, but for one that our parent chose to ignore (`nohup`, `&` in scripts)."""
+    """SIGINT and SIGTERM, except those that our parent ignores (`nohup`, `&` in scripts)."""
     both = [signal.SIGINT, signal.SIGTERM]
     return [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _quit(*_: object) -> None:
-    """End at once. An exception would end up inside half-imported libraries, which swallow it."""
+    """End at once. A library that is being imported could catch an exception and continue."""
     os.write(2, f"logit-bias: {INTERRUPTED}\n".encode())
     os._exit(InterruptedByUserError.exit_code)
 

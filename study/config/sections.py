@@ -90,7 +90,7 @@ class RungChoice(Section):
 
     Attributes:
         epoch: the epoch after which networks are pruned.
-        keep: share of an arm's round that continues, the best ones.
+        keep: share of the networks in an arm's round that continue; the best ones do.
     """
 
     epoch: int = Field(ge=1)
@@ -199,7 +199,7 @@ class Sweep(Section):
     most_seeds: int = Field(default=20, ge=1, le=1_000)
 
     @model_validator(mode="after")
-    def _room_to_grow(self) -> Sweep:
+    def _until_interval_fits(self) -> Sweep:
         if self.until_interval is not None and self.most_seeds < self.seeds:
             raise ValueError(f"most_seeds = {self.most_seeds}: at least seeds = {self.seeds}")
         if self.until_interval is not None and self.points < 4:
@@ -274,7 +274,7 @@ class AnalysisSettings(Section):
 
 
 class Resources(Section):
-    """Resources of a study; null is chosen from the machine.
+    """Resources of a study; where a value is null, the program chooses it for the machine.
 
     Attributes:
         workers: largest number of cohorts in training at a time.

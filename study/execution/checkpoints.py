@@ -23,7 +23,7 @@ _SUBFOLDER = "checkpoints"
 
 @dataclass(frozen=True)
 class CheckpointStore:
-    """The `trainables.tune.Checkpointer` of a study; pickled to workers and used there.
+    """The `trainables.tune.Checkpointer` of a study; it is pickled, and workers use the copy.
 
     Attributes:
         folder: the study folder.
@@ -60,7 +60,7 @@ class CheckpointStore:
         for suffix in ("json", "pt"):
             self.folder.delete(f"{_SUBFOLDER}/{cohort_id}.{suffix}")
 
-    def stop_wanted(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether the study is to stop."""
         return stop_requested(self.folder, self.token)
 

@@ -115,7 +115,7 @@ class Lease:
             self._take(renewed_every_s, dead_after_s)
 
     def release(self) -> None:
-        """Release the folder. The file stays: its token keeps late workers from writing."""
+        """Release the folder. The file stays, because late workers compare their token with it."""
         if self._locked_file is not None:
             self._locked_file.close()
         if self._renewer is not None:
@@ -147,7 +147,7 @@ class Lease:
                     raise StudyBusyError(_busy(self._folder))
         self._write(dataclasses.replace(self._holder, renewal=0))
         # If two drivers get here at the same time, the later writer wins; the other reads its token
-        # after this pause and gives up.
+        # after this pause and raises `StudyBusyError`.
         time.sleep(min(2.0, renewed_every_s))
         if not _holds(self._folder, self.token):
             raise StudyBusyError(_busy(self._folder))

@@ -1,4 +1,4 @@
-"""The label noise of a study as it was drawn: a transition matrix per data set and noise.
+"""The label noise of a study as it was drawn: one transition matrix for each data set and noise.
 
 `noise.parquet` is written by the first run. Later runs do not draw the noise again; they only check
 that this machine has every data set.
@@ -26,14 +26,14 @@ NoiseRecord = list[dict[str, Any]]
 
 
 def draw_noise_record(config: StudyConfig) -> NoiseRecord:
-    """Load every data set, and draw every noise of the study on it once.
+    """Load every data set of the study, and draw each label noise once on each of them.
 
     Args:
         config: the study.
 
     Returns:
-        The transitions of the training labels of the first confirm seed, which networks of the
-        study are trained on. Pairs of classes that do not occur are left out.
+        The transitions of the training labels of the first confirm seed. Networks of the study
+        train on these labels. Pairs of classes that do not occur are left out.
 
     Raises:
         BadInputError: a data set or a noise cannot be loaded; one line says why.
@@ -55,7 +55,7 @@ def check_datasets(config: StudyConfig) -> None:
         config: the study.
 
     Raises:
-        BadInputError: one of them cannot; one line says why.
+        BadInputError: one of them cannot be loaded; one line says why.
     """
     with _one_line_errors():
         for dataset in config.grid.dataset:

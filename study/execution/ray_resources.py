@@ -1,4 +1,4 @@
-"""How a study uses Ray's resources: cohorts at a time, and the resources of each cohort."""
+"""How a study uses Ray's resources: how many cohorts at a time, and what each of them gets."""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from study.planning.cells import Network
 from study.planning.cohort_specs import cohort_spec
 from study.planning.open_study import open_study
@@ -34,7 +36,7 @@ _COMPARED = (  # columns of `trials`
 
 @dataclass(frozen=True)
 class Difference:
-    """A number that is not the same.
+    """A number that differs between a row and the new training.
 
     Attributes:
         where: the column, after `epoch <n>: ` for a column of `epochs`.
@@ -56,7 +58,7 @@ class Reproduction:
         device: the device of the new training, `cpu` or `cuda`.
         device_of_row: the name of the device that trained the row.
         compared: how many numbers were compared.
-        differences: those that are not the same.
+        differences: the numbers that differ.
     """
 
     network_id: str
@@ -87,9 +89,13 @@ def reproduce(uri: str, network_id: str, device: str = "cpu") -> Reproduction:
         The numbers that differ.
 
     Raises:
-        BadInputError: there is no such row, or the folder's study file has no such network.
+        BadInputError: there is no such row or device, or the folder's study file has no such
+            network.
         ResultsError: there is no study in the folder.
     """
+    allowed = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    if device not in allowed:
+        raise BadInputError(f"device {device}: allowed on this machine: {', '.join(allowed)}")
     folder, plan = open_study(uri)
     rows = [r for r in folder.read("trials").to_pylist() if r["network_id"] == network_id]
     if not rows:

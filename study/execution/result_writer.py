@@ -1,4 +1,4 @@
-"""Writing the rows of trained networks: the worker's side of the study folder."""
+"""Writes the rows of trained networks into the study folder; runs in the workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainables.engine.results import MemberResult
 
 @dataclass(frozen=True)
 class ResultWriter:
-    """The `trainables.tune.RowWriter` of a study; pickled to workers and called there.
+    """The `trainables.tune.RowWriter` of a study; it is pickled, and workers call the copy.
 
     Attributes:
         folder: the study folder.

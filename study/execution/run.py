@@ -1,4 +1,4 @@
-"""Run a study: one Ray Tune experiment that starts from, and adds to, the study folder."""
+"""Run a study: a Ray Tune experiment that starts from the rows on storage and adds rows."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StudyInterruptedError(InterruptedByUserError):
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a study is run, as far as that does not change what is trained.
+    """Options of a run, none of which changes what is trained.
 
     Attributes:
         stages: stages to run.
@@ -70,7 +70,7 @@ def run_study(
 
     Args:
         config: the study.
-        content: the study file; the folder keeps it, and every row carries its hash.
+        content: the study file; the folder keeps it, and every row contains its hash.
         options: how to run it.
         interval_width: needed if the sweep has `until_interval`; see `study.planning.scheduler`.
         choose_points: needed if the study has the arm `best`; see `study.results.evidence`.
@@ -146,8 +146,8 @@ class StudyRun:
     def run_to_completion(self) -> None:
         """Launch experiments until every network is trained.
 
-        Some events (an out-of-memory kill, a node that is lost at a bad moment) end a whole Tune
-        experiment. Every launch starts from the rows on storage, so the next launch continues.
+        Some events (an out-of-memory kill, the loss of a node) can end a whole Tune experiment.
+        Every launch starts from the rows on storage, so the next launch continues.
 
         Raises:
             BadInputError: a data set cannot be loaded, or confirm lacks a stage that it needs.

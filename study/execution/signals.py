@@ -10,7 +10,7 @@ from study.results.folder import StudyFolder
 from trainables.errors import INTERRUPTED, InterruptedByUserError
 
 _FILE = ".stop"
-_PATIENCE_S = 25.0  # whoever sends SIGTERM usually sends SIGKILL soon after
+_LONGEST_WAIT_S = 25.0  # after SIGTERM, which SIGKILL usually follows soon
 
 
 class StopListener:
@@ -46,9 +46,9 @@ class StopListener:
         # In a thread, because a handler can interrupt any code, such as a write to this folder.
         threading.Thread(target=self.request_stop, daemon=True).start()
         if number == signal.SIGTERM:
-            patience = threading.Timer(_PATIENCE_S, _exit)
-            patience.daemon = True
-            patience.start()
+            timer = threading.Timer(_LONGEST_WAIT_S, _exit)
+            timer.daemon = True
+            timer.start()
 
     def request_stop(self) -> None:
         """Tell the workers of this driver to stop."""

@@ -14,7 +14,7 @@ from study.planning.scheduler import Cohort, Scheduler
 
 
 class CohortSearcher(Searcher):
-    """A scheduler behind Ray Tune's interface. One suggestion is one cohort.
+    """Ray Tune's interface to a scheduler. One suggestion is one cohort.
 
     A cohort that returns no results is requeued and becomes due again, up to `attempts` times in
     all. Then `failure` is set, and the experiment ends.

@@ -1,1 +1,1 @@
-"""What a study trains and in which order; without Ray, and nothing here writes a file."""
+"""What a study trains and in which order. The package does not use Ray and writes no file."""

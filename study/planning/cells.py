@@ -87,7 +87,7 @@ class PlannedArm:
 
     @property
     def rule(self) -> str | None:
-        """The rule that ε follows from; None where it follows from none."""
+        """The rule that determines ε; None where no rule does."""
         return self.arm.rule
 
 
@@ -106,7 +106,7 @@ class Network:
             seed in common.
         arm: name of its arm; None in the sweep.
         rule: rule of its arm, where the arm is analytic.
-        point: the cell's running number of a search point; None outside the search.
+        point: running number of the search point within its cell; None outside the search.
         rescale: factor on Δ in the loss; None leaves the loss unchanged.
         replicate: number of the search that proposed it or chose its settings; None in the sweep,
             for pooled arms, and in studies without the arm `best`.

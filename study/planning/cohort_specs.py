@@ -1,4 +1,4 @@
-"""From planned networks to what a worker receives, and to the columns known before training."""
+"""Turns planned networks into what a worker receives and into columns known before training."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 from study.config.loader import StudyFileError, parse_study
 from study.config.sections import StudyConfig
 from study.planning.plan import Plan, make_plan, needs_measured_logits
-from study.results.folder import ResultsError, StudyFolder
+from study.results.folder import StudyFolder
 from study.results.plan_summary import CellSummary, LossLabel, PlanSummary
 from study.results.schema import Stage
 
@@ -43,10 +43,7 @@ def open_study(uri: str) -> tuple[StudyFolder, Plan]:
         StudyFileError: the study file in the folder is not valid.
     """
     folder = StudyFolder.at(uri)
-    content = folder.read_bytes("study.yaml")
-    if content is None:
-        raise ResultsError(f"{uri}: no study here (study.yaml is missing)")
-    return folder, plan_of(parse_study(content, folder.file("study.yaml")))
+    return folder, plan_of(parse_study(folder.study_file(), folder.file("study.yaml")))
 
 
 def plan_summary(plan: Plan, networks: Mapping[Stage, int] | None = None) -> PlanSummary:

@@ -159,7 +159,7 @@ def make_plan(config: StudyConfig, measured: Mapping[str, MeasuredLogits] | None
     ]
     arms = config.confirm.parsed_arms if config.confirm else [Arm(TUNED)]
     if Arm(CE) in arms:
-        # Cross-entropy is one cell per (data set, noise, model); the other cells compare with it.
+        # Cross-entropy has one cell per (data set, noise, model), with which others are compared.
         baselines = [Cell(c.dataset, c.noise, c.model, LossChoice(name="ce")) for c in cells]
         planned_ids = {c.cell_id for c in cells}
         cells += [b for b in dict.fromkeys(baselines) if b.cell_id not in planned_ids]

@@ -43,7 +43,7 @@ class Cohort:
     """Networks of one group, stage and seed, to be trained together.
 
     Attributes:
-        cohort_id: follows from the networks.
+        cohort_id: the stage and a hash of the networks' ids.
         stage: their stage.
         networks: the networks.
     """
@@ -175,8 +175,8 @@ class Scheduler:
     def next_cohort(self) -> Cohort | None:
         """Networks to train now, or None while everything due is in flight.
 
-        Stages are tried in the order search, confirm, sweep. The sweep depends on nothing, so it
-        uses the workers that the others leave idle.
+        Stages are tried in the order search, confirm, sweep. The sweep depends on no other stage,
+        so it uses workers that would otherwise be idle.
         """
         for ids in self._begun:  # a later round of a search can only follow an earlier one
             if networks := self._resume(ids):
@@ -213,7 +213,7 @@ class Scheduler:
         self._close_search()
 
     def requeue(self, cohort_id: str) -> None:
-        """Make the networks of a cohort that was not trained due again."""
+        """Return a cohort that was not trained: its networks become due again."""
         cohort = self._in_flight.pop(cohort_id)
         for network in cohort.networks:
             self._busy.discard(network.network_id)
@@ -271,7 +271,7 @@ class Scheduler:
         return proposed or free[0].propose()
 
     def _close_search(self) -> None:
-        """End the search once its hours are used up, every arm after equally many rounds."""
+        """End the search when its hours are used up, with equally many rounds in every arm."""
         hours = self.plan.config.search.worker_hours
         if hours is not None and self._search_s >= 3600 * hours:
             begun = max(s.rounds_begun for s in self.searches)

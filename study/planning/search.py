@@ -67,7 +67,7 @@ class _Round:
 
 
 class ArmSearch:
-    """The search of one arm: round after round of points, `networks_per_cell` in all.
+    """The search of one arm: rounds of points, `networks_per_cell` points in all.
 
     The points of a round train in one cohort, so a round is completed or lost as a whole.
 
@@ -221,7 +221,7 @@ class ArmSearch:
 
     @property
     def best(self) -> CompletedPoint | None:
-        """The best point that was trained to the end; the earliest of equals.
+        """The best point that was trained to the end; the earliest of equally good ones.
 
         A diverged point is chosen only where all points diverged: it counts with the accuracy of
         guessing, which may exceed that of a network that has not learnt.
@@ -267,7 +267,7 @@ class ArmSearch:
         return min(each, budget - m * each)
 
     def _number(self, m: int, position: int) -> int:
-        """The cell's running number of a point of round m."""
+        """The running number, within the cell, of a point of round m."""
         local = m * self._config.search.points_per_round + position
         return local * self._arms + self._first_number
 

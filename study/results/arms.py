@@ -2,7 +2,7 @@
 
 An arm is written as a word, `tuned` or `analytic:activation`, in the study file and in the column
 `arm`. `Arm.parse` is the only place that reads this text. To add an arm, register an `ArmKind`
-here; the study file, the plan, the tables and the figures then know it.
+here; the study file, the plan, the tables and the figures then accept it.
 """
 
 from __future__ import annotations

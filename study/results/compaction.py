@@ -1,4 +1,4 @@
-"""Many small part files become one; what killed processes left is removed.
+"""Replaces many small part files by one, and removes the files that killed processes left.
 
 Only a study's driver may call these functions. They may be interrupted at any point: no row is
 lost or read twice, because a compacted file lists the cohorts whose parts it replaces.

@@ -83,6 +83,17 @@ class StudyFolder:
         """Whether the folder holds a study."""
         return self.read_bytes("study.yaml") is not None
 
+    def study_file(self) -> bytes:
+        """The content of the study file in the folder.
+
+        Raises:
+            ResultsError: there is no study in the folder.
+        """
+        content = self.read_bytes("study.yaml")
+        if content is None:
+            raise ResultsError(f"{self.uri}: no study here (study.yaml is missing)")
+        return content
+
     def read_bytes(self, name: str) -> bytes | None:
         """The content of a file below the folder, or None if it does not exist."""
         try:
@@ -216,9 +227,9 @@ class StudyFolder:
         return dataset.to_table(columns=schema.names)
 
     def _read_listed(self, table: TableName, stages: list[Stage], schema: pa.Schema) -> pa.Table:
-        """`load` of all committed files; lists again if a file vanishes in between.
+        """Read all committed files; list them again if one disappears before it is read.
 
-        A file vanishes when the study's driver compacts between the listing and the reading.
+        A file disappears when the study's driver compacts between the listing and the reading.
         """
         attempts = 0
         while True:

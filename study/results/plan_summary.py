@@ -153,7 +153,7 @@ class SearchPoint:
     """A search point that was trained to the end, as tables show it.
 
     Attributes:
-        number: the cell's running number of the point.
+        number: running number of the point within its cell.
         value: accuracy that the search maximises, in [0, 1].
         lr: learning rate.
         epsilon: logit bias; None in a cell without one.
@@ -193,5 +193,5 @@ class SearchState:
 
 
 def best_point(points: Iterable[SearchPoint]) -> SearchPoint | None:
-    """The point with the largest value, the earliest of equals; None without points."""
+    """The point with the largest value, the earliest of equally good ones; None without points."""
     return max(points, key=lambda point: (point.value, -point.number), default=None)

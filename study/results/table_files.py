@@ -50,7 +50,7 @@ def part_name(cohort_id: str) -> str:
 
 
 def compacted_name(key: str) -> str:
-    """Name of a compacted file; `key` tells it from others in the folder."""
+    """Name of a compacted file; `key` distinguishes it from the others in the folder."""
     return f"{_COMPACT}{key}{_SUFFIX}"
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @register
 class FullGridSampler(Sampler):
-    """Visits the whole grid in a random order, so that a search cut short covers it evenly.
+    """Uses the whole grid in a random order, so that a search that ends early covers it evenly.
 
     Where the arm fixes ε, or a loss takes none, the share of the budget meant for ε goes to the
     learning rate, so every arm has the same number of points.
@@ -60,7 +60,7 @@ class FullGridSampler(Sampler):
         """Optuna's `RandomSampler`, for points beyond the end of the grid.
 
         Only a study with `loss: joint` has such points: its cell of plain cross-entropy has fewer
-        losses, so a smaller grid, and the same budget.
+        losses and therefore a smaller grid, but the same budget.
         """
         from optuna.samplers import RandomSampler
 

@@ -78,7 +78,7 @@ def test_test_accuracy_before_confirm_is_not_used_and_is_reported(tmp_path):
     rewrite(folder, "search", lambda f: f.assign(test_acc=0.99))
     after = analyse(str(folder))
     assert after.cells == before
-    assert any("test set early" in note for note in after.notes)
+    assert any("read too early" in note for note in after.notes)
 
 
 def test_a_repeated_network_counts_once(tmp_path):

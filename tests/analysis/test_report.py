@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from planted import Cell, default_cells, write_study
 
@@ -187,3 +188,10 @@ def test_a_study_without_cells_to_compare_is_refused(tmp_path):
     write_study(tmp_path, [Cell()], stages=("search",))
     with pytest.raises(LoadError, match="no cell to report on"):
         report(str(tmp_path))
+
+
+def test_learning_curves_of_one_epoch_are_points():
+    row = {"arm": "tuned", "epoch": 1, "mean": 0.5, "low": 0.4, "high": 0.6}
+    (ax,) = learning.draw(pd.DataFrame([row]), arm_styles({"tuned"}, None)).axes
+    assert ax.lines[0].get_marker() == "o"
+    assert all(tick == round(tick) for tick in ax.get_xticks())

@@ -91,6 +91,11 @@ def test_other_commands_name_the_extra_they_need(
     assert errors.endswith(f"pip install 'logit-bias-study[{extra}]'\n")
 
 
+def test_a_folder_without_a_study_is_no_question_of_what_is_installed(tmp_path: Path) -> None:
+    code, _, errors = run(sys.executable, ["status", str(tmp_path)], ABSENT)
+    assert (code, errors) == (2, f"logit-bias: {tmp_path}: no study here (study.yaml is missing)\n")
+
+
 @pytest.mark.slow
 @pytest.mark.integration
 def test_a_wheel_in_a_fresh_environment(study: Path, tmp_path: Path) -> None:

@@ -59,8 +59,8 @@ def test_a_listing_of_another_version_is_ignored(
 
 
 def test_a_stop_request_is_for_one_driver(store: CheckpointStore) -> None:
-    assert not store.stop_wanted()
+    assert not store.stop_requested()
     StopListener(store.folder, "earlier").request_stop()
-    assert not store.stop_wanted()
+    assert not store.stop_requested()
     StopListener(store.folder, "current").request_stop()
-    assert store.stop_wanted()
+    assert store.stop_requested()

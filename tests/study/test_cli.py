@@ -42,6 +42,7 @@ def test_epsilon_imports_neither_ray_nor_torch() -> None:
         (["report", "here", "there"], "here: no finished network found"),
         (["compare", "here", "here"], "compare: here is given twice"),
         (["analyse", "nowhere", "--margin", "5"], "--margin 5: allowed is 0 < margin < 1"),
+        (["power", "--sd", "0.01", "--margin", "2"], "--margin 2: allowed is 0 < margin < 1"),
         (["epsilon", "--classes", "abc"], "--classes"),
         (["epsilon", "--clases", "3"], "--clases"),
         (["noise", "--dataset", "digits", "--rate", "0.1", "--option", "a=["], "not a YAML value"),
@@ -50,6 +51,7 @@ def test_epsilon_imports_neither_ray_nor_torch() -> None:
         (["run", "no-such-study"], "neither a study file nor a preset"),
         (["run", "quickstart", "--stage", "serach"], "allowed: search, sweep, confirm"),
         (["status", "no-such-folder"], "no study here"),
+        (["trial", "folder", "id", "--device", "tpu"], "device tpu: allowed on this machine: cpu"),
         (["report", "no-such-folder"], "no-such-folder"),
     ],
 )

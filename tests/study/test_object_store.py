@@ -74,9 +74,9 @@ def test_checkpoints_and_the_request_to_stop(bucket: str) -> None:
     assert store.cohorts() == {"c1": ["a", "b"]}
     store.discard_all_but(())
     assert store.cohorts() == {}
-    assert not store.stop_wanted()
+    assert not store.stop_requested()
     folder.write_bytes(".stop", b"current")
-    assert store.stop_wanted()
+    assert store.stop_requested()
 
 
 def test_epochs_without_trials_are_not_read_and_then_removed(bucket: str) -> None:

@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 def evaluated(
     members: list[Member], logits: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
-    """Loss, log-odds, rival and the gradients of bias and logits, each [K, …]."""
+    """Loss, log-odds, largest_other and the gradients of bias and logits, each [K, …]."""
     cohort = CohortLosses(members, logits.shape[-1], CPU, logits.dtype)
     leaf, bias = logits.clone().requires_grad_(), cohort.bias(1.0, logits.shape[1])
     examples = cohort(leaf, labels, bias)

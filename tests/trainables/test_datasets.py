@@ -171,7 +171,7 @@ def test_a_new_data_set_needs_only_its_registration():
         assert datasets.load("stripes") is datasets.load("stripes")
         assert datasets.info("stripes").train_size == 6
         (row,) = [row for row in datasets.overview(None) if row.info.name == "stripes"]
-        assert row.where == "bundled"
+        assert row.availability == "bundled"
         with pytest.raises(ValueError, match="the name is taken"):
             datasets.register(Stripes())
     datasets.clear_loaded()

@@ -266,7 +266,7 @@ def test_emnist_letters_stand_upright_and_start_from_a(tmp_path):
 
 def test_overview_lists_availability(mnist):
     def where(root):
-        return {row.info.name: row.where for row in datasets.overview(root)}
+        return {row.info.name: row.availability for row in datasets.overview(root)}
 
     assert where(None)["mnist"] == "no root"
     assert where(str(mnist))["mnist"] == "found"

@@ -309,18 +309,18 @@ def test_rescale_has_the_rescaled_weight_and_shift_is_the_logit_bias():
 
 
 @pytest.mark.parametrize("classes", [2, 16, 17, 40])
-def test_log_odds_and_rival(classes):
+def test_log_odds_and_largest_other(classes):
     """Values and gradient of the formula, on both sides of the change of layout."""
     generator = torch.Generator().manual_seed(0)
     z = 3 * torch.randn(3, 6, classes, generator=generator, dtype=torch.float64)
     z.requires_grad_()
     y = torch.randint(classes, (3, 6), generator=generator)
-    delta, rival = losses.log_odds_and_rival(z, y)
+    delta, largest_other = losses.log_odds_and_largest_other(z, y)
     labelled = torch.nn.functional.one_hot(y, classes).bool()
     others = z.masked_fill(labelled, -torch.inf)
     torch.testing.assert_close(delta, z[labelled].view(3, 6) - others.logsumexp(-1))
-    assert torch.equal(rival, others.amax(-1))
-    assert not rival.requires_grad
+    assert torch.equal(largest_other, others.amax(-1))
+    assert not largest_other.requires_grad
     assert torch.autograd.gradcheck(lambda x: losses.log_odds(x, y), (z,))
     shared = losses.log_odds(z, y[0])
     torch.testing.assert_close(shared[1], losses.log_odds(z[1], y[0]))

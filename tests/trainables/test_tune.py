@@ -23,7 +23,7 @@ class MemoryCheckpointer:
     def discard(self, cohort_id: str) -> None:
         self.saved.clear()
 
-    def stop_wanted(self) -> bool:
+    def stop_requested(self) -> bool:
         return self.stop
 
 

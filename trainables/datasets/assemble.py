@@ -54,7 +54,7 @@ def take_text_options(name: str, options: dict[str, Any]) -> tuple[str, int]:
     """Take vectoriser and number of features out of the options and check them.
 
     Args:
-        name: of the data set, for messages.
+        name: name of the data set, for messages.
         options: options of the study file; the settings are removed from it.
 
     Returns:
@@ -88,7 +88,7 @@ def assemble(
     """Select classes and rows, then turn texts into features learnt from training rows alone.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         train: training examples.
         val: validation examples; where None, they are taken from training.
         test: test examples.
@@ -101,7 +101,7 @@ def assemble(
         the data set.
 
     Raises:
-        DatasetError: the training texts hold no word.
+        DatasetError: the training texts contain no word.
     """
     val_rows: Labels | None = None
     if val is None:

@@ -60,8 +60,8 @@ class DatasetInfo:
 class Dataset:
     """Training, validation and test arrays of one classification problem.
 
-    Everything in a process shares a loaded data set, and all processes of a machine share the
-    inputs of the larger ones: never write to the arrays.
+    All code in a process shares one loaded data set, and all processes of a machine share the
+    inputs of the larger data sets. Never write to the arrays.
 
     Attributes:
         name: the name for `load`.
@@ -107,7 +107,7 @@ class Dataset:
         return tuple(self.train_x.shape[1:])
 
     def normalise(self, x: Array) -> NDArray[np.float32]:
-        """A network's input of stored values: `(float32(x) − mean) / std`, shape of `x`."""
+        """Stored values as a network's input: `(float32(x) − mean) / std`, shape of `x`."""
         return (x.astype(np.float32) - self.mean) / self.std
 
 
@@ -137,7 +137,7 @@ def check_class_count(name: str, requested: int | None, available: int) -> int:
     """The number of classes to keep.
 
     Args:
-        name: of the data set, for the message.
+        name: name of the data set, for the message.
         requested: how many of the first classes to keep; all where None.
         available: number of classes of the source.
 

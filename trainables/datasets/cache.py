@@ -3,7 +3,7 @@
 A data set is decoded once per machine, under a lock, into plain `.npy` files. Workers map those
 files, so the page cache of the machine holds one copy for any number of workers. The name of an
 entry follows from the source files (path, size, modification time) and the settings, so a changed
-source makes a new entry. The folder may be deleted at any time.
+source gets a new entry. The folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def folder() -> Path:
 
 
 def lock(name: str) -> AbstractContextManager[Any]:
-    """A lock that one process of this machine holds at a time.
+    """A lock that only one process of this machine can hold at a time.
 
     Args:
         name: which lock.
@@ -57,7 +57,7 @@ def load_or_build(
     """The data set that `build` makes of source files; built once per machine, then mapped.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         settings: everything else that the result depends on; serialisable as JSON.
         files: the source files.
         build: reads the files.
@@ -95,7 +95,7 @@ def _build(name: str, build: Callable[[], Dataset]) -> Dataset:
 
 
 def _write(data: Dataset, entry: Path) -> None:
-    """Write an entry under a temporary name, then rename it: an entry is whole or absent."""
+    """Write an entry under a temporary name, then rename it: an entry is complete or absent."""
     temporary = entry.with_name(f"{entry.name}.{uuid.uuid4().hex}")
     temporary.mkdir()
     try:

@@ -17,15 +17,15 @@ class Overview(NamedTuple):
 
     Attributes:
         info: name, classes, shape, sizes and licence.
-        where: `bundled`, `found`, `missing`, or `no root` to look in.
+        availability: `bundled`, `found`, `missing`, or `no root` to look in.
     """
 
     info: DatasetInfo
-    where: Availability
+    availability: Availability
 
 
 def overview(root: str | None = None) -> list[Overview]:
-    """All named data sets; only the existence of files is looked at.
+    """All named data sets; checks whether their files exist and reads none.
 
     Args:
         root: folder of downloaded data sets; the environment variable LOGIT_BIAS_DATA where None.

@@ -5,7 +5,7 @@ The name of the data set is the path of the folder with a slash at its end. Know
 - `train/CLASS/image`, with `val/CLASS/image`, `test/CLASS/image` or both. With `val` alone (the
   layout of ImageNet) `val` is the test set, and validation is taken from training.
 - `CLASS/image`: test and validation are taken from training.
-- WebVision 1.0, by its lists `info/train_filelist_google.txt` and `info/val_filelist.txt`.
+- WebVision 1.0, with its lists `info/train_filelist_google.txt` and `info/val_filelist.txt`.
   WebVision-mini is its first 50 classes: `classes = 50`.
 """
 
@@ -80,7 +80,7 @@ class ImageFolder(DatasetSource):
             )
         folder = find_path(self.name, root, "folder", Path.is_dir)
         lists = [path for file in _WEBVISION.values() if (path := folder / file).is_file()]
-        # Adding or removing an image changes the time of its folder, so folders stand for images.
+        # A folder's time changes when an image is added or removed: the key lists folders only.
         watched = lists or [d for top in _split_folders(folder).values() for d in _folders(top)]
         settings = {"classes": classes, "size": size, **options}
         listed = cache.load_or_build(

@@ -77,7 +77,7 @@ def take_selection(
     """Take the settings of a `Selection` out of the options and check them.
 
     Args:
-        name: of the data set, for messages.
+        name: name of the data set, for messages.
         classes: number of classes to keep; all where None.
         available: number of classes of the source.
         options: options of the study file; the settings are removed from it.
@@ -112,7 +112,7 @@ def take_test_fraction(name: str, options: dict[str, Any], has_test: bool) -> fl
     """Take `test_fraction` out of the options and check it.
 
     Args:
-        name: of the data set, for messages.
+        name: name of the data set, for messages.
         options: options of the study file; the setting is removed from it.
         has_test: the source has its own test set.
 
@@ -137,7 +137,7 @@ def check_no_options(name: str, remaining: dict[str, Any], allowed: Sequence[str
     """Refuse options that no reader has taken.
 
     Args:
-        name: of the data set, for the message.
+        name: name of the data set, for the message.
         remaining: the options that are left.
         allowed: names of the options that exist.
 

@@ -26,8 +26,8 @@ _RATIO = (3 / 4, 4 / 3)  # of a random crop's edges
 class ImageFiles:
     """Image files that behave like an array of images, uint8 [N, 3, size, size].
 
-    Indexing decodes: each image is scaled so that its shorter edge is `size`, then cropped to its
-    centre.
+    Indexing decodes the images: each one is scaled so that its shorter edge is `size`, then cropped
+    to its centre.
 
     Attributes:
         folder: paths are relative to it.
@@ -163,7 +163,7 @@ def decode(path: Path, size: int, rng: np.random.Generator | None = None) -> NDA
     """Decode one image.
 
     Args:
-        path: of the file.
+        path: path of the file.
         size: pixels per edge.
         rng: for a random crop; the centre of the image where None.
 

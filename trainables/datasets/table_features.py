@@ -61,7 +61,7 @@ def as_numbers(table: Table, name: str) -> NDArray[np.float64] | None:
 
     Args:
         table: a table.
-        name: of the column.
+        name: name of the column.
 
     Returns:
         float64 [N]; None where more than half of the values are words.
@@ -94,7 +94,7 @@ class Encoder:
     Attributes:
         numeric: columns that are one feature each.
         words: {column: its words}; one feature per word, 1 where the row has it. A word that does
-            not occur in the training table is no feature.
+            not occur in the training table has no feature.
     """
 
     numeric: tuple[str, ...]

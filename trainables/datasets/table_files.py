@@ -46,7 +46,7 @@ class Table:
         """The values of a column.
 
         Args:
-            name: of the column.
+            name: name of the column.
 
         Returns:
             N values.

@@ -24,9 +24,9 @@ def vectorise(
     Args:
         train: training texts.
         others: lists of other texts.
-        vectoriser: `tfidf`: 1 + log of the count, times the inverse document frequency, of the
-            most frequent words; `hashed`: the same of all words, in columns chosen by a hash, in
-            which two words may share a column.
+        vectoriser: `tfidf` has one column for each of the most frequent words; its value is
+            (1 + log of the count) times the inverse document frequency. `hashed` has the same
+            values for all words; a hash chooses the column, so two words may share one.
         features: number of columns F.
 
     Returns:

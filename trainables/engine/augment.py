@@ -23,7 +23,7 @@ class AugmentationError(ValueError):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The augmentation of training batches, in the order of the attributes; 0 and False skip.
+    """Augmentation of training batches, in the order of the attributes; 0 or False skips a step.
 
     Attributes:
         crop: pixels of padding at every edge, before a crop of the original size at a random place.
@@ -77,7 +77,7 @@ class Augmentation:
             input_shape: shape of one example.
 
         Raises:
-            AugmentationError: the inputs are no images, or the padding exceeds them.
+            AugmentationError: the inputs are not images, or are smaller than the padding.
         """
         if self == Augmentation():
             return
@@ -112,7 +112,16 @@ class Augmentation:
 
 
 def crop(x: Tensor, padding: int, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to ± `padding` pixels in both directions, filled with 0."""
+    """Shift each image by up to ± `padding` pixels in both directions, filled with 0.
+
+    Args:
+        x: images [N, C, H, W].
+        padding: pixels, from 0 to the size of the image.
+        generator: on the CPU.
+
+    Returns:
+        shape and type of `x`.
+    """
     n, channels, height, width = x.shape
     shifts = torch.randint(2 * padding + 1, (2, n), generator=generator).to(x.device)
     padded = functional.pad(x, [padding] * 4)
@@ -127,13 +136,30 @@ def crop(x: Tensor, padding: int, generator: torch.Generator) -> Tensor:
 
 
 def flip(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Flip each image left to right with probability ½."""
+    """Flip each image left to right with probability ½.
+
+    Args:
+        x: images [N, C, H, W].
+        generator: on the CPU.
+
+    Returns:
+        shape and type of `x`.
+    """
     flipped = torch.rand(len(x), generator=generator).to(x.device) < 0.5
     return torch.where(flipped[:, None, None, None], x.flip(-1), x)
 
 
 def rotate(x: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
-    """Rotate each image about its centre by an angle uniform in ± `degrees`; bilinear."""
+    """Rotate each image about its centre by an angle uniform in ± `degrees`; bilinear.
+
+    Args:
+        x: images [N, C, H, W].
+        degrees: largest angle, from 0 to 180.
+        generator: on the CPU.
+
+    Returns:
+        shape and type of `x`; 0 outside of the original image.
+    """
     turns = torch.rand(len(x), generator=generator, dtype=torch.float64) * 2 - 1
     angles = (turns * degrees * torch.pi / 180).to(x.device)
     height, width = x.shape[-2:]
@@ -151,7 +177,17 @@ def rotate(x: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
 
 
 def cutout(x: Tensor, size: int, generator: torch.Generator, fill: Tensor | float = 0) -> Tensor:
-    """Fill a square with an edge of `size` pixels in each image, centred on a random pixel."""
+    """Fill a square with an edge of `size` pixels in each image, centred on a random pixel.
+
+    Args:
+        x: images [N, C, H, W].
+        size: edge of the square in pixels; the part outside of the image is cut off.
+        generator: on the CPU.
+        fill: value inside the square, a number or [1, C, 1, 1].
+
+    Returns:
+        shape and type of `x`.
+    """
     n, _, height, width = x.shape
     inside = []
     for edge in (height, width):

@@ -12,7 +12,7 @@ from trainables import models
 from trainables.engine.spec import CohortSpec
 
 _MARGIN = 0.8  # share of the free memory that may be planned for
-_MOST_ON_A_CPU = 16  # more members share the caches worse (measured; see docs/engine.md)
+_MOST_ON_A_CPU = 16  # with more, the caches are used less well (measured; docs/engine.md)
 
 
 def members_that_fit(spec: CohortSpec, device: str, step_bytes: Callable[[CohortSpec], int]) -> int:

@@ -30,7 +30,7 @@ the norm of its parameters has grown by more than this factor since initialisati
 has no gradient left after one step with far too large a learning rate: nothing overflows, but the
 network no longer learns.)"""
 
-_EVALUATED_AT_ONCE = 500_000  # input numbers on a CPU; more need memory and are not faster
+_EVALUATED_AT_ONCE = 500_000  # numbers of a CPU's input batch; larger ones are not faster
 _INIT_EXAMPLES = 256  # training examples on which the spread of the initial logits is measured
 
 State = dict[str, Any]
@@ -43,7 +43,7 @@ class CohortRun:
     Args:
         spec: the cohort.
         device: where it trains.
-        dtype: of parameters and losses.
+        dtype: type of parameters and losses.
 
     Attributes:
         members: the members that still train, sorted by loss.
@@ -88,7 +88,7 @@ class CohortRun:
 
     @np.errstate(all="ignore")  # a diverged member overflows; its loss shows that
     def train_epoch(self) -> None:
-        """Train on all examples once, evaluate, record, and prune where there is a rung."""
+        """Train on all examples once, evaluate, record, and prune if a rung follows this epoch."""
         started = time.perf_counter()
         self.epoch += 1
         training = self._train()
@@ -118,7 +118,11 @@ class CohortRun:
         }
 
     def load_state(self, state: State) -> None:
-        """Continue from the `state` of a run with the same spec."""
+        """Continue from a saved state.
+
+        Args:
+            state: `state()` of a run with the same spec.
+        """
         index = {m.network_id: k for k, m in enumerate(self.members)}
         kept = [index[network_id] for network_id in state["network_ids"]]
         if len(kept) < len(self.members):
@@ -135,22 +139,22 @@ class CohortRun:
         self._test_right = None if right is None else right.to(self.device)
         self._step = self._new_step()  # a recorded one would use the replaced moments
 
-    def try_steps(self, steps: int, to_the_end: bool = False) -> int:
-        """Train for a few steps to measure what they take; the run cannot be used afterwards.
+    def try_steps(self, steps: int, ends_epoch: bool = False) -> int:
+        """Train for a few steps to measure time or memory; the run cannot be used afterwards.
 
         Args:
             steps: number of steps, at most one epoch.
-            to_the_end: whether the last one is treated as the last step of an epoch.
+            ends_epoch: whether the last of them is treated as the last step of an epoch.
 
         Returns:
             the number of steps in an epoch.
         """
         self.epoch = 1
-        self._train(last_step=steps - 1, to_the_end=to_the_end)
+        self._train(last_step=steps - 1, ends_epoch=ends_epoch)
         return self.data.steps(self.spec.recipe.batch_size)
 
     def _train(
-        self, last_step: int | None = None, to_the_end: bool = False
+        self, last_step: int | None = None, ends_epoch: bool = False
     ) -> dict[str, list[float]]:
         recipe = self.spec.recipe
         per_epoch = self.data.steps(recipe.batch_size)
@@ -162,7 +166,7 @@ class CohortRun:
         for step, batch in enumerate(self.data.epoch(self.epoch, recipe.batch_size)):
             rate_factor = lr_factor(recipe, done + step, steps, per_epoch)
             bias_factor = epsilon_factor(recipe.epsilon_schedule, (done + step) / steps)
-            is_last = step == per_epoch - 1 or (to_the_end and step == last_step)
+            is_last = step == per_epoch - 1 or (ends_epoch and step == last_step)
             result = self._step(batch, ScheduleFactors(bias_factor, rate_factor, is_last))
             dynamics.add(result.observed)
             if result.grad_norm is not None:

@@ -33,7 +33,7 @@ class LossGroup:
 
     Attributes:
         loss: the loss.
-        members: their number, k.
+        members: number of members, k.
         params: parameters of the loss, each of shape [k].
         rescale: factors on Δ, [k]; None where the loss is not rescaled.
     """
@@ -53,7 +53,7 @@ class LossGroup:
             loss of each example, [k, B].
 
         Raises:
-            ValueError: the loss reduces.
+            ValueError: the loss does not return one value per example.
         """
         return self._checked(
             losses.evaluate_log_odds(self.loss, delta, self.rescale, **self.params), delta
@@ -73,8 +73,8 @@ class LossGroup:
             loss of each example, [k, B].
 
         Raises:
-            ValueError: the loss reduces, or is rescaled, which only losses of the labelled
-                probability alone can be.
+            ValueError: the loss does not return one value per example, or it is rescaled, which
+                only losses of the labelled probability alone can be.
         """
         if self.rescale is not None:
             raise ValueError(
@@ -98,12 +98,12 @@ class ExampleLosses(NamedTuple):
     Attributes:
         loss: with the logit bias.
         log_odds: Δ of the labelled class, without the bias; has no gradient.
-        rival: the largest logit of the other classes; has no gradient.
+        largest_other: the largest logit of the other classes; has no gradient.
     """
 
     loss: torch.Tensor
     log_odds: torch.Tensor
-    rival: torch.Tensor
+    largest_other: torch.Tensor
 
 
 class CohortLosses:
@@ -113,7 +113,7 @@ class CohortLosses:
         members: sorted by `loss_key`.
         classes: number of classes, C.
         device: of all tensors.
-        dtype: of all tensors.
+        dtype: type of all tensors.
 
     Attributes:
         epsilon: logit bias ε of each member, [K].
@@ -169,21 +169,27 @@ class CohortLosses:
             bias: what `bias` returns, [K, B].
         """
         if not self._others:
-            delta, rival = losses.log_odds_and_rival(logits, labels)
-            return ExampleLosses(_joined(self._at_log_odds(delta + bias)), delta.detach(), rival)
+            delta, largest_other = losses.log_odds_and_largest_other(logits, labels)
+            return ExampleLosses(
+                _joined(self._at_log_odds(delta + bias)), delta.detach(), largest_other
+            )
         if not self._of_probability:
             with torch.no_grad():
-                delta, rival = losses.log_odds_and_rival(logits, labels)
-            return ExampleLosses(_joined(self._at_logits(logits, labels, bias)), delta, rival)
+                delta, largest_other = losses.log_odds_and_largest_other(logits, labels)
+            return ExampleLosses(
+                _joined(self._at_logits(logits, labels, bias)), delta, largest_other
+            )
         # Split once: each slice would otherwise have a gradient with the size of all members.
         sizes = [sum(group.members for group in g) for g in (self._of_probability, self._others)]
         (z0, z1), (y0, y1), (b0, b1) = (torch.split(t, sizes) for t in (logits, labels, bias))
-        delta0, rival0 = losses.log_odds_and_rival(z0, y0)
+        delta0, largest_other0 = losses.log_odds_and_largest_other(z0, y0)
         with torch.no_grad():
-            delta1, rival1 = losses.log_odds_and_rival(z1, y1)
+            delta1, largest_other1 = losses.log_odds_and_largest_other(z1, y1)
         values = [*self._at_log_odds(delta0 + b0), *self._at_logits(z1, y1, b1)]
         return ExampleLosses(
-            torch.cat(values), torch.cat([delta0.detach(), delta1]), torch.cat([rival0, rival1])
+            torch.cat(values),
+            torch.cat([delta0.detach(), delta1]),
+            torch.cat([largest_other0, largest_other1]),
         )
 
     def _at_log_odds(self, delta: torch.Tensor) -> list[torch.Tensor]:
@@ -198,7 +204,7 @@ class CohortLosses:
 def _by_group(
     groups: Sequence[LossGroup], *tensors: torch.Tensor
 ) -> list[tuple[torch.Tensor, ...]]:
-    """For each group its slice of each tensor [K, …]."""
+    """The slice of each tensor [K, …] that belongs to each group."""
     if len(groups) == 1:
         return [tensors]
     sizes = [group.members for group in groups]

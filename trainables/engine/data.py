@@ -40,14 +40,14 @@ class Batch(NamedTuple):
 class CohortData:
     """The examples of a cohort, with one noisy labelling per member.
 
-    Arrays are on the device once for any number of members. Folders of images stay on disk and are
-    decoded in the background.
+    The device holds one copy of the inputs for any number of members. Folders of images stay on
+    disk and are decoded in the background.
 
     Args:
         spec: the cohort.
         members: in the order of the labels.
         device: where inputs and labels are.
-        dtype: of normalised inputs.
+        dtype: type of normalised inputs.
 
     Attributes:
         dataset: the data set.
@@ -57,7 +57,7 @@ class CohortData:
         val_clean: true validation labels.
         val_noisy: validation labels per member.
         test_labels: true test labels; exists only where the cohort reads the test set.
-        noise: what the noise did to the training labels, per member.
+        noise: the realised noise of the training labels, one record per member.
         stall_share: share of the last epoch spent waiting for images.
     """
 
@@ -110,7 +110,11 @@ class CohortData:
     def epoch(self, epoch: int, batch_size: int) -> Iterator[Batch]:
         """Batches of one epoch.
 
-        Order and augmentation follow from the cohort's order seed and the epoch alone.
+        The cohort's order seed and the epoch alone determine order and augmentation.
+
+        Args:
+            epoch: from 1.
+            batch_size: examples per batch; the last batch may differ.
         """
         generator = torch.Generator().manual_seed(derive(self._order_seed, "order", epoch))
         order = torch.randperm(self.examples, generator=generator)
@@ -142,7 +146,14 @@ class CohortData:
         return len(_batches(torch.arange(self.examples), batch_size))
 
     def first(self, examples: int) -> torch.Tensor:
-        """Normalised inputs of the first training examples, without augmentation, [B, …]."""
+        """Normalised training inputs without augmentation.
+
+        Args:
+            examples: number of examples B, the first ones.
+
+        Returns:
+            shape [B, …].
+        """
         return self._rows(self._train, slice(0, min(examples, self.examples)))
 
     def val_inputs(self, rows: slice) -> torch.Tensor:

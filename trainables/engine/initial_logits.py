@@ -36,14 +36,15 @@ def measure_logits(
     Args:
         dataset: name of the data set.
         model: name of the model.
-        classes: the first so many classes are used; None for all.
+        classes: number of classes to use, the first ones; None for all.
         root: folder of the downloaded data sets.
         data_options: further options of the data set.
         options: arguments of the model.
         init: name of the initialisation.
         networks: number of networks, at least 1.
         examples: number of examples, at least 1; all where the data set has fewer.
-        seed: of the chosen examples and of the first network; the next ones count up.
+        seed: of the chosen examples and of the first network; the others have
+            seed + 1, seed + 2, ….
 
     Returns:
         logits of shape [networks · examples, classes], with their labels.

@@ -24,7 +24,7 @@ class Observed(NamedTuple):
     Attributes:
         loss: as in `ExampleLosses`.
         log_odds: as in `ExampleLosses`.
-        rival: as in `ExampleLosses`.
+        largest_other: as in `ExampleLosses`.
         labelled: logit of the label that is trained on.
         true: logit of the true label.
         agree: whether these two labels are equal.
@@ -34,7 +34,7 @@ class Observed(NamedTuple):
 
     loss: torch.Tensor
     log_odds: torch.Tensor
-    rival: torch.Tensor
+    largest_other: torch.Tensor
     labelled: torch.Tensor
     true: torch.Tensor
     agree: torch.Tensor
@@ -57,9 +57,11 @@ def observe(
     labelled, true = (
         logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1) for labels in (noisy, clean)
     )
-    # Detached: the loss would keep the whole graph of its step.
-    loss, log_odds, rival = (values.detach() for values in examples)
-    return Observed(loss, log_odds, rival, labelled, true, noisy == clean, loss.new_empty(0))
+    # Detached, because the loss would otherwise keep the graph of the whole step.
+    loss, log_odds, largest_other = (values.detach() for values in examples)
+    return Observed(
+        loss, log_odds, largest_other, labelled, true, noisy == clean, loss.new_empty(0)
+    )
 
 
 class EpochDynamics:
@@ -77,7 +79,11 @@ class EpochDynamics:
         self._examples = 0
 
     def add(self, observed: Observed) -> None:
-        """Add one batch."""
+        """Add one batch.
+
+        Args:
+            observed: from `observe`, with `delta` filled in.
+        """
         if len(self._batches) == _SUMMED_AT_ONCE:
             self._sum()
         self._batches.append(observed)
@@ -88,11 +94,13 @@ class EpochDynamics:
         sizes = [batch.delta.shape[1] for batch in self._batches]
         columns = zip(*self._batches, strict=True)
         self._batches = []
-        loss, log_odds, rival, labelled, true, agree, delta = (torch.cat(c, 1) for c in columns)
-        right = labelled > rival
-        # Without an argmax: a class other than the label is the prediction where it is the largest
-        # of the others and above the label's.
-        right_clean = (right & (agree != 0)) | ((true > labelled) & (true == rival))
+        loss, log_odds, largest_other, labelled, true, agree, delta = (
+            torch.cat(c, 1) for c in columns
+        )
+        right = labelled > largest_other
+        # No argmax is needed: the prediction is another class than the label where the largest of
+        # the other logits is above the label's.
+        right_clean = (right & (agree != 0)) | ((true > labelled) & (true == largest_other))
         for batch_delta, size in zip(torch.split(delta, sizes, dim=1), sizes, strict=True):
             batch_delta.mul_(size)
         delta.abs_()

@@ -24,8 +24,8 @@ def lr_factor(recipe: Recipe, step: int, steps: int, steps_per_epoch: int) -> fl
     It rises linearly to 1 during the warm-up; the schedule then runs over the remaining steps.
 
     Args:
-        recipe: says schedule and warm-up.
-        step: from 0.
+        recipe: has the schedule and the warm-up.
+        step: number of the step, from 0.
         steps: number of steps in all epochs.
         steps_per_epoch: number of steps in one epoch.
 
@@ -85,7 +85,11 @@ class StackedOptimizer(ABC):
         return self._numbers(factor)
 
     def step(self, factor: float) -> None:
-        """Update with learning rates lr · `factor`; the gradients are then deleted."""
+        """Update the parameters; the gradients are then deleted.
+
+        Args:
+            factor: on the learning rates, from the schedule.
+        """
         self.update(self.advance(factor))
 
     @torch.no_grad()
@@ -116,7 +120,12 @@ class StackedOptimizer(ABC):
             self._update(parameter, gradient, moments, shaped[dimensions], numbers)
 
     def select(self, kept: list[int], parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Continue with the members of indices `kept`, whose parameters are now `parameters`."""
+        """Continue with some of the members.
+
+        Args:
+            kept: their indices.
+            parameters: their parameters, each of shape [len(kept), …].
+        """
         self.parameters = list(parameters)
         self.lr, self.weight_decay = self.lr[kept], self.weight_decay[kept]
         self.weight_l1 = self.weight_l1[kept]
@@ -256,9 +265,13 @@ def norms(stacked: list[torch.Tensor]) -> torch.Tensor:
 
 
 def clip(parameters: list[torch.nn.Parameter], largest: float) -> None:
-    """Scale each member's gradient down to at most the norm `largest`.
+    """Scale each member's gradient down to a largest norm, in place.
 
-    For each member the same as `torch.nn.utils.clip_grad_norm_` for one network.
+    Each member gets the result of `torch.nn.utils.clip_grad_norm_` for one network.
+
+    Args:
+        parameters: each of shape [K, …], with gradients.
+        largest: the largest norm, above 0.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     factor = (largest / (norms(gradients) + 1e-6)).clamp(max=1.0)

@@ -110,7 +110,7 @@ class MemberResult:
 
     Attributes:
         network_id: the network.
-        metrics: what training reached.
+        metrics: the values after the last epoch.
         epochs: one record per epoch trained.
     """
 

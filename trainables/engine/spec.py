@@ -1,4 +1,4 @@
-"""What a cohort consists of: plain data that survives JSON, pickling and a change of machine."""
+"""What a cohort consists of: plain data that can be sent to another machine, as JSON or pickled."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class DataSpec:
     """A data set; see `trainables.datasets.load`.
 
     Attributes:
-        name: of the data set, or the path of a file or folder.
-        classes: the first so many classes are used; None for all.
+        name: name of the data set, or the path of a file or folder.
+        classes: number of classes to use, the first ones; None for all.
         root: folder of the downloaded data sets.
         options: further options of the data set.
     """
@@ -35,7 +35,7 @@ class ModelSpec:
     """An architecture with its initialisation; see `trainables.models`.
 
     Attributes:
-        name: of the model.
+        name: name of the model.
         options: arguments of the model.
         init: name of the initialisation.
     """
@@ -61,7 +61,7 @@ class Recipe:
         gamma: factor of `step`.
         clip_norm: largest norm of a member's gradient; None does not clip.
         precision: `float32`, or `bf16` for mixed precision by autocast.
-        deterministic: whether a GPU may only use algorithms that repeat to the bit; see `runtime`.
+        deterministic: whether a GPU may only use algorithms that repeat bit for bit; see `runtime`.
         compile: whether a GPU trains with torch.compile: faster steps after about half a minute.
         epsilon_schedule: of the logit bias, a name in `trainables.losses.schedules`.
         augment: settings of `trainables.engine.augment.Augmentation`.
@@ -102,7 +102,8 @@ class Member:
         noise_options: further options of the noise.
         noise_seed: seed of the noisy labels.
         init_seed: seed of the initial parameters.
-        bracket: members of one bracket compete at the cohort's rungs; None is never pruned.
+        bracket: members of one bracket compete at the cohort's rungs; a member without one is
+            never pruned.
     """
 
     network_id: str
@@ -123,7 +124,12 @@ class Member:
 
 @dataclass(frozen=True)
 class Rung:
-    """After `epoch`, the best share `keep` of each bracket continues, at least one member."""
+    """A point of training at which members are pruned.
+
+    Attributes:
+        epoch: the epoch after which members are pruned, from 1.
+        keep: share of each bracket that continues, in (0, 1]; at least one member does.
+    """
 
     epoch: int
     keep: float
@@ -155,7 +161,7 @@ class CohortSpec:
     prune_metric: str = "val_acc_noisy"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that survives JSON, and pickling between versions."""
+        """Plain data, which JSON can hold and which other versions can unpickle."""
         return asdict(self)
 
     @classmethod

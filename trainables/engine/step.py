@@ -49,7 +49,7 @@ class StepResult(NamedTuple):
     """What is recorded of a step.
 
     Attributes:
-        observed: of every example.
+        observed: what is recorded of every example.
         grad_norm: norm of each member's gradient, [K]; None unless it is an epoch's last step.
     """
 
@@ -63,9 +63,9 @@ class TrainingStep:
     Args:
         model: the stacked members.
         losses: the members' losses, in the model's order.
-        optimizer: of the model's parameters.
-        recipe: says the precision and whether gradients are clipped.
-        dtype: in which losses are computed, for any precision of the forward pass.
+        optimizer: optimiser of the model's parameters.
+        recipe: has the precision and the largest gradient norm.
+        dtype: type of the losses, whatever the precision of the forward pass.
     """
 
     def __init__(
@@ -95,6 +95,9 @@ class TrainingStep:
             epsilon_factor: factor on every member's ε.
             rates: the numbers that the optimizer's `advance` returned for this step.
             wants_norm: whether to compute the gradients' norms.
+
+        Returns:
+            what is recorded of the step.
         """
         try:
             observed = self._gradients(batch, epsilon_factor)
@@ -145,10 +148,10 @@ class _GraphedCall:
 
     Attributes:
         graph: repeats the step.
-        batch: read: inputs and labels.
-        numbers: read: the factor on ε, then the optimizer's rates.
-        observed: written: the fields of `Observed`, stacked.
-        norm: written: the gradients' norms [K], where wanted.
+        batch: inputs and labels, which the step reads.
+        numbers: the factor on ε, then the optimizer's numbers, which the step reads.
+        observed: the fields of `Observed`, stacked, which the step writes.
+        norm: the gradients' norms [K], which the step writes; None where they are not computed.
     """
 
     graph: torch.cuda.CUDAGraph
@@ -159,7 +162,7 @@ class _GraphedCall:
 
 
 class GraphedStep:
-    """A step on a GPU: the first one of each batch size runs eagerly, a later one is recorded.
+    """A step on a GPU: the first of each batch size runs eagerly, a later one is recorded.
 
     Before the first recording, one eager step is checked for operations that make the host wait for
     the GPU (in a loss that reads a value, for example). A step with such an operation cannot be

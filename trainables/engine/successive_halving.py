@@ -12,8 +12,8 @@ from collections.abc import Sequence
 def survivors(brackets: Sequence[str | None], scores: Sequence[float], keep: float) -> list[int]:
     """Choose the members that continue.
 
-    Of each bracket the best ceil(keep · size) members continue, at least one; of equal scores the
-    earlier member is the better. A member without a bracket always continues.
+    The best ceil(keep · size) members of each bracket continue, at least one. Where scores are
+    equal, the earlier member counts as the better one. A member without a bracket always continues.
 
     Args:
         brackets: bracket of each member, or None.

@@ -63,12 +63,12 @@ def train(
 ) -> list[MemberResult]:
     """Train every member of a cohort from initialisation to the last epoch.
 
-    Members that do not fit the device at once are trained some at a time, with the same results.
+    Members that do not fit the device at once are trained in several parts, with the same results.
 
     Args:
         spec: the cohort.
         device: `cpu`, or a CUDA device such as `cuda`.
-        dtype: of parameters and losses.
+        dtype: type of parameters and losses.
         saved: a state from which training continues. A state of another `STATE_VERSION` is ignored:
             training starts from the beginning, and a warning says so.
         save: called after each epoch with a function that returns the state: plain data and CPU
@@ -122,7 +122,7 @@ def _train(
             )
 
     while len(finished) < len(spec.members):
-        _release_memory(device)  # of the networks before
+        _release_memory(device)  # of the networks trained before
         if at_once is None:
             at_once = members_that_fit(spec, device, partial(_step_bytes, device, dtype))
         subset = replace(spec, members=spec.members[len(finished) :][:at_once])
@@ -199,13 +199,13 @@ def seconds_per_epoch(spec: CohortSpec, device: str = "cpu", steps: int = 8) -> 
 def _step_bytes(device: str, dtype: torch.dtype, spec: CohortSpec) -> int:
     """Peak memory that training takes on a GPU, beyond the memory in use before.
 
-    Three steps, of which the last is recorded, then one that ends an epoch: it runs eagerly first,
-    and the recorded one keeps its memory meanwhile.
+    It trains three steps, of which the last is recorded as a CUDA graph, and then the last step of
+    an epoch, which runs eagerly while the graph keeps its memory.
     """
     _release_memory(device)
     before = torch.cuda.memory_reserved(device)
     torch.cuda.reset_peak_memory_stats(device)
-    CohortRun(spec, torch.device(device), dtype).try_steps(4, to_the_end=True)
+    CohortRun(spec, torch.device(device), dtype).try_steps(4, ends_epoch=True)
     torch.cuda.synchronize(device)
     used = torch.cuda.max_memory_reserved(device) - before
     _release_memory(device)

@@ -27,7 +27,7 @@ from trainables.losses._asymmetric import ael, agce, aul
 from trainables.losses._common import add_logit_bias, log_probability, per_class, per_example
 from trainables.losses._entropy import bounded_ce, ce, focal, label_smoothing, phuber_ce, taylor_ce
 from trainables.losses._evaluate import evaluate, evaluate_log_odds, evaluate_rescaled
-from trainables.losses._log_odds import log_odds, log_odds_and_rival, of_probability
+from trainables.losses._log_odds import log_odds, log_odds_and_largest_other, of_probability
 from trainables.losses._negative_sums import anl_ce, anl_fl
 from trainables.losses._normalised import nce, nfl, nnce, nnfl
 from trainables.losses._outputs import eps_softmax, eps_softmax_mae, ldr_kl, logit_clip
@@ -76,7 +76,7 @@ __all__ = [
     "label_smoothing",
     "ldr_kl",
     "log_odds",
-    "log_odds_and_rival",
+    "log_odds_and_largest_other",
     "log_probability",
     "log_tempered_softmax",
     "logit_clip",

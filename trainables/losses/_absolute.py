@@ -10,7 +10,7 @@ from trainables.losses._registry import Loss, Parameter, Preset, register
 from trainables.losses._torch import Tensor, torch
 
 LOG_CLAMP = math.log(1e-4)
-"""A = log 0 as the repositories have it: they clamp e_y at 1e-4."""
+"""A = log 0 in the authors' repositories, which clamp e_y at 1e-4."""
 
 
 @of_probability
@@ -139,7 +139,7 @@ def unhinged(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def alpha_mae(logits: Tensor, labels: Tensor, *, alpha: Scalar = 0.5) -> Tensor:
-    """Mixture α MAE + (1 − α) unhinged: our reading of α-MAE, of which we know the abstract.
+    """Mixture α MAE + (1 − α) unhinged: our reading of α-MAE; we know only its abstract.
 
     Source: Lemire Paquin et al., arXiv 2605.20347.
 

@@ -127,7 +127,7 @@ def phuber_ce(log_p: Tensor, *, tau: Scalar = 10.0) -> Tensor:
 def bounded_ce(log_p: Tensor, *, bound: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """Bounded cross-entropy tanh(−log p): our reading, not the paper's formula.
 
-    Of boundCE (arXiv 2306.05497) we know the name and one property: its error δ_k vanishes as
+    We know only the name of boundCE (arXiv 2306.05497) and one property: its error δ_k vanishes as
     a_k → 0. tanh(CE) = (1 − p²) / (1 + p²) has this property.
 
     Args:

@@ -11,7 +11,7 @@ from trainables.losses._torch import Tensor
 def evaluate(
     loss: Loss, logits: Tensor, labels: Tensor, epsilon: Scalar = 0.0, **params: Scalar
 ) -> Tensor:
-    """Values of a loss on logits that carry the logit bias (arXiv 2306.05497).
+    """Values of a loss on logits with the logit bias added (arXiv 2306.05497).
 
     Args:
         loss: the loss.
@@ -42,7 +42,7 @@ def evaluate_log_odds(
 
     Args:
         loss: a loss with `of_probability`.
-        delta: log-odds Δ, shape [..., batch]. They already contain a logit bias:
+        delta: log-odds Δ, shape [..., batch]; a logit bias is already added:
             `log_odds(logits, labels) + epsilon`.
         scale: factor of `evaluate_rescaled`, or None for the loss itself.
         **params: the loss's parameters, numbers or tensors of the member dimensions [...].

@@ -68,14 +68,14 @@ class OfProbability(Generic[P]):
 
 
 def of_probability(function: Callable[Concatenate[Tensor, P], Tensor]) -> OfProbability[P]:
-    """Make a loss of an elementwise function of log p, p the labelled class's probability.
+    """Turn an elementwise function of log p into a loss; p is the labelled class's probability.
 
     Args:
         function: `function(log_p, *, parameter…)`, elementwise in log_p [..., batch]. A parameter
             that is a tensor of the member dimensions [...] reaches it with shape [..., 1].
 
     Returns:
-        The loss, called like every other one: `loss(logits, labels, *, parameter…)`.
+        The loss, which is called like any other loss: `loss(logits, labels, *, parameter…)`.
     """
     return OfProbability(function)
 
@@ -92,10 +92,10 @@ def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         Shape [..., batch].
     """
-    return log_odds_and_rival(logits, labels)[0]
+    return log_odds_and_largest_other(logits, labels)[0]
 
 
-def log_odds_and_rival(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def log_odds_and_largest_other(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Log-odds of the labelled class, and the largest logit of the other classes.
 
     Args:
@@ -105,10 +105,10 @@ def log_odds_and_rival(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Δ as in `log_odds`, and max_{i≠y} z_i, which has no gradient; each of shape [..., batch].
     """
-    delta_and_rival: tuple[Tensor, Tensor] = _LogOdds.apply(
+    delta_and_largest: tuple[Tensor, Tensor] = _LogOdds.apply(
         logits, labels.expand(logits.shape[:-1])
     )
-    return delta_and_rival
+    return delta_and_largest
 
 
 class _LogOdds(Function):
@@ -128,9 +128,9 @@ class _LogOdds(Function):
         total = _exp_(others.sub_(largest)).sum(axis, keepdim=True)
         ctx.save_for_backward(others, total, index)
         ctx.axis = axis
-        rival = largest.squeeze(axis)
-        ctx.mark_non_differentiable(rival)
-        return labelled.sub_(largest).sub_(total.log()).squeeze(axis), rival
+        largest_other = largest.squeeze(axis)
+        ctx.mark_non_differentiable(largest_other)
+        return labelled.sub_(largest).sub_(total.log()).squeeze(axis), largest_other
 
     @staticmethod
     @once_differentiable

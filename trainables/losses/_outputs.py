@@ -81,7 +81,7 @@ def logit_clip(
         labels: int64, shape [..., batch] or [batch].
         delta: δ > 0.
         threshold_ratio: threshold / δ. It is 1 in the paper; the repositories compare the norm
-            with another value than δ.
+            with a value other than δ.
 
     Returns:
         Shape [..., batch], at least 0.

@@ -21,7 +21,7 @@ def bi_tempered(
         labels: int64, shape [..., batch] or [batch].
         t1: in [0, 1); it bounds the loss.
         t2: at least 1; above 1 the softmax has a heavy tail, at 1 it is the usual softmax.
-        iterations: number of fixed-point steps; the largest one where it is a tensor. The
+        iterations: number of fixed-point steps; of a tensor, the largest entry counts. The
             reference takes 5; very many classes need more to reach Σ_k p_k = 1.
 
     Returns:

@@ -1,8 +1,8 @@
 """PyTorch, or stand-ins where it is not installed.
 
-The base installation has no PyTorch and still lists the losses with their parameters. Every module
-of this package imports from here what it needs when it is imported; the first use of the stand-in
-`torch` raises `MissingExtraError`.
+The base installation has no PyTorch, but can list the losses with their parameters. The modules of
+this package import torch's names from here; the first use of the stand-in `torch` raises
+`MissingExtraError`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ else:
 
         class _MissingTorch:
             def __getattr__(self, name: str) -> object:
-                if name.startswith("__"):  # Python itself asks, for example `inspect`
+                if name.startswith("__"):  # Python itself looks these up, for example `inspect`
                     raise AttributeError(name)
                 raise MissingExtraError("this loss", "torch", "train")
 

@@ -57,7 +57,7 @@ def build(
 
 
 def check(name: str, options: Mapping[str, Any]) -> None:
-    """Make sure that a model exists and has options of these names; builds nothing.
+    """Make sure that a model exists and has options of these names, without building it.
 
     Args:
         name: as in `build`.

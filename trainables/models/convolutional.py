@@ -17,7 +17,7 @@ class CNN8(nn.Sequential):
         classes: number of classes.
 
     Raises:
-        ValueError: the input is no image, or too small.
+        ValueError: the input is not an image, or it is too small.
     """
 
     def __init__(self, input_shape: tuple[int, ...], classes: int) -> None:
@@ -49,7 +49,7 @@ class CifarResNet(nn.Module):
         depth: number of layers, 6n + 2.
 
     Raises:
-        ValueError: the input is no image or too small, or `depth` is not allowed.
+        ValueError: the input is not an image or is too small, or `depth` is not allowed.
     """
 
     def __init__(self, input_shape: tuple[int, ...], classes: int, *, depth: int = 32) -> None:
@@ -128,7 +128,7 @@ def imagenet_resnet(input_shape: tuple[int, ...], classes: int, *, layers: int =
         the untrained network.
 
     Raises:
-        ValueError: the input is no image, or too small.
+        ValueError: the input is not an image, or it is too small.
     """
     import torchvision  # not at the top: slow to import, and few studies need it
 

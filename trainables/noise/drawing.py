@@ -32,7 +32,7 @@ def draw_labels(clean: Labels, matrix: Matrix, rng: np.random.Generator, draw: s
     Args:
         clean: int64 [N].
         matrix: [C, C], rows sum to 1.
-        rng: the source of uniform doubles; nothing else is taken from it.
+        rng: the random generator; only uniform doubles are drawn from it.
         draw: `iid`: each label flips independently. `exact`: of the n examples of class i,
             round(n · (1 − T[i, i])) flip; each target class receives its expected number, rounded
             up or down without bias.
@@ -40,7 +40,7 @@ def draw_labels(clean: Labels, matrix: Matrix, rng: np.random.Generator, draw: s
     Returns:
         int64 [N].
     """
-    decides, where = rng.random(len(clean)), rng.random(len(clean))
+    flip_draws, target_draws = rng.random(len(clean)), rng.random(len(clean))
     starts = rng.random(len(matrix)) if draw == "exact" else None
     noisy = clean.copy()
     flipping = 1 - np.diag(matrix)
@@ -50,16 +50,16 @@ def draw_labels(clean: Labels, matrix: Matrix, rng: np.random.Generator, draw: s
         others = matrix[label].copy()
         others[label] = 0
         if starts is None:
-            flips = rows[decides[rows] < flipping[label]]
+            flips = rows[flip_draws[rows] < flipping[label]]
             if flips.size:
                 steps = np.cumsum(others)
                 # `right`: a class of probability 0 adds no step and is never reached.
-                noisy[flips] = np.searchsorted(steps / steps[-1], where[flips], side="right")
+                noisy[flips] = np.searchsorted(steps / steps[-1], target_draws[flips], side="right")
         else:
             count = int(np.floor(len(rows) * flipping[label] + 0.5))
             if count:
-                flips = rows[np.argsort(decides[rows], kind="stable")[:count]]
-                flips = flips[np.argsort(where[flips], kind="stable")]
+                flips = rows[np.argsort(flip_draws[rows], kind="stable")[:count]]
+                flips = flips[np.argsort(target_draws[flips], kind="stable")]
                 shares = _systematic_sample(others / others.sum() * count, starts[label])
                 noisy[flips] = np.repeat(np.arange(len(matrix)), shares)
     return noisy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
-_LARGEST_GROUP = 64  # channels of a convolution up to which K of them are faster as one; H200
+_LARGEST_GROUP = 64  # most channels at which a grouped convolution is faster; on an H200
 
 
 class Arrangement(Enum):
@@ -30,6 +30,9 @@ def fastest_arrangement(
         widest: largest number of output channels of a convolution; 0 where there is none.
         can_be_grouped: says whether the model computes the same with its members in the channel
             axis; called only where that arrangement would be the fastest.
+
+    Returns:
+        the arrangement.
     """
     if not on_gpu or not widest:
         return Arrangement.BATCH

@@ -10,7 +10,7 @@ from torch import nn
 
 from trainables.stacking.layers import StackedLinear
 
-_VERSIONS = 256  # of a function in a process: one per model, K and batch size
+_VERSIONS = 256  # compiled forms of a function in a process: one per model, K and batch size
 _exclude_from_compiling: Callable[[Any], Any] = torch.compiler.disable
 
 
@@ -24,7 +24,7 @@ class Compiled:
     def __init__(self, function: Callable[..., torch.Tensor]) -> None:
         self._plain, self._batch = function, 0
         if isinstance(function, nn.Module):
-            # The compiler gains nothing in our linear layers, which only multiply matrices.
+            # The compiler does not speed up our linear layers, which only multiply matrices.
             for layer in function.modules():
                 if isinstance(layer, StackedLinear):
                     layer.forward = _exclude_from_compiling(layer.forward)  # type: ignore[method-assign]

@@ -37,7 +37,7 @@ class StackedModel(nn.Module):
         _refuse_shared_parameters(model)
         self._layout = Layout(members)
         self._compiled: Compiled | None = None
-        self._template = (copy.deepcopy(model),)  # in a tuple, so its parameters do not count here
+        self._template = (copy.deepcopy(model),)  # a tuple, so that torch does not register it
         self.network = _with_stacked_layers(copy.deepcopy(model), self._layout, path="")
         kinds = tuple(STACKED_LAYERS.values())
         first = next((m for m in self.network.modules() if type(m) in kinds), None)
@@ -84,7 +84,7 @@ class StackedModel(nn.Module):
 
     @property
     def _evaluate(self) -> Callable[..., torch.Tensor]:
-        """On streams a member's (parameters and buffers, x) → logits, else x → all logits."""
+        """On streams one member's (parameters and buffers, x) → its logits; else x → all logits."""
         uses_streams = self.arrangement is Arrangement.STREAMS
         plain = functional_module(self._template[0]) if uses_streams else self.network
         is_training = self.training and torch.is_grad_enabled()
@@ -104,7 +104,11 @@ class StackedModel(nn.Module):
         )
 
     def select(self, kept: list[int]) -> StackedModel:
-        """A new model of the members with indices `kept`, in that order."""
+        """A new model of some of the members.
+
+        Args:
+            kept: their indices, in the new order.
+        """
         smaller = StackedModel(self._template[0], len(kept)).train(self.training)
         smaller.arrangement, smaller.compiles = self.arrangement, self.compiles
         smaller._layout.channels_last = self._layout.channels_last
@@ -117,14 +121,24 @@ class StackedModel(nn.Module):
 
     @torch.no_grad()
     def load_member(self, member: int, model: nn.Module) -> None:
-        """Copy an ordinary model's parameters and buffers into the member of that index."""
+        """Copy an ordinary model's parameters and buffers into a member.
+
+        Args:
+            member: index of the member, from 0 to K − 1.
+            model: a model of the same architecture.
+        """
         stacked = self.network.state_dict()
         for name, value in model.state_dict().items():
             stacked[name][member].copy_(value)
 
     @torch.no_grad()
     def store_member(self, member: int, model: nn.Module) -> None:
-        """Copy the member of that index into an ordinary model of the same architecture."""
+        """Copy a member's parameters and buffers into an ordinary model.
+
+        Args:
+            member: index of the member, from 0 to K − 1.
+            model: a model of the same architecture; modified.
+        """
         stacked = self.network.state_dict()
         for name, value in model.state_dict().items():
             value.copy_(stacked[name][member])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trainables.stacking.stacked_model import StackedModel
 
 _MEMBERS, _EXAMPLES = 2, 3  # different, so that neither can be mistaken for the other
-_TOLERANCE = 1e-2  # rounding in float32 is far smaller, another member's numbers are far off
+_TOLERANCE = 1e-2  # far above rounding in float32, far below the difference of two members
 _log = logging.getLogger(__name__)
 
 
@@ -52,8 +52,7 @@ def check_stacking(model: StackedModel, input_shape: tuple[int, ...]) -> None:
 def why_not_grouped(model: StackedModel, shape: torch.Size) -> str | None:
     """Why the members of a model cannot lie in the channel axis.
 
-    They cannot where the model's own `forward` concatenates, splits or averages channels, for
-    example.
+    For example, they cannot if the model's own `forward` concatenates, splits or averages channels.
 
     Args:
         model: left unchanged.

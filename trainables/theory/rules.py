@@ -3,7 +3,7 @@
     for row in analytic_rules(100, loss="gce", parameter="q"):
         print(row.rule, row.value)
 
-Under every rule a network with c classes starts as one with 10 classes does. The rules differ in
+Every rule makes a network with c classes start as one with 10 classes does. The rules differ in
 the quantity that they keep: the mean activation, the mean error, or the mean log-odds of the
 labelled class. PyTorch is imported only for losses without a closed δ_k (see `errors`).
 """

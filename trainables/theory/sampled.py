@@ -1,7 +1,7 @@
 """Initial error of losses that depend on more than the labelled probability, by sampling.
 
 NCE and its sums, bi-tempered, LDR-KL and user-defined losses have no closed δ_k. Here autograd
-computes it at random logits. Three measures reduce the variance of a mean: the labelled logit z_k
+computes it at random logits. Three methods reduce the variance of a mean: the labelled logit z_k
 is integrated by quadrature, not sampled; features of the labelled probability, whose means are
 known exactly, serve as control variates; and the draws are the same for all parameter values, so
 that a mean is a smooth function of the parameter. This module imports PyTorch.

@@ -1,4 +1,4 @@
-"""What is a panel of the report? Its parts, and the registry of all panels."""
+"""A panel of the report: its parts, and the registry of all panels."""
 
 from __future__ import annotations
 
@@ -138,6 +138,9 @@ _PANELS: dict[str, Panel] = {}
 def register(panel: Panel) -> Panel:
     """Add a panel to every report.
 
+    Args:
+        panel: the panel.
+
     Returns:
         `panel`.
 
@@ -162,7 +165,16 @@ def all_panels() -> list[Panel]:
 
 
 def left_out_note(total: int, shown: int, table: str) -> list[str]:
-    """A note that names the table with the cells that a section does not show; else nothing."""
+    """A note that names the table with the cells that a section does not show.
+
+    Args:
+        total: number of cells.
+        shown: number of cells that the section shows.
+        table: name of the table.
+
+    Returns:
+        the note; no note where all cells are shown.
+    """
     return [f"{total - shown} more cells are in tables/{table}.csv."] if total > shown else []
 
 

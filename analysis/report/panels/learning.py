@@ -81,10 +81,13 @@ def draw(curves: pd.DataFrame, styles: Mapping[str, SeriesStyle]) -> Figure:
             low, high = 100 * rows["low"], 100 * rows["high"]
             ax.fill_between(rows["epoch"], low, high, color=style.colour, alpha=0.16, lw=0)
             mean = 100 * rows["mean"]
-            ax.plot(rows["epoch"], mean, color=style.colour, ls=style.linestyle, lw=1.6)
+            marker = "o" if len(rows) == 1 else None  # a line through one epoch is invisible
+            ax.plot(
+                rows["epoch"], mean, color=style.colour, ls=style.linestyle, lw=1.6, marker=marker
+            )
         ax.set_xlabel("epoch")
         ax.set_ylabel("accuracy, %")
-        ax.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
+        ax.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True, min_n_ticks=1))
         ax.set_ylim(bottom=0)
         add_grid(ax)
         return figure

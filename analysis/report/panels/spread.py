@@ -38,10 +38,10 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
     )
     svg = writer.save(draw(table, styles), "spread", words)
     return ReportSection(
-        intro="Models differ in the spread of their logits at initialisation; the rule takes it "
-        "for 1. Filled: best ε minus the ε for a spread of 1, with the 95 % interval of the best "
-        "ε. Open: best ε minus the ε for the measured spread (rule activation-measured). Values "
-        "nearer to the line are better.",
+        intro="Models differ in the spread of their logits at initialisation; the rule "
+        "assumes a spread of 1. Filled: best ε minus the ε for a spread of 1, with the 95 % "
+        "interval of the best ε. Open: best ε minus the ε for the measured spread (rule "
+        "activation-measured). Values nearer to the line are better.",
         legend=[LegendKey(name, s.colour, marker=s.marker) for name, s in styles.items()],
         figures=[CaptionedFigure(svg)],
         notes=[f"{words}. Every cell is in tables/logit_spread.csv."],

@@ -245,7 +245,7 @@ def _idx_array(file: Path) -> Array:
     shape = tuple(int(size) for size in header[1:])
     if len(content) != start + int(np.prod(shape)):
         raise DatasetError(
-            f"{file} is damaged: {len(content):,} bytes where its header promises "
+            f"{file} is damaged: {len(content):,} bytes, but its header says "
             f"{start + int(np.prod(shape)):,}"
         )
     return content[start:].reshape(shape)

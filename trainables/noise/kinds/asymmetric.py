@@ -26,7 +26,7 @@ FLIPS: dict[str, tuple[tuple[int, int], ...]] = {
 def asymmetric(
     classes: int, rate: float, dataset: str = "", flips: Mapping[int, int] | None = None
 ) -> Matrix:
-    """Each of certain classes to the one that it looks like; the other classes stay clean.
+    """Some classes flip to the class that they look like; the others stay clean.
 
     Only some classes flip, so the share of wrong labels is less than `rate`: half of it on
     CIFAR-10.
@@ -52,7 +52,7 @@ def asymmetric(
 def asymmetric_sequential(
     classes: int, rate: float, dataset: str = "", flips: Mapping[int, int] | None = None
 ) -> Matrix:
-    """As `asymmetric`, but each map is applied to the labels that the previous one has changed.
+    """Like `asymmetric`, but each map is applied to the labels that the previous one changed.
 
     The code of Ma et al. (ICML 2020) and its descendants do this. A label that came from cat to
     dog may go back, so on CIFAR-10 at rate 0.4 only 24 % of the cats are wrong.

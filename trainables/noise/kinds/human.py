@@ -47,7 +47,7 @@ class HumanNoise(NoiseKind):
     has_own_rate = True
 
     def check(self, dataset: DatasetInfo, rate: float | None, options: Options) -> None:
-        """Refuse another data set; see `NoiseKind.check`. Label files are not looked for."""
+        """Refuse another data set; see `NoiseKind.check`. Does not look for label files."""
         self.check_options(options, ())
         self._check_dataset(dataset.name, dataset.classes)
 

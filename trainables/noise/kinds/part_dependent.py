@@ -111,8 +111,8 @@ def draw_labels(
         rate: mean flip rate, in [0, 1].
         rng: decides the flips.
         features: the network's inputs, [N, …]; flattened to x [N, F].
-        weights_seed: of the W. Training and validation labels that have the same noise need the
-            same seed.
+        weights_seed: seed of the matrices W_y. Training and validation labels that have the same
+            noise need the same seed.
 
     Returns:
         int64 [N].

@@ -24,7 +24,7 @@ CIFAR100_SUPERCLASSES = (
 def superclass(
     classes: int, rate: float, dataset: str = "", groups: Sequence[Any] | None = None
 ) -> Matrix:
-    """To the next class of the same superclass, the last to the first.
+    """Flip to the next class of the same superclass, from the last to the first.
 
     Args:
         classes: number of classes C.
@@ -59,10 +59,10 @@ def superclass(
 
 
 def block_rotation(classes: int, rate: float, block: int = 5) -> Matrix:
-    """To the next class of the same block of consecutive labels, the last to the first.
+    """Flip to the next class of the same block of consecutive labels, from the last to the first.
 
-    Published tables call this superclass noise on CIFAR-100 (code of Ma et al., ICML 2020). Its
-    labels are in alphabetical order, so these blocks are not its superclasses.
+    Published tables call this asymmetric noise on CIFAR-100 (code of Ma et al., ICML 2020). The
+    labels of CIFAR-100 are in alphabetical order, so these blocks are not its superclasses.
 
     Args:
         classes: number of classes C.

@@ -82,7 +82,7 @@ class _GroupedConvolution(torch.autograd.Function):
     """A grouped convolution in which no group can affect another one.
 
     cuDNN may merge several narrow groups into one, with zeros between them, and 0 · NaN = NaN: a
-    diverged network would reach its neighbours, forward through its activations and backward
+    diverged network would change its neighbours, forward through its activations and backward
     through its gradients (observed on an H200 with 3 channels per group, not with 16 or more).
     Values that are not finite therefore become 0 here, which costs 7 % of a ResNet-32's step. The
     diverged network's own weights are not changed.
