@@ -261,7 +261,7 @@ def _lacks(rows: pd.DataFrame, study: Study) -> dict[str, Array]:
         if Arm.of_row(arm).is_analytic and have_same_epsilon(epsilons[arm], epsilons[BEST]):
             points[arm] = points[BEST]
     arms = {arm: None if arm == BEST else point.epsilon for arm, point in points.items()}
-    return lacks(evidence, arms, points)
+    return lacks(evidence, arms, points, study.margin)
 
 
 def _with_response(

@@ -18,17 +18,19 @@ from analysis.response.gaussian_surface import PRIOR, Array, Rows, Surface
 from study.results.evidence import CellEvidence, ChosenPoint, EvidenceRow
 from study.results.schema import Stage
 
-ROUGH: Array = np.array([0.03, 0.1, 0.2, 0.3, 0.45, 0.6])
-"""Sizes of features that the networks may not have seen, percentage points: the scenarios."""
+ROUGH: Array = np.array([0.06, 0.2, 0.4, 0.6, 0.9, 1.2])
+"""Sizes of features that the networks may not have seen, in margins δ: the scenarios."""
 SCENARIOS = len(ROUGH)
-LOW, MIDDLE, HIGH = 0, 2, 4
+LOW, MIDDLE, HIGH = 0, 2, 5
 """The scenarios that the low end, the estimate and the high end of an interval assume."""
+
+_MARGIN = 0.005  # that points are chosen under; the choice hardly depends on it
+_EXCLUDED = 3.0  # fall of the log likelihood at which the data exclude a size of features
 
 _GRID = (81, 41)  # ε × learning rate, where a better point is looked for
 _CANDIDATES = 250
 _SAME = 1e-6  # ε closer than this are on one line
 _DROP, _SDS = 4.0, 3.0  # points, and standard deviations of a network, that are still the top
-_LEAST_ROWS = 8  # fewer networks make no surface
 
 _LOCAL: Array = PRIOR.copy()
 _LOCAL[0] = [0.0, 1.0]
@@ -53,7 +55,7 @@ def choose_points(
         {arm: its point}, one for every arm.
     """
     scale = _Scale.of(evidence)
-    tops = _tops(evidence, scale)
+    tops = _tops(evidence, scale, _MARGIN)
     chosen: dict[str, ChosenPoint] = {}
     for arm, fixed in arms.items():
         best = -np.inf
@@ -80,6 +82,7 @@ def lacks(
     evidence: CellEvidence,
     arms: Mapping[str, float | None],
     points: Mapping[str, ChosenPoint],
+    margin: float,
     rng_seed: int = 0,
     settings: int = 2,
     each: int = 60,
@@ -90,6 +93,8 @@ def lacks(
         evidence: as of `choose_points`.
         arms: as of `choose_points`.
         points: {arm: where it was confirmed}.
+        margin: δ, a fraction; the scenarios are multiples of it, up to the largest that the data
+            do not exclude.
         rng_seed: of the draws.
         settings: draws of the surface's parameters per scenario.
         each: surfaces drawn for each of them.
@@ -99,7 +104,7 @@ def lacks(
         little for a surface. All arms come from the same drawn surfaces.
     """
     scale = _Scale.of(evidence)
-    tops = _tops(evidence, scale)
+    tops = _tops(evidence, scale, margin)
     if not tops or not all(point.loss in tops for point in points.values()):
         return {}
     rng = np.random.default_rng(rng_seed)
@@ -151,10 +156,12 @@ class _Scale:
         return shares
 
 
-def _tops(evidence: CellEvidence, scale: _Scale) -> dict[str, tuple[Top, list[EvidenceRow]]]:
-    """{loss: its surface and its rows}; the losses with most rows if none has enough."""
+def _tops(
+    evidence: CellEvidence, scale: _Scale, margin: float
+) -> dict[str, tuple[Top, list[EvidenceRow]]]:
+    """{loss: its surface and its rows}, of the losses that have rows."""
     by_loss = {loss: [r for r in evidence.rows if r.loss == loss] for loss in evidence.losses}
-    return {loss: (Top(_rows(rows, scale)), rows) for loss, rows in by_loss.items() if rows}
+    return {loss: (Top(_rows(rows, scale), margin), rows) for loss, rows in by_loss.items() if rows}
 
 
 def _rows(rows: Sequence[EvidenceRow], scale: _Scale) -> Rows:
@@ -203,14 +210,24 @@ class Top:
     nor lets the fine surface run on into it.
     """
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, margin: float) -> None:
+        """Fit both surfaces.
+
+        Args:
+            rows: evidence about one loss.
+            margin: δ, a fraction.
+        """
+        self._sizes = 100 * margin * ROUGH
         self._coarse = Surface(rows, rounds=2)
         fall, sd = self._coarse.mean(rows.x), self._coarse.sd
         self._limit = float(np.quantile(fall, 0.95)) - max(_DROP, _SDS * sd)
         kept = (fall > self._limit) & (rows.y > self._limit - 3 * sd - 1)
         self._tried = np.unique(rows.x[kept], axis=0)
         self._fine = Surface(
-            Rows(rows.x[kept], rows.y[kept], rows.group[kept], rows.seeds[kept]), 3, _LOCAL, 0.1
+            Rows(rows.x[kept], rows.y[kept], rows.group[kept], rows.seeds[kept]),
+            3,
+            _LOCAL,
+            self._sizes[1],
         )
 
     @property
@@ -298,7 +315,8 @@ class Top:
     ) -> Array:
         """Drawn accuracies at x, −inf where the coarse surface's draw says collapse."""
         low = self._coarse.warp(np.array([self._limit]))[0]
-        sizes = np.repeat(ROUGH, settings)
+        allowed = self._sizes[self._fine.misfit(self._sizes) < _EXCLUDED].max()
+        sizes = np.repeat(np.minimum(self._sizes, allowed), settings)
         parts = []
         for theta, rough in zip(self._fine.hyperparameters(len(sizes), rng), sizes, strict=True):
             fine = self._fine.at(theta, float(rough))

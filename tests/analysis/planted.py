@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 from analysis.data.completeness import Completeness
@@ -302,6 +305,21 @@ def _plan(
     return PlanSummary(
         "planted", "val_acc_noisy", networks, cells, replicates, confirm_seeds, replicate_seeds
     )
+
+
+def change_rows(
+    folder: Path,
+    which: Callable[[pd.DataFrame], pd.Series],
+    change: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+) -> None:
+    """Change, or without `change` delete, confirm rows of a folder."""
+    (path,) = (folder / "trials/confirm").glob("*.parquet")
+    frame = pq.read_table(path).to_pandas()
+    chosen = which(frame)
+    parts = [frame[~chosen]] + ([] if change is None else [change(frame[chosen])])
+    frame = pd.concat([part for part in parts if len(part)] or [frame[:0]])
+    table = pa.Table.from_pandas(frame, schema=TRIALS, preserve_index=False)
+    pq.write_table(table, path)
 
 
 def default_cells() -> list[Cell]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from planted import Cell, default_cells, write_study
+from planted import BEST_ARMS, Cell, default_cells, write_study
 
 from analysis.data.load import LoadError
 from analysis.report import html
@@ -27,7 +27,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Path:
-    return Path(report(str(write_study(tmp_path_factory.mktemp("study"), default_cells()))))
+    folder = write_study(tmp_path_factory.mktemp("study"), default_cells(), arms=BEST_ARMS)
+    return Path(report(str(folder)))
 
 
 def browse(page: Path, folder: Path) -> tuple[list[str], list[str]]:
@@ -164,7 +165,7 @@ def test_titles_name_the_model_only_if_there_are_several(tmp_path):
 def test_a_registered_panel_is_in_the_report(tmp_path, monkeypatch):
     monkeypatch.setattr(base, "_PANELS", {panel.name: panel for panel in all_panels()})
     register(Panel("extra", "Extra & more", 15, lambda *_: ReportSection(notes=["<b>note</b>"])))
-    text = html.render(compute(str(write_study(tmp_path, [Cell()]))))
+    text = html.render(compute(str(write_study(tmp_path, [Cell()], arms=BEST_ARMS))))
     assert '<section id="extra">\n<h2>Extra &amp; more</h2>' in text
     assert "&lt;b&gt;note&lt;/b&gt;" in text
     assert text.index('id="response"') < text.index('id="extra"') < text.index('id="forest"')

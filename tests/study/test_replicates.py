@@ -137,3 +137,13 @@ def test_every_search_is_exported_to_optuna(folder: Path, tmp_path: Path) -> Non
     result = logit_bias("export-optuna", str(folder / "out/best"), str(tmp_path / "journal.log"))
     assert result.returncode == 0, result.stderr
     assert f"8 Optuna studies, {PLANNED['search']} trials" in result.stdout
+
+
+def test_value_and_procedure_come_from_the_folder(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder / "out/best", tmp_path / "best")
+    result = logit_bias("analyse", str(copy))
+    assert result.returncode == 0, result.stderr
+    cell = json.loads((copy / "analysis/verdict.json").read_text())["cells"][0]
+    assert cell["value"]["activation"]["n"] == 2
+    replicates = cell["procedure"]["activation"]["replicates"]
+    assert [(r["replicate"], r["seeds"]) for r in replicates] == [(0, 3), (1, 3)]

@@ -1,0 +1,107 @@
+"""Nothing that is missing is silent."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from planted import BEST_ARMS, Cell, change_rows, default_cells, gaussian, write_study
+
+from analysis.inference.summary import verdict_paragraph
+from analysis.verdict import analyse, compute
+
+
+@pytest.fixture
+def folder(tmp_path):
+    cells = [Cell(response=gaussian(3.1))]
+    return write_study(tmp_path, cells, arms=BEST_ARMS, plan=True, search=16, sweep_seeds=2)
+
+
+def pooled_arm(arm: str, seeds: int):
+    """Rows of the first seeds of an arm on the common seeds."""
+    return lambda f: (f["arm"] == arm) & f["replicate"].isna() & (f["seed"] < 200 + seeds)
+
+
+def test_a_complete_study_says_nothing(folder):
+    verdict = analyse(str(folder))
+    assert verdict.pooled.completeness.is_complete
+    assert verdict.pooled.completeness.sentence == ""
+    assert "ncomplete" not in verdict_paragraph(verdict)
+
+
+def test_deleted_networks_refuse_the_verdict(folder):
+    change_rows(folder, pooled_arm("analytic:activation", 4))
+    verdict = analyse(str(folder))
+    text = verdict_paragraph(verdict)
+    assert verdict.pooled.verdict == "undecided"
+    assert verdict.pooled.refused == "not finished: 4 of 54 confirm networks are missing"
+    assert text.startswith("No verdict, not finished: 4 of 54 confirm networks are missing")
+    (cell,) = verdict.cells
+    assert cell.completeness.missing_pairs == {"analytic:activation": 4}
+    assert cell.arms["analytic:activation"].missing == 4
+    assert "incomplete" in cell.reason
+
+
+def test_without_a_plan_unequal_seeds_are_counted(folder):
+    (folder / "plan.json").unlink()
+    change_rows(folder, pooled_arm("analytic:activation", 2))
+    verdict = analyse(str(folder))
+    assert verdict.pooled.refused is None
+    assert verdict.pooled.value.n == 3
+    assert "Incomplete: 2 confirm networks are missing" in verdict_paragraph(verdict)
+
+
+def test_accuracies_that_are_not_finite_count_as_missing(folder):
+    change_rows(folder, pooled_arm("best", 2), lambda f: f.assign(test_acc=np.nan))
+    verdict = analyse(str(folder))
+    (cell,) = verdict.cells
+    assert cell.completeness.not_finite == 2
+    assert cell.arms["best"].not_finite == 2
+    assert cell.value["activation"].n == 3
+    text = verdict_paragraph(verdict)
+    assert "(incomplete)" in text
+    assert "2 confirm networks without a test accuracy" in text
+
+
+def test_a_half_run_study_is_refused(folder):
+    change_rows(folder, lambda f: f["seed"] >= 0)
+    verdict = analyse(str(folder))
+    assert verdict.pooled.refused == "not finished: 54 of 54 confirm networks are missing"
+    assert verdict_paragraph(verdict)
+
+
+def test_missing_search_networks_are_counted(folder):
+    (path,) = (folder / "trials/search").glob("*.parquet")
+    table = pq.read_table(path)
+    pq.write_table(table.slice(3), path)
+    verdict = analyse(str(folder))
+    assert "3 of 64 search networks are missing" in verdict_paragraph(verdict)
+
+
+def test_what_n_seeds_cannot_exclude_is_said(folder):
+    verdict = analyse(str(folder))
+    assert "With 5 seeds, failures in up to 45 % of runs cannot be excluded" in verdict_paragraph(
+        verdict
+    )
+    (cell,) = verdict.cells
+    assert cell.arms["best"].failure_bound == pytest.approx(1 - 0.05 ** (1 / 5))
+
+
+def test_collapses_are_counted(folder):
+    change_rows(folder, pooled_arm("analytic:activation", 1), lambda f: f.assign(test_acc=0.05))
+    (cell,) = analyse(str(folder)).cells
+    arm = cell.arms["analytic:activation"]
+    assert (arm.failed, arm.failure_rate) == (1, 0.2)
+    assert arm.failure_bound > 0.6
+
+
+def test_only_the_confirm_rows_have_what_is_right(tmp_path):
+    folder = write_study(tmp_path, default_cells()[2:], arms=BEST_ARMS, test_examples=100)
+    analysis = compute(str(folder))
+    study = analysis.study
+    assert "test_correct" not in study.trials
+    confirm = study.stage("confirm")
+    correct = study.test_correct(confirm)
+    assert set(correct) == set(confirm.index)
+    right = np.unpackbits(np.frombuffer(correct[confirm.index[0]], dtype=np.uint8)).sum()
+    assert right / 100 == pytest.approx(confirm["test_acc"].iloc[0])
+    assert analysis.verdict.notes == []
+    assert analysis.verdict.pooled.value.shares.test_examples is not None
