@@ -84,6 +84,7 @@ class StudyAnalysis:
         responses: {cell_id: fitted response to ε}, of the cells that have a curve.
         tables: {name: tidy table}, the content of `analysis/tables/`.
         transitions: transition matrices of the label noise.
+        judged: the cells with the contrasts that their verdicts come from.
     """
 
     study: Study
@@ -91,6 +92,7 @@ class StudyAnalysis:
     responses: dict[str, Response]
     tables: dict[str, pd.DataFrame]
     transitions: list[Transition] = field(default_factory=list)
+    judged: list[JudgedCell] = field(default_factory=list)
 
     def folder(self, into: str | None = None) -> StudyFolder:
         """The folder to write below.
@@ -194,7 +196,14 @@ def compute(folders: Folders, margin: float | None = None) -> StudyAnalysis:
         provenance=provenance(study),
     )
     tables = _tables(study, verdict, pairs, responses)
-    return StudyAnalysis(study, verdict, responses, tables, transition_matrices(study))
+    return StudyAnalysis(
+        study=study,
+        verdict=verdict,
+        responses=responses,
+        tables=tables,
+        transitions=transition_matrices(study),
+        judged=[cell.judged for cell in analyses],
+    )
 
 
 def _notes(judged: Sequence[CellVerdict]) -> list[str]:

@@ -79,7 +79,7 @@ def procedure(gains: Sequence[Gain], margin: float) -> Procedure | None:
     shares = sd_search = sd_seed = None
     within = _within(groups)
     if replicates > 1:
-        examples = _examples_error(kept)
+        examples = examples_error(kept)
         seeds = float(np.mean([len(group) for group in groups]))
         of_seeds = 0.0 if within is None else min(within / seeds / replicates, mean.error**2)
         of_search = mean.error**2 - of_seeds
@@ -157,7 +157,12 @@ def _shares(search: float, seeds: float, examples: float | None) -> VarianceShar
     )
 
 
-def _examples_error(gains: Sequence[Gain]) -> float | None:
+def examples_error(gains: Sequence[Gain]) -> float | None:
+    """Squared error of the test examples in the mean over cells; None where unknown.
+
+    Args:
+        gains: of distinct cells.
+    """
     groups: dict[str, list[ExampleEffects]] = {}
     for gain in gains:
         if gain.examples is None:

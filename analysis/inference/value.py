@@ -167,7 +167,7 @@ def estimate(contrasts: Sequence[Contrast]) -> Estimate | None:
     examples = _examples_error(kept)
     lacks = [c.lack for c in kept]
     lack = None if all(x is None for x in lacks) else _mean_lack(lacks)
-    measured = _with_examples(over_seeds, examples)
+    measured = with_examples(over_seeds, examples)
     return Estimate(measured, over_seeds, examples, lack, len(kept), left_out)
 
 
@@ -211,8 +211,13 @@ def _examples_error(contrasts: Sequence[Contrast]) -> float | None:
     return variance_of_mean(list(groups.values()), len(contrasts))
 
 
-def _with_examples(mean: Mean, examples: float | None) -> Mean:
-    """The mean with the error of the test examples added."""
+def with_examples(mean: Mean, examples: float | None) -> Mean:
+    """The mean with the error of the test examples added.
+
+    Args:
+        mean: over seeds or replicates.
+        examples: squared error of the test examples; None where unknown.
+    """
     if not examples or not np.isfinite(mean.error):
         return mean
     variance = mean.error**2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.inference.records import CellVerdict, Verdict
 from analysis.report.theme import (
@@ -56,6 +56,9 @@ VERDICT_STYLES = {
     Verdict.CANNOT_TELL: SeriesStyle(MUTED, "x", DASH_DOT),
 }
 
+MEAN_STYLE = SeriesStyle(FOREGROUND, "D")
+"""Of a mean over cells."""
+
 _FIXED_ARM_STYLES = {
     BEST: SeriesStyle(BLUE),
     TUNED: SeriesStyle(GREEN),
@@ -70,6 +73,9 @@ _OTHER_ARM_STYLES = [  # neighbours differ in both colour and dash
     for shift in range(len(_OTHER_DASHES))
     for i, colour in enumerate(_OTHER_COLOURS)
 ]
+
+
+_ARM_MARKERS = ("^", "s", "v", "D", "P", "o", "x")
 
 
 def arm_styles(arms: Iterable[str], primary_rule: str | None = None) -> dict[str, SeriesStyle]:
@@ -99,6 +105,15 @@ def arm_styles(arms: Iterable[str], primary_rule: str | None = None) -> dict[str
             styles[name] = _OTHER_ARM_STYLES[others % len(_OTHER_ARM_STYLES)]
             others += 1
     return styles
+
+
+def arm_markers(arms: Iterable[str], primary_rule: str | None = None) -> dict[str, SeriesStyle]:
+    """The styles of `arm_styles` with a marker; markers repeat after seven arms."""
+    styles = arm_styles(arms, primary_rule)
+    return {
+        arm: replace(style, marker=_ARM_MARKERS[i % len(_ARM_MARKERS)])
+        for i, (arm, style) in enumerate(styles.items())
+    }
 
 
 def _arm_order(name: str) -> tuple[int, int, str]:

@@ -1,331 +1,397 @@
-"""Draws from the posterior of curves, given a few noisy points.
+"""Which curves are plausible given a few noisy points? Their posterior, by quadrature.
 
-A curve is a level, a shape of `analysis.response.shapes` times a height, and a deviation from it.
-The deviation is a Gaussian process whose standard deviation is τ + κ · (distance of the points
-below the maximum); a shape that fits badly where the loss fails thus does not bend the curve near
-its maximum. A priori, a curve has a deviation with probability one half; the points decide
-(`analysis.response.smc`). Level and height are integrated out in closed form. The noise has the
-uncertainty of its estimate.
+A curve has a level top from m₁ to m₂, mostly a single point m₁ = m₂, and on either side of it a
+loss that grows with the distance d: accuracy = T − a · g(d). The shapes g and the prior scales of
+the heights a are those of `analysis.response.shapes`; the two sides are independent, so that a
+collapse on one side says nothing about the other. No shape is exact: a point that lies d below the
+highest one is fitted with a standard deviation of κ·d on top of its noise, for several κ. What
+happens where the loss fails thus does not fix the maximum.
 
-A single fitted Gaussian process is worse: ten points do not determine the shape, but a fitted
-kernel treats it as known. A kernel also does not encode that a curve has a single maximum; its
-intervals are several times too long on smooth curves and miss the maximum where the curvature
-jumps. docs/statistics.md has the measurements.
+Given m₁, m₂, the shapes and κ, the model is linear in T and the two heights, which are integrated
+in closed form, and so is the factor on the noise, whose estimate is uncertain. What remains is a
+sum over a grid: no random numbers, and hence the same interval every time. A first pass over the
+whole range finds where the maximum can be; a second pass resolves that stretch.
 """
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, ndtr, ndtri
+from scipy.special import ndtr
 
-from analysis.response.shapes import FAMILIES, MAX_DIM, MIRROR_PROBABILITY, peak_position
-from analysis.response.smc import FloatArray, IntArray, Particles, sample
+from analysis.response.shapes import SHAPES, TOP_SHAPES, Shape, losses
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int_]
 
 GRID = 241  # points of a drawn curve over the range
 DRAWS = 1000  # curves
 
-HEIGHT = 1.5  # prior scale (half normal) of the height, in standard deviations of the points
-DEVIATION_PROBABILITY = 0.5  # prior probability of a deviation from the shape
-TAUS = (0.003, 0.01, 0.03, 0.1, 0.3)  # in standard deviations of the points
-KAPPAS = (0.0, 0.03, 0.1, 0.3)  # per distance below the highest point
-LENGTHS = (0.15, 0.35)  # length scale of the deviation (Matérn 5/2), in units of the range
-_SETTINGS = [(t, k, n) for t in TAUS for k in KAPPAS for n in LENGTHS]
-_SIZES = (96, 48)  # particles per family without and with deviation
-_PRIOR_DRAWS = 4  # prior draws per particle
-_NEW_SETTING_PROBABILITY = 0.3  # that a move proposes another setting
+KAPPAS = (0.1, 0.2, 0.45)  # standard deviation of the points per depth
+KAPPA_PRIOR = (0.4, 0.35, 0.25)
+LEVEL_PROBABILITY = 0.15  # prior probability that the top is level over a stretch
+LEVEL_LENGTH = 0.25  # mean length of that stretch, exponentially distributed
+OUTSIDE_PROBABILITY = 0.08  # prior probability that the maximum lies beyond an end of the range
+OUTSIDE_DISTANCE = 0.3  # mean distance from that end, exponentially distributed
+_FIRST_PASS, _SECOND_PASS = 36, 72  # positions of the maximum
+_LEVEL_PASS = 22  # positions of each end of a level top
+_LEVEL_RANGE = (-0.2, 1.2)  # where the ends of a level top are sought
+_BEYOND = np.array([0.02, 0.08, 0.2, 0.45, 0.9])  # distances beyond an end
+_KEEP = 3e-4  # shapes, κ and positions with a smaller share are left out of the second pass
 _MIN_NOISE = 1e-7  # of the points' variance, for numerical stability
-_GUESSED_NOISE = (0.1, 1.5)  # without an estimate: standard deviation, and the SD of its log
-_PATHS = 1024  # prior paths of the deviation per length scale
+_GUESSED_NOISE = 0.1  # without an estimate: standard deviation in that of the points
 
 
 @dataclass(frozen=True)
 class CurveDraws:
-    """Curves from the posterior, and the positions of their maxima.
+    """The posterior of a curve: draws of it, and where its maximum is.
 
     Attributes:
         grid: positions, shape (GRID,), in the unit of x.
         curves: shape (DRAWS, GRID), in the unit of the means.
-        middle: pointwise median, shape (GRID,). (A shape that is narrow between two points may
-            have any height there, so a mean would be useless.)
-        peaks: position of each curve's maximum, shape (DRAWS,); an end of the grid where the curve
-            is highest there.
+        middle: pointwise median, shape (GRID,).
+        peaks: middle of each drawn curve's top, inside the range, shape (DRAWS,).
+        positions: positions from one end of the range to the other, shape (Q,).
+        first: probability that the top begins at or before each position, shape (Q,).
+        last: probability that the top ends at or before each position, shape (Q,).
     """
 
     grid: FloatArray
     curves: FloatArray
     middle: FloatArray
     peaks: FloatArray
+    positions: FloatArray
+    first: FloatArray
+    last: FloatArray
 
 
 def draw_curves(
     x: FloatArray, means: FloatArray, variances: FloatArray, dof: int, rng_seed: int = 0
 ) -> CurveDraws:
-    """Draw curves from the posterior given point means.
+    """Posterior of the curve given point means.
 
     Args:
         x: sorted positions, shape (P,), in any unit.
         means: values at x, shape (P,).
         variances: estimated squared standard errors of the means, shape (P,).
         dof: degrees of freedom of these estimates; 0 if there are none.
-        rng_seed: seed of the draws; the same seed gives the same curves.
+        rng_seed: seed of the drawn curves; the maximum's probabilities do not depend on it.
     """
-    rng = np.random.default_rng(rng_seed)
-    centre, spread = float(means.mean()), max(float(means.std()), 1e-9)
-    noise = np.full(len(x), _GUESSED_NOISE[0] ** 2) if dof == 0 else variances / spread**2
+    top, spread = float(means.max()), max(float(means.std()), 1e-9)
+    noise = np.full(len(x), _GUESSED_NOISE**2) if dof == 0 else variances / spread**2
     unit = (x - x[0]) / np.ptp(x)
-    model = CurveModel(unit, (means - centre) / spread, np.maximum(noise, _MIN_NOISE), dof)
-    particles = sample(model, model.start(rng), model.sizes, model.prior, DRAWS, rng)
-    curves, peaks = model.curves(particles, rng)
+    model = CurveModel(unit, (means - top) / spread, np.maximum(noise, _MIN_NOISE), dof)
+    nodes = model.posterior()
+    positions = np.linspace(0.0, 1.0, 2 * (GRID - 1) + 1)
+    first, last = nodes.distributions(positions)
+    curves, peaks = model.draw(nodes, np.random.default_rng(rng_seed))
     return CurveDraws(
         grid=np.linspace(x[0], x[-1], GRID),
-        curves=centre + spread * curves,
-        middle=centre + spread * np.median(curves, axis=0),
+        curves=top + spread * curves,
+        middle=top + spread * np.median(curves, axis=0),
         peaks=x[0] + np.ptp(x) * peaks,
+        positions=x[0] + np.ptp(x) * positions,
+        first=first,
+        last=last,
     )
 
 
-class CurveModel:
-    """Posterior of a curve's parameters given point means; a target of `smc.sample`.
+@dataclass(frozen=True)
+class Block:
+    """Nodes that share their shapes: single maxima, or level tops.
 
-    Stratum 2f is family f without deviation, stratum 2f + 1 is family f with one. A particle's
-    `setting` is 0 without deviation, else 1 + the index of its (τ, κ, length scale).
+    Attributes:
+        start: index of the first node.
+        probability: posterior, shape (n, κ, left shapes, right shapes).
+        lefts: shapes of the left side.
+        rights: shapes of the right side.
+        kappas: indices into `KAPPAS`.
+    """
+
+    start: int
+    probability: FloatArray
+    lefts: list[Shape]
+    rights: list[Shape]
+    kappas: IntArray
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Nodes of the quadrature with their posterior probabilities.
+
+    Attributes:
+        first: where the top begins, shape (N,).
+        last: where the top ends, shape (N,).
+        width: of the cells around `first` and `last`, shape (N, 2).
+        blocks: probabilities by shapes and κ.
+    """
+
+    first: FloatArray
+    last: FloatArray
+    width: FloatArray
+    blocks: list[Block]
+
+    def distributions(self, positions: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Distribution functions of both ends of the top, each node uniform over its cell."""
+        weights = np.concatenate([b.probability.sum(axis=(1, 2, 3)) for b in self.blocks])
+        return (
+            _distribution(self.first, self.width[:, 0], weights, positions),
+            _distribution(self.last, self.width[:, 1], weights, positions),
+        )
+
+
+class CurveModel:
+    """Posterior of a curve given point means.
 
     Args:
         x: positions from 0 to 1, shape (P,).
-        y: standardised means, shape (P,).
+        y: means minus the highest, in standard deviations of the means, shape (P,).
         noise: their estimated variances, shape (P,).
         dof: degrees of freedom of these estimates; 0 for a guess.
-
-    Attributes:
-        inverses: inverse covariance of the points per setting, shape (settings, P, P).
-        precisions: the same with the level projected out.
-        sizes: particles per stratum, shape (strata,).
-        prior: prior probability per stratum, shape (strata,).
     """
 
     def __init__(self, x: FloatArray, y: FloatArray, noise: FloatArray, dof: int) -> None:
-        self.x, self.y, self.noise, self.dof = x, y, noise, dof
-        self.depth = y.max() - y
-        covariances = [np.diag(noise)]
-        for tau, kappa, length in _SETTINGS:
-            sd = tau + kappa * self.depth
-            covariances.append(
-                np.diag(noise) + sd[:, None] * sd * matern(np.abs(x[:, None] - x) / length)
+        self.x, self.y, self.dof = x, y, max(dof, 1)
+        # Neighbouring points miss a shape in the same way, so that more of them say no more.
+        depth = (y.max() - y) * np.sqrt((len(x) - 1) / 9)
+        self.weight = 1 / (noise + (np.array(KAPPAS)[:, None] * depth) ** 2)  # (κ, P)
+
+    def posterior(self) -> Nodes:
+        """Nodes with their posterior probabilities, by two passes."""
+        shapes, kappas = list(SHAPES), np.arange(len(KAPPAS))
+        inner, inner_width = _cells(0.0, 1.0, _FIRST_PASS)
+        outer, outer_width = _beyond_cells()
+        at, width = np.r_[outer, inner], np.r_[outer_width, inner_width]
+        single = self._single(at, width, shapes, shapes, kappas)
+        ends = _cells(*_LEVEL_RANGE, _LEVEL_PASS)
+        low, high, level = self._level(ends, ends, kappas)
+        single, level = _normalised(single, level)
+
+        by_kappa = single.sum(axis=(0, 2, 3)) + level.sum(axis=(0, 2, 3))
+        kappas = np.flatnonzero(by_kappa > _KEEP)
+        least = _KEEP * single.sum()
+        lefts = [shapes[k] for k in np.flatnonzero(single.sum(axis=(0, 1, 3)) > least)]
+        rights = [shapes[k] for k in np.flatnonzero(single.sum(axis=(0, 1, 2)) > least)]
+        likely = inner[single.sum(axis=(1, 2, 3))[len(outer) :] > least]
+        if len(likely):
+            margin = 1.5 * inner_width[0]
+            span = max(likely[0] - margin, 0.0), min(likely[-1] + margin, 1.0)
+            inner, inner_width = _cells(*span, _SECOND_PASS)
+        at, width = np.r_[outer, inner], np.r_[outer_width, inner_width]
+        single = self._single(at, width, lefts, rights, kappas)
+        pairs = level.sum(axis=(1, 2, 3)) > _KEEP * level.sum()
+        half = ends[1][0] / 2
+        lows, highs = (
+            _cells(v[pairs].min() - half, v[pairs].max() + half, _LEVEL_PASS) for v in (low, high)
+        )
+        low, high, level = self._level(lows, highs, kappas)
+        single, level = _normalised(single, level)
+        tops = list(TOP_SHAPES)
+        n, m = len(at), len(low)
+        return Nodes(
+            first=np.r_[at, low],
+            last=np.r_[at, high],
+            width=np.r_[
+                np.column_stack([width, width]), np.tile([lows[1][0], highs[1][0]], (m, 1))
+            ],
+            blocks=[
+                Block(0, single, lefts, rights, kappas),
+                Block(n, level, tops, tops, kappas),
+            ],
+        )
+
+    def _single(
+        self,
+        at: FloatArray,
+        width: FloatArray,
+        lefts: list[Shape],
+        rights: list[Shape],
+        kappas: IntArray,
+    ) -> FloatArray:
+        """Log probability of single maxima in cells, shape (n, κ, left, right)."""
+        prior = np.log(_single_prior(at) * width)
+        return prior[:, None, None, None] + self._log_posterior(at, at, lefts, rights, kappas)
+
+    def _level(
+        self,
+        lows: tuple[FloatArray, FloatArray],
+        highs: tuple[FloatArray, FloatArray],
+        kappas: IntArray,
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Ends of level tops, from cells for either end, and their log probabilities."""
+        low, high = (k.ravel() for k in np.meshgrid(lows[0], highs[0], indexing="ij"))
+        keep = (high > low) & (high > 0) & (low < 1)
+        low, high = low[keep], high[keep]
+        prior = np.log(_level_prior(low, high) * lows[1][0] * highs[1][0])
+        tops = list(TOP_SHAPES)
+        level = self._log_posterior(low, high, tops, tops, kappas)
+        return low, high, prior[:, None, None, None] + level
+
+    def _sides(
+        self, at: FloatArray, shapes: list[Shape], kappas: IntArray, left: bool
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Sums of w·g and w·y·g, and of w·g² + 1 / scale², over the points of one side.
+
+        Returns:
+            three arrays of shape (positions, κ, shapes).
+        """
+        d = at[:, None] - self.x if left else self.x - at[:, None]
+        g = losses(shapes, np.maximum(d, 0.0))  # (n, shapes, P)
+        w = self.weight[kappas]
+        g_sum = np.einsum("nkp,cp->nck", g, w, optimize=True)
+        yg_sum = np.einsum("nkp,cp->nck", g, w * self.y, optimize=True)
+        gg_sum = np.einsum("nkp,cp->nck", g * g, w, optimize=True)
+        scale = np.array([s.scale for s in shapes])
+        return g_sum, yg_sum, gg_sum + scale**-2.0
+
+    def _log_posterior(
+        self,
+        first: FloatArray,
+        last: FloatArray,
+        lefts: list[Shape],
+        rights: list[Shape],
+        kappas: IntArray,
+    ) -> FloatArray:
+        """Log of likelihood times prior of shapes and κ, shape (n, κ, left, right)."""
+        w = self.weight[kappas]
+        total, total_y, total_yy = w.sum(axis=1), w @ self.y, w @ (self.y**2)
+        gl, yl, dl = (k[:, :, :, None] for k in self._sides(first, lefts, kappas, True))
+        gr, yr, dr = (k[:, :, None, :] for k in self._sides(last, rights, kappas, False))
+        four = (slice(None), None, None)
+        alpha = (total[four] - gl**2 / dl) - gr**2 / dr
+        beta = (total_y[four] - gl * yl / dl) - gr * yr / dr
+        gamma = (total_yy[four] - yl**2 / dl) - yr**2 / dr
+        alpha = np.maximum(alpha, 1e-9 * total[four])
+        top = beta / alpha
+        misfit = np.maximum(gamma - beta * top, 0.0)
+        degrees = self.dof + len(self.x) - 1
+        spread2 = (self.dof + misfit) / degrees
+        left_sd = np.sqrt(spread2 * (1 / dl + (gl / dl) ** 2 / alpha))
+        right_sd = np.sqrt(spread2 * (1 / dr + (gr / dr) ** 2 / alpha))
+        positive = ndtr((top * gl - yl) / dl / left_sd) * ndtr((top * gr - yr) / dr / right_sd)
+        log_left = np.array([np.log(2 * s.weight / s.scale) for s in lefts])
+        log_right = np.array([np.log(2 * s.weight / s.scale) for s in rights])
+        constant = 0.5 * np.log(w).sum(axis=1) + np.log(np.array(KAPPA_PRIOR)[kappas])
+        value = np.log(np.maximum(positive, 1e-300))
+        value -= 0.5 * degrees * np.log(spread2) + 0.5 * np.log(alpha)
+        value += (log_left - 0.5 * np.log(dl[..., 0]))[..., None]
+        value += (log_right - 0.5 * np.log(dr[..., 0, :]))[..., None, :]
+        return np.asarray(value + constant[four])
+
+    def draw(self, nodes: Nodes, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Draw curves.
+
+        Returns:
+            curves of shape (DRAWS, GRID) and the middles of their tops, shape (DRAWS,), in [0, 1].
+        """
+        flat = np.concatenate([b.probability.ravel() for b in nodes.blocks])
+        wanted = (np.arange(DRAWS) + rng.uniform()) / DRAWS * flat.sum()
+        chosen = np.minimum(np.searchsorted(np.cumsum(flat), wanted), len(flat) - 1)
+        grid = np.linspace(0.0, 1.0, GRID)
+        curves, peaks = np.empty((DRAWS, GRID)), np.empty(DRAWS)
+        offset = 0
+        for block in nodes.blocks:
+            size, shape = block.probability.size, block.probability.shape
+            rows = np.flatnonzero((chosen >= offset) & (chosen < offset + size))
+            at, kappa, left, right = np.unravel_index(chosen[rows] - offset, shape)
+            offset, at = offset + size, block.start + at
+            jitter = rng.uniform(-0.5, 0.5, len(rows))
+            first = nodes.first[at] + jitter * nodes.width[at, 0]
+            last = nodes.last[at] + jitter * nodes.width[at, 1]
+            lefts, rights = [block.lefts[k] for k in left], [block.rights[k] for k in right]
+            drawn = self._heights(first, last, lefts, rights, block.kappas[kappa], rng)
+            top, a, b = (v[:, None] for v in drawn)
+            curves[rows] = (
+                top
+                - a * _own_losses(lefts, np.maximum(first[:, None] - grid, 0.0))
+                - b * _own_losses(rights, np.maximum(grid - last[:, None], 0.0))
             )
-        self.inverses = np.linalg.inv(np.stack(covariances))
-        ones = self.inverses.sum(axis=2)
-        self.total = ones.sum(axis=1)
-        # Integrating the level over a flat prior projects its direction out.
-        self.precisions = self.inverses - (
-            ones[:, :, None] * ones[:, None, :] / self.total[:, None, None]
-        )
-        self._weighted_y = self.precisions @ y
-        self._misfit = self._weighted_y @ y
-        self._constant = -0.5 * (
-            np.linalg.slogdet(np.stack(covariances)).logabsdet + np.log(self.total)
-        )
-        self.sizes: IntArray = np.tile(_SIZES, len(FAMILIES))
-        weight = np.array([f.weight for f in FAMILIES])
-        deviation = [1 - DEVIATION_PROBABILITY, DEVIATION_PROBABILITY]
-        self.prior: FloatArray = np.outer(weight / weight.sum(), deviation).ravel()
-        columns = np.arange(MAX_DIM)
-        self._used = np.array([(columns < f.dim).astype(float) for f in FAMILIES])
-
-    def start(self, rng: np.random.Generator) -> Particles:
-        """Draw particles from the prior and evaluate them, `_PRIOR_DRAWS` per particle.
-
-        Args:
-            rng: source of the draws.
-        """
-        stratum = np.repeat(np.arange(len(self.sizes)), _PRIOR_DRAWS * self.sizes)
-        n = len(stratum)
-        skewed = np.array([f.skewed for f in FAMILIES])[stratum // 2]
-        if self.dof > 0:
-            log_noise = 0.5 * np.log(self.dof / rng.chisquare(self.dof, n))
-        else:
-            log_noise = _GUESSED_NOISE[1] * rng.standard_normal(n)
-        particles = Particles(
-            stratum,
-            rng.standard_normal((n, MAX_DIM)),
-            skewed & (rng.uniform(size=n) < MIRROR_PROBABILITY),
-            log_noise,
-            np.where(stratum % 2, rng.integers(1, len(_SETTINGS) + 1, n), 0),
-            *(np.empty(n) for _ in range(3)),
-        )
-        self.evaluate(particles)
-        return particles
-
-    def used_columns(self, stratum: IntArray) -> FloatArray:
-        """Columns of z that each stratum uses, (n, MAX_DIM) of 0 and 1."""
-        return np.asarray(self._used[stratum // 2])
-
-    def propose_setting(self, particles: Particles, rng: np.random.Generator) -> IntArray:
-        """A new setting for some of the particles that have a deviation."""
-        n = len(particles)
-        renewed = (particles.stratum % 2 == 1) & (rng.uniform(size=n) < _NEW_SETTING_PROBABILITY)
-        return np.where(renewed, rng.integers(1, len(_SETTINGS) + 1, n), particles.setting)
-
-    def log_prior(self, particles: Particles) -> FloatArray:
-        """Log density: standard normal z, scaled inverse χ² noise variance."""
-        z = particles.z * self.used_columns(particles.stratum)
-        s = particles.log_noise
-        if self.dof > 0:
-            noise = -self.dof * (s + 0.5 * np.exp(-2 * s))
-        else:
-            noise = -0.5 * (s / _GUESSED_NOISE[1]) ** 2
-        return np.asarray(noise - 0.5 * (z * z).sum(axis=1))
-
-    def shapes(self, particles: Particles, x: FloatArray) -> FloatArray:
-        """Shapes with mean 0 and standard deviation 1 over the points.
-
-        Args:
-            particles: n of them, sorted by stratum.
-            x: positions; empty for the points themselves.
-
-        Returns:
-            shape (n, len(x)), or (n, P) for an empty x; NaN where the shape is constant over the
-            points.
-        """
-        positions = np.concatenate([self.x, x])
-        values = np.empty((len(particles), len(positions)))
-        family = particles.stratum // 2
-        ends = np.searchsorted(family, np.arange(len(FAMILIES) + 1))
-        for f, a, b in zip(FAMILIES, ends[:-1], ends[1:], strict=True):
-            if a < b:
-                mirrored = particles.mirrored[a:b, None]
-                at = np.where(mirrored, 1 - positions, positions) if f.skewed else positions
-                values[a:b] = f.shape(particles.z[a:b], at)
-        points = values[:, : len(self.x)]
-        values -= points.mean(axis=1, keepdims=True)
-        sd = np.sqrt((points * points).mean(axis=1, keepdims=True))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            values /= np.where(sd > 1e-9, sd, np.nan)
-        return values if len(x) == 0 else values[:, len(self.x) :]
-
-    def evaluate(self, particles: Particles) -> None:
-        """Set the log likelihood with level and height integrated out."""
-        g = self.shapes(particles, np.empty(0))
-        setting, s = particles.setting, particles.log_noise
-        gg = (np.matmul(self.precisions[setting], g[:, :, None])[:, :, 0] * g).sum(axis=1)
-        gy = (g * self._weighted_y[setting]).sum(axis=1)
-        shrink = np.exp(-2 * s)
-        precision = gg * shrink + HEIGHT**-2
-        height = gy * shrink / precision
-        score = (
-            self._constant[setting]
-            - (len(self.x) - 1) * s
-            - 0.5 * self._misfit[setting] * shrink
-            - 0.5 * np.log(HEIGHT**2 * precision)
-            + 0.5 * height**2 * precision
-            + np.log(2.0)
-            + log_ndtr(height * np.sqrt(precision))
-        )
-        particles.score[:] = np.where(np.isfinite(score), score, -1e12)
-        particles.height[:], particles.precision[:] = height, precision
-
-    def curves(
-        self, particles: Particles, rng: np.random.Generator
-    ) -> tuple[FloatArray, FloatArray]:
-        """Draw one curve per particle.
-
-        Args:
-            particles: n of them.
-            rng: source of the draws.
-
-        Returns:
-            curves of shape (n, GRID) and the positions of their maxima, shape (n,), in [0, 1].
-        """
-        n, grid = len(particles), np.linspace(0.0, 1.0, GRID)
-        at_points = self.shapes(particles, np.empty(0))
-        sd = 1 / np.sqrt(particles.precision)
-        low = ndtr(-particles.height / sd)  # heights are positive
-        u = np.clip(low + (1 - low) * rng.uniform(size=n), 1e-300, 1 - 1e-16)
-        height = np.maximum(particles.height + sd * ndtri(u), 0.0)[:, None]
-        setting, scale = particles.setting, np.exp(particles.log_noise)[:, None]
-        residual = self.y - height * at_points
-        level = np.einsum("dp,dpq->d", residual, self.inverses[setting]) / self.total[setting]
-        level += scale[:, 0] * rng.standard_normal(n) / np.sqrt(self.total[setting])
-        curves = height * self.shapes(particles, grid) + level[:, None]
-        self._add_deviations(curves, residual - level[:, None], setting, scale, rng)
-        peaks = _maxima(grid, curves)
-        # A kinked maximum between two points of the grid is known exactly from its parameter.
-        exact = np.array([f.peaked for f in FAMILIES])[particles.stratum // 2] & (setting == 0)
-        peaks[exact] = np.clip(peak_position(particles.z[exact, 0]), 0.0, 1.0)
+            peaks[rows] = 0.5 * (np.clip(first, 0.0, 1.0) + np.clip(last, 0.0, 1.0))
         return curves, peaks
 
-    def _add_deviations(
-        self,
-        curves: FloatArray,
-        residual: FloatArray,
-        setting: IntArray,
-        scale: FloatArray,
-        rng: np.random.Generator,
-    ) -> None:
-        """Add a posterior draw of the deviation to each curve that has one, in place.
-
-        By Matheron's rule: prior path + gain · (residual − path at the points − noise).
-
-        Args:
-            curves: shape (n, GRID).
-            residual: means minus curves at the points, shape (n, P).
-            setting: shape (n,).
-            scale: factor on the noise's standard deviation, shape (n, 1).
-            rng: source of the draws.
-        """
-        grid = np.linspace(0.0, 1.0, GRID)
-        tau, kappa, length = np.array([(0.0, 0.0, LENGTHS[0]), *_SETTINGS]).T[:, setting]
-        on_points = (tau[:, None] + kappa[:, None] * self.depth) * scale
-        depth = np.interp(grid, self.x, self.depth)
-        on_grid = (tau[:, None] + kappa[:, None] * depth) * scale
-        fraction = self.x * (GRID - 1)
-        left = np.minimum(fraction.astype(int), GRID - 2)
-        fraction = fraction - left
-        for k, length_scale in enumerate(LENGTHS):
-            rows = np.flatnonzero((length == length_scale) & (setting > 0))
-            if len(rows) == 0:
-                continue
-            with _PATHS_LOCK:
-                path = _prior_paths(k)[rng.integers(0, _PATHS, len(rows))].astype(float)
-            at_points = path[:, left] * (1 - fraction) + path[:, left + 1] * fraction
-            error = scale[rows] * np.sqrt(self.noise) * rng.standard_normal(at_points.shape)
-            off = residual[rows] - on_points[rows] * at_points - error
-            off = np.einsum("dp,dpq->dq", off, self.inverses[setting[rows]]) / scale[rows] ** 2
-            correlation = matern(np.abs(self.x[:, None] - grid) / length_scale)
-            curves[rows] += on_grid[rows] * (path + (off * on_points[rows]) @ correlation)
+    def _heights(
+        self, first: FloatArray, last: FloatArray, lefts: list[Shape], rights: list[Shape],
+        kappas: IntArray, rng: np.random.Generator,
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:  # fmt: skip
+        """Draws of the top and of the two heights, each of shape (n,)."""
+        g_left = _own_losses(lefts, np.maximum(first[:, None] - self.x, 0.0))
+        g_right = _own_losses(rights, np.maximum(self.x - last[:, None], 0.0))
+        design = np.stack([np.ones_like(g_left), -g_left, -g_right], axis=2)  # (n, P, 3)
+        w = self.weight[kappas]
+        precision = np.einsum("npi,np,npj->nij", design, w, design, optimize=True)
+        precision[:, 1, 1] += np.array([s.scale for s in lefts]) ** -2.0
+        precision[:, 2, 2] += np.array([s.scale for s in rights]) ** -2.0
+        covariance = np.linalg.inv(precision)
+        mean = np.einsum("nij,npj,np->ni", covariance, design, w * self.y, optimize=True)
+        residual = self.y - np.einsum("npi,ni->np", design, mean)
+        degrees = self.dof + len(self.x) - 1
+        misfit = self.dof + (w * residual**2).sum(axis=1)
+        s = np.sqrt(misfit / rng.chisquare(degrees, len(mean)))
+        root = np.linalg.cholesky(covariance)
+        drawn = mean + s[:, None] * np.einsum("nij,nj->ni", root, rng.standard_normal(mean.shape))
+        return drawn[:, 0], np.abs(drawn[:, 1]), np.abs(drawn[:, 2])
 
 
-def matern(distance: FloatArray) -> FloatArray:
-    """Matérn correlation with ν = 5/2 at distances in units of the length scale."""
-    r = np.sqrt(5.0) * distance
-    return np.asarray((1 + r + r * r / 3) * np.exp(-r))
+def _own_losses(shapes: list[Shape], d: FloatArray) -> FloatArray:
+    """Losses of one shape per row; d of shape (n, P)."""
+    values = np.empty_like(d)
+    kinds = {id(s): s for s in shapes}
+    which = np.array([id(s) for s in shapes])
+    for key, shape in kinds.items():
+        rows = np.flatnonzero(which == key)
+        values[rows] = losses([shape], d[rows])[:, 0]
+    return values
 
 
-def _maxima(grid: FloatArray, curves: FloatArray) -> FloatArray:
-    """Positions of the curves' maxima, refined by a parabola through the three highest points."""
-    top = curves.argmax(axis=1)
-    positions = grid[top].astype(float)
-    rows = np.flatnonzero((top > 0) & (top < len(grid) - 1))
-    left, mid, right = (curves[rows, top[rows] + k] for k in (-1, 0, 1))
-    bend = left - 2 * mid + right
-    shift = np.where(bend < 0, 0.5 * (left - right) / np.where(bend < 0, bend, -1.0), 0.0)
-    positions[rows] += shift * (grid[1] - grid[0])
-    return np.asarray(positions)
+def _distribution(
+    at: FloatArray, width: FloatArray, weights: FloatArray, positions: FloatArray
+) -> FloatArray:
+    """Share of the weights at or before each position."""
+    order = np.r_[at - width / 2, at + width / 2]
+    density = np.r_[weights / width, -weights / width]
+    # The integral of a sum of boxes, from the ramps that begin and end at their edges.
+    rank = np.argsort(order, kind="stable")
+    edges, steps = order[rank], np.cumsum(density[rank])
+    integral = np.r_[0.0, np.cumsum(steps[:-1] * np.diff(edges))]
+    share = np.interp(positions, edges, np.maximum.accumulate(integral))  # rounding
+    return np.asarray(np.clip(share, 0.0, 1.0))
 
 
-_PATHS_LOCK = threading.Lock()  # lru_cache may compute twice where threads meet
+def _normalised(*logs: FloatArray) -> list[FloatArray]:
+    """Probabilities that add up to 1 over all arrays."""
+    highest = max(float(log.max()) for log in logs)
+    values = [np.exp(log - highest) for log in logs]
+    total = sum(float(v.sum()) for v in values)
+    return [v / total for v in values]
 
 
-@lru_cache(maxsize=len(LENGTHS))
-def _prior_paths(length: int) -> NDArray[np.float32]:
-    """Prior paths with unit variance for the length scale of this index, (_PATHS, GRID)."""
-    u = np.linspace(0.0, 1.0, GRID)
-    values, vectors = np.linalg.eigh(matern(np.abs(u[:, None] - u) / LENGTHS[length]))
-    # Not Cholesky: the jitter that it needs is white noise, which moves the maximum of a curve.
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
-    draws = np.random.default_rng(length).standard_normal((GRID, _PATHS))
-    return np.asarray((root @ draws).T.astype(np.float32))
+def _cells(low: float, high: float, count: int) -> tuple[FloatArray, FloatArray]:
+    """Middles and widths of equal cells."""
+    edges = np.linspace(low, high, count + 1)
+    return 0.5 * (edges[1:] + edges[:-1]), np.diff(edges)
+
+
+def _beyond_cells() -> tuple[FloatArray, FloatArray]:
+    """Positions beyond either end of the range, and the widths of their cells."""
+    edges = np.r_[0.0, 0.5 * (_BEYOND[1:] + _BEYOND[:-1]), 1.3]
+    return np.r_[-_BEYOND, 1 + _BEYOND], np.tile(np.diff(edges), 2)
+
+
+def _single_prior(at: FloatArray) -> FloatArray:
+    """Prior density of a single maximum: uniform inside the range, exponential beyond."""
+    beyond = np.maximum(np.maximum(-at, at - 1), 0.0)
+    outer = OUTSIDE_PROBABILITY * np.exp(-beyond / OUTSIDE_DISTANCE) / OUTSIDE_DISTANCE
+    density = np.where(beyond > 0, outer, 1 - 2 * OUTSIDE_PROBABILITY)
+    return np.asarray((1 - LEVEL_PROBABILITY) * density)
+
+
+def _level_prior(low: FloatArray, high: FloatArray) -> FloatArray:
+    """Prior density of the ends of a level top: uniform middle, exponential length."""
+    return np.asarray(
+        LEVEL_PROBABILITY
+        / np.ptp(_LEVEL_RANGE)
+        * np.exp(-(high - low) / LEVEL_LENGTH)
+        / LEVEL_LENGTH
+    )

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cho_solve, solve_triangular
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
@@ -138,14 +139,15 @@ class Surface:
 
     def _objective(self, t: Array) -> tuple[float, Array]:
         k, parts = self._kernel(t)
-        try:
-            factor = cho_factor(k, lower=True)
-        except np.linalg.LinAlgError:
+        # LAPACK directly: SciPy's wrappers cost as much as the factorisation of so small a matrix.
+        factor, failed = dpotrf(k, lower=1)
+        if failed:
             return 1e10, np.zeros(len(t))
-        alpha = cho_solve(factor, self._z)
+        alpha = dpotrs(factor, self._z, lower=1)[0]
         off = (t - self._prior[:, 0]) / self._prior[:, 1]
-        value = 0.5 * self._z @ alpha + np.log(np.diag(factor[0])).sum() + 0.5 * off @ off
-        inverse = cho_solve(factor, np.eye(len(k)))
+        value = 0.5 * self._z @ alpha + np.log(np.diag(factor)).sum() + 0.5 * off @ off
+        lower = np.tril(dpotri(factor, lower=1)[0])
+        inverse = lower + np.tril(lower, -1).T
         inverse -= np.outer(alpha, alpha)
         diagonal = np.diag(inverse)
         slope = np.array([0.5 * np.vdot(inverse if p.ndim == 2 else diagonal, p) for p in parts])

@@ -51,7 +51,7 @@ class CaptionedFigure:
     """A figure of a section.
 
     Attributes:
-        svg: from `FigureWriter.save`.
+        svg: from `FigureWriter.save` or `FigureWriter.save_variants`.
         title: plain text; None for a section's only figure, which needs none.
         caption: lines of plain text below the title.
     """
