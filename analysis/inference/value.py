@@ -7,9 +7,9 @@ The first part is measured. Its error has two sources: seeds, and the choice of 
 (`analysis.inference.examples`); together they have Welch–Satterthwaite degrees of freedom. What a
 point lacks of the best one is drawn from the surface over ε and learning rate
 (`analysis.response.surface`), under several sizes of features that no network could have seen: the
-low end of an interval assumes none, the high end the largest that the data do not exclude, up to
-1.2 margins. A search that is too poor to name the best ε therefore widens the interval upwards,
-towards "costs more", and never makes analytic ε non-inferior.
+low end of an interval assumes none, the high end features of 0.9 margins. A search that is too poor
+to name the best ε therefore widens the interval upwards, towards "costs more", and never makes
+analytic ε non-inferior.
 """
 
 from __future__ import annotations

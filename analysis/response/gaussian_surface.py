@@ -230,30 +230,6 @@ class Surface:
         drawn: Array = np.clip(draws, BOUNDS[:, 0], BOUNDS[:, 1])
         return drawn
 
-    def misfit(self, sizes: Array) -> Array:
-        """By how much the penalised log likelihood falls under each size of unseen features.
-
-        Args:
-            sizes: percentage points, shape (n,).
-
-        Returns:
-            shape (n,), 0 for the size that fits best.
-        """
-        other = copy(self)
-        values = []
-        for size in sizes:
-            other.rough = float(size)
-            fit = minimize(
-                other._objective,
-                self.theta,
-                jac=True,
-                method="L-BFGS-B",
-                bounds=BOUNDS,
-                options={"maxiter": 6},
-            )
-            values.append(float(fit.fun))
-        return np.array(values) - min(values)
-
     def at(self, theta: Array, rough: float) -> Surface:
         """The same surface under other parameters."""
         other = copy(self)

@@ -18,15 +18,15 @@ from analysis.response.gaussian_surface import PRIOR, Array, Rows, Surface
 from study.results.evidence import CellEvidence, ChosenPoint, EvidenceRow
 from study.results.schema import Stage
 
-ROUGH: Array = np.array([0.06, 0.2, 0.4, 0.6, 0.9, 1.2])
-"""Sizes of features that the networks may not have seen, in margins δ: the scenarios."""
+ROUGH: Array = np.array([0.06, 0.2, 0.4, 0.6, 0.9])
+"""Sizes of features that the networks may not have seen, in margins δ (at most 1 point)."""
 SCENARIOS = len(ROUGH)
-LOW, MIDDLE, HIGH = 0, 2, 5
+LOW, MIDDLE, HIGH = 0, 2, 4
 """The scenarios that the low end, the estimate and the high end of an interval assume."""
 
 _MARGIN = 0.005  # that points are chosen under; the choice hardly depends on it
-_EXCLUDED = 3.0  # fall of the log likelihood at which the data exclude a size of features
 
+_LARGEST_MARGIN = 0.01  # features that went unseen do not grow with a wide margin
 _GRID = (81, 41)  # ε × learning rate, where a better point is looked for
 _CANDIDATES = 250
 _SAME = 1e-6  # ε closer than this are on one line
@@ -93,8 +93,7 @@ def lacks(
         evidence: as of `choose_points`.
         arms: as of `choose_points`.
         points: {arm: where it was confirmed}.
-        margin: δ, a fraction; the scenarios are multiples of it, up to the largest that the data
-            do not exclude.
+        margin: δ, a fraction; the scenarios are multiples of it, up to a margin of 1 point.
         rng_seed: of the draws.
         settings: draws of the surface's parameters per scenario.
         each: surfaces drawn for each of them.
@@ -217,7 +216,7 @@ class Top:
             rows: evidence about one loss.
             margin: δ, a fraction.
         """
-        self._sizes = 100 * margin * ROUGH
+        self._sizes = 100 * min(margin, _LARGEST_MARGIN) * ROUGH
         self._coarse = Surface(rows, rounds=2)
         fall, sd = self._coarse.mean(rows.x), self._coarse.sd
         self._limit = float(np.quantile(fall, 0.95)) - max(_DROP, _SDS * sd)
@@ -315,8 +314,7 @@ class Top:
     ) -> Array:
         """Drawn accuracies at x, −inf where the coarse surface's draw says collapse."""
         low = self._coarse.warp(np.array([self._limit]))[0]
-        allowed = self._sizes[self._fine.misfit(self._sizes) < _EXCLUDED].max()
-        sizes = np.repeat(np.minimum(self._sizes, allowed), settings)
+        sizes = np.repeat(self._sizes, settings)
         parts = []
         for theta, rough in zip(self._fine.hyperparameters(len(sizes), rng), sizes, strict=True):
             fine = self._fine.at(theta, float(rough))

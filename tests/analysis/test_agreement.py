@@ -48,7 +48,6 @@ def falling(e):
     [
         (Cell(response=gaussian(3.03)), "equivalent", True),
         (Cell(response=gaussian(4.5)), "inferior", True),
-        (Cell(response=flat()), "cannot_tell", False),
         (Cell(response=falling), "inferior", False),
     ],
 )
@@ -60,6 +59,20 @@ def test_verdict_follows_the_planted_truth(tmp_path, cell, expected, evidence):
     value = judged.value["activation"]
     assert value.low - 0.002 <= cell.value() <= value.high + 0.002
     assert value.n == 10
+
+
+def test_where_epsilon_does_nothing_nothing_agrees(tmp_path):
+    """The surface leaves room for a better ε that no network saw; without it the cell cannot tell.
+
+    Neither is an agreement.
+    """
+    cells = [Cell(response=flat(), noise_rate=r) for r in (0.0, 0.4)]
+    verdict = analysed(tmp_path / "a", cells, **sure())
+    assert verdict.pooled.verdict in ("undecided", "cannot_tell")
+    assert verdict.pooled.evidence_cells == 0
+    bare = analysed(tmp_path / "b", cells, **sure(stages=("confirm",)))
+    assert [c.verdict for c in bare.cells] == ["cannot_tell"] * 2
+    assert bare.pooled.verdict == "cannot_tell"
 
 
 def test_analytic_is_judged_before_insensitivity(tmp_path):

@@ -35,7 +35,14 @@ from analysis.report.panels import (
     witness,
 )
 from analysis.report.panels.transitions import draw as draw_transition
-from analysis.report.series import SeriesStyle, arm_styles, cell_titles
+from analysis.report.series import (
+    VERDICT_STYLES,
+    SeriesStyle,
+    arm_markers,
+    arm_styles,
+    cell_titles,
+    name_styles,
+)
 from analysis.report.theme import BLUE
 from analysis.verdict import StudyAnalysis, compute
 from study.results.arms import Arm
@@ -345,6 +352,17 @@ def test_styles_of_the_main_arms_do_not_depend_on_the_others():
     assert list(few) == ["tuned", "analytic:activation", "zero", "ce"]
     assert arm_styles(ARMS, "shift")["analytic:shift"] == every["analytic:activation"]
     assert len(set(arm_styles([*ARMS, *(f"new-{i}" for i in range(15))]).values())) == 24
+
+
+def test_the_legend_can_show_every_marker():
+    template = Path(html.__file__).parent / "templates/report.html.j2"
+    drawn = set(re.findall(r'key\.marker == "([^"]+)"', template.read_text()))
+    styles = [
+        *VERDICT_STYLES.values(),
+        *arm_markers(ARMS).values(),
+        *name_styles("abcdef").values(),
+    ]
+    assert {style.marker for style in styles} <= drawn
 
 
 def test_titles_name_the_model_only_if_there_are_several(tmp_path):

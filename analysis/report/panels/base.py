@@ -30,7 +30,8 @@ class LegendKey:
         line: direction of the line, "horizontal" or "vertical"; None for a marker alone.
         width: of the line, in pixels.
         dash: dash pattern of the line.
-        marker: Matplotlib's letter, "|" for a tick or "ring" for an open circle; None without one.
+        marker: Matplotlib's letter, "|" for a tick, "ring" for an open circle, "dot" for a single
+            value, "square" for an area; None without one.
     """
 
     text: str
