@@ -20,7 +20,7 @@ from analysis.inference.design import (
 )
 from analysis.inference.procedure import Gain, procedure
 from analysis.inference.value import Contrast, cost, estimate
-from analysis.response.surface import SCENARIOS
+from analysis.response.surface import MIDDLE, SCENARIOS
 from analysis.verdict import compute
 from study.results.folder import StudyFolder
 from study.results.plan_summary import read_plan_summary
@@ -33,7 +33,7 @@ STUDIES = 400
 def simulated_values(sd: float, seeds: int, cost_: float = 0.0) -> list[Contrast]:
     """Contrasts whose measured mean is the cost minus a draw of what the best point lacks."""
     rng = np.random.default_rng(2)
-    lacking = rng.choice(LACK[2], STUDIES)
+    lacking = rng.choice(LACK[MIDDLE], STUDIES)
     return [
         Contrast("c", "d", pd.Series(rng.normal(cost_ - lacks, sd, seeds)), lack=LACK)
         for lacks in lacking
