@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from planted import Cell, default_cells, flat, gaussian, steep_left, write_study
+from planted import Planted, default_cells, flat, gaussian, steep_left, write_study
 from scipy import stats
 
 from analysis.data.load import LoadError, load
@@ -29,9 +29,9 @@ def only(verdict):
 @pytest.mark.parametrize(
     ("cell", "expected"),
     [
-        (Cell(response=gaussian(3.03)), "non_inferior"),
-        (Cell(response=gaussian(4.5)), "inferior"),
-        (Cell(response=flat()), "insensitive"),
+        (Planted(response=gaussian(3.03)), "non_inferior"),
+        (Planted(response=gaussian(4.5)), "inferior"),
+        (Planted(response=flat()), "insensitive"),
     ],
 )
 def test_verdict_follows_the_planted_truth(tmp_path, cell, expected):
@@ -44,13 +44,13 @@ def test_verdict_follows_the_planted_truth(tmp_path, cell, expected):
 
 def test_regret_is_tuned_minus_analytic(tmp_path):
     """A tuned ε that is worse than the analytic one has negative regret."""
-    cell = Cell(response=gaussian(3.03), tuned=5.0)
+    cell = Planted(response=gaussian(3.03), tuned=5.0)
     assert cell.regret() < 0
     assert only(analysed(tmp_path, [cell])).regret["activation"].high < 0
 
 
 def test_two_noisy_seeds_decide_nothing(tmp_path):
-    cell = Cell(response=gaussian(3.3))
+    cell = Planted(response=gaussian(3.3))
     verdict = analysed(tmp_path, [cell], confirm_seeds=2, sd=0.02, rng=3)
     assert only(verdict).verdict == "inconclusive"
     assert "Undecided" in verdict_paragraph(verdict)
@@ -58,14 +58,14 @@ def test_two_noisy_seeds_decide_nothing(tmp_path):
 
 def test_pairing_by_seed_removes_what_seeds_share(tmp_path):
     """A seed effect of 5 points must not widen the interval of the paired difference."""
-    narrow = only(analysed(tmp_path / "a", [Cell()], seed_sd=0.0)).regret["activation"]
-    wide = only(analysed(tmp_path / "b", [Cell()], seed_sd=0.02)).regret["activation"]
+    narrow = only(analysed(tmp_path / "a", [Planted()], seed_sd=0.0)).regret["activation"]
+    wide = only(analysed(tmp_path / "b", [Planted()], seed_sd=0.02)).regret["activation"]
     spread = [r.high - r.low for r in (narrow, wide)]
     assert spread[1] < 3 * spread[0]
 
 
 def test_interval_is_the_paired_t_interval(tmp_path):
-    study = write_study(tmp_path, [Cell(response=steep_left())], confirm_seeds=6)
+    study = write_study(tmp_path, [Planted(response=steep_left())], confirm_seeds=6)
     trials = load(str(study)).stage("confirm").set_index("seed").sort_index()
     tuned = trials.loc[trials["arm"] == "tuned", "test_acc"]
     analytic = trials.loc[trials["arm"] == "analytic:activation", "test_acc"]
@@ -78,14 +78,14 @@ def test_interval_is_the_paired_t_interval(tmp_path):
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_cross_entropy_is_read_from_the_cell_itself_or_the_sibling_cell(tmp_path, inside):
-    judged = only(analysed(tmp_path, [Cell()], ce_in_own_cell=inside))
+    judged = only(analysed(tmp_path, [Planted()], ce_in_own_cell=inside))
     assert judged.controls["ce"].n == 5
     assert judged.reference.val_acc_clean == pytest.approx(0.90, abs=0.02)
     assert (judged.reference.cell_id == judged.cell_id) is inside
 
 
 def test_without_confirm_the_verdict_is_inconclusive_and_says_why(tmp_path):
-    verdict = analysed(tmp_path, [Cell()], stages=("search", "sweep"))
+    verdict = analysed(tmp_path, [Planted()], stages=("search", "sweep"))
     judged = only(verdict)
     assert judged.verdict == "inconclusive"
     assert judged.reason == "no analytic arm was run"
@@ -94,13 +94,13 @@ def test_without_confirm_the_verdict_is_inconclusive_and_says_why(tmp_path):
 
 
 def test_without_sweep_there_is_a_verdict_but_no_curve(tmp_path):
-    judged = only(analysed(tmp_path, [Cell()], stages=("confirm",), study_yaml=False))
+    judged = only(analysed(tmp_path, [Planted()], stages=("confirm",), study_yaml=False))
     assert judged.epsilon_best is None
     assert judged.regret["activation"].n == 5
 
 
 def test_margin_comes_from_the_study_file(tmp_path):
-    cell = Cell(response=gaussian(4.0))
+    cell = Planted(response=gaussian(4.0))
     strict = only(analysed(tmp_path / "a", [cell], sd=0.001))
     lenient = only(analysed(tmp_path / "b", [cell], sd=0.001, margin=0.2))
     assert (strict.verdict, lenient.verdict) == ("inferior", "non_inferior")
@@ -109,7 +109,7 @@ def test_margin_comes_from_the_study_file(tmp_path):
 
 def test_copies_of_a_cell_in_a_study_are_not_more_evidence(tmp_path):
     """Twenty copies, all with the same seeds: the pooled interval is that of one."""
-    folder = write_study(tmp_path, [Cell()], stages=("confirm",))
+    folder = write_study(tmp_path, [Planted()], stages=("confirm",))
     (path,) = (folder / "trials/confirm").glob("*.parquet")
     rows = pq.read_table(path).to_pandas()
     copies = [
@@ -156,6 +156,6 @@ def test_one_seed_has_no_interval():
 def test_bad_folders_are_refused_in_one_line(tmp_path):
     with pytest.raises(LoadError, match="no finished network"):
         load(str(tmp_path))
-    write_study(tmp_path, [Cell()], margin=-1.0)
+    write_study(tmp_path, [Planted()], margin=-1.0)
     with pytest.raises(LoadError, match=r"analysis\.margin = -1"):
         analyse(str(tmp_path))

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from planted import Cell, default_cells, gaussian, write_study
+from planted import Planted, default_cells, gaussian, write_study
 
 from analysis.data.load import LoadError, load
 from analysis.report.html import analyse_and_report
@@ -56,7 +56,7 @@ def test_order_of_rows_does_not_matter(tmp_path):
 
 def test_diverged_networks_count_at_the_floor(tmp_path):
     """Leaving a diverged network out would flatter its arm."""
-    folder = write_study(tmp_path, [Cell(response=gaussian(3.03))])
+    folder = write_study(tmp_path, [Planted(response=gaussian(3.03))])
 
     def diverge(frame: pd.DataFrame) -> pd.DataFrame:
         row = frame.index[frame["arm"] == "analytic:activation"][0]
@@ -73,7 +73,7 @@ def test_diverged_networks_count_at_the_floor(tmp_path):
 
 
 def test_test_accuracy_before_confirm_is_not_used_and_is_reported(tmp_path):
-    folder = write_study(tmp_path, [Cell()])
+    folder = write_study(tmp_path, [Planted()])
     before = analyse(str(folder)).cells
     rewrite(folder, "search", lambda f: f.assign(test_acc=0.99))
     after = analyse(str(folder))
@@ -82,7 +82,7 @@ def test_test_accuracy_before_confirm_is_not_used_and_is_reported(tmp_path):
 
 
 def test_a_repeated_network_counts_once(tmp_path):
-    folder = write_study(tmp_path, [Cell()])
+    folder = write_study(tmp_path, [Planted()])
     rewrite(folder, "confirm", lambda f: pd.concat([f, f.iloc[:3]]))
     verdict = analyse(str(folder))
     assert any("repeat a network_id" in note for note in verdict.notes)
@@ -90,7 +90,7 @@ def test_a_repeated_network_counts_once(tmp_path):
 
 
 def test_an_arm_that_lacks_a_seed_is_paired_on_the_rest(tmp_path):
-    folder = write_study(tmp_path, [Cell()])
+    folder = write_study(tmp_path, [Planted()])
     rewrite(
         folder, "confirm", lambda f: f[~((f["arm"] == "tuned") & (f["seed"] == f["seed"].min()))]
     )
@@ -108,7 +108,7 @@ def test_an_arm_that_lacks_a_seed_is_paired_on_the_rest(tmp_path):
     ],
 )
 def test_wrong_rows_are_named_in_one_line(tmp_path, change, message):
-    folder = write_study(tmp_path, [Cell()])
+    folder = write_study(tmp_path, [Planted()])
     rewrite(folder, "confirm", change)
     with pytest.raises(LoadError, match=message) as caught:
         analyse(str(folder))
@@ -116,17 +116,17 @@ def test_wrong_rows_are_named_in_one_line(tmp_path, change, message):
 
 
 def test_a_damaged_file_is_named(tmp_path):
-    folder = write_study(tmp_path, [Cell()])
+    folder = write_study(tmp_path, [Planted()])
     part_file(folder, "sweep").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(LoadError, match="cannot read trials"):
         analyse(str(folder))
 
 
 def test_one_seed_and_equal_accuracies_do_not_crash(tmp_path):
-    study = write_study(tmp_path / "a", [Cell()], sweep_seeds=1, confirm_seeds=1)
+    study = write_study(tmp_path / "a", [Planted()], sweep_seeds=1, confirm_seeds=1)
     verdict, _ = analyse_and_report(str(study))
     assert verdict.cells[0].verdict == "inconclusive"
-    folder = write_study(tmp_path / "b", [Cell()])
+    folder = write_study(tmp_path / "b", [Planted()])
     same = {"val_acc_clean": 0.9, "test_acc": 0.9}
     rewrite(folder, "confirm", lambda f: f.assign(**same))
     rewrite(folder, "sweep", lambda f: f.assign(val_acc_clean=0.9))
@@ -136,13 +136,13 @@ def test_one_seed_and_equal_accuracies_do_not_crash(tmp_path):
 
 
 def test_margin_and_config_are_read(tmp_path):
-    study = load(str(write_study(tmp_path, [Cell()], margin=0.01)))
+    study = load(str(write_study(tmp_path, [Planted()], margin=0.01)))
     assert study.margin == 0.01
     assert study.name == "planted"
 
 
 def test_noise_rates_have_the_names_of_the_schema_and_of_the_reader(tmp_path):
-    folder = write_study(tmp_path, [Cell(noise_rate=0.4)])
+    folder = write_study(tmp_path, [Planted(noise_rate=0.4)])
     rewrite(folder, "sweep", lambda f: f.assign(noise_rate_asked=np.nan, noise_rate_real=0.3996))
     trials = load(str(folder)).trials
     for column, name in (("asked", "requested"), ("real", "realised")):

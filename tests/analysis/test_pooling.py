@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from planted import Cell, cell_verdict, default_cells, gaussian, write_study
+from planted import Planted, cell_verdict, default_cells, gaussian, write_study
 from scipy import stats
 from statsmodels.stats.meta_analysis import combine_effects
 
@@ -86,7 +86,7 @@ def test_cells_without_shared_seeds_use_satterthwaite():
 
 
 def test_holm_is_stricter_than_each_cell_alone(tmp_path):
-    cells = [Cell(response=gaussian(3.03), noise_rate=r) for r in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)]
+    cells = [Planted(response=gaussian(3.03), noise_rate=r) for r in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)]
     verdict = analyse(str(write_study(tmp_path, cells, confirm_seeds=4, sd=0.0027, rng=5)))
     alone = [c.cell_id for c in verdict.cells if c.verdict == "non_inferior"]
     assert set(verdict.pooled.non_inferior_cells_holm) < set(alone)
@@ -102,8 +102,8 @@ def test_margin_curve_ends_where_the_interval_does(tmp_path):
 
 
 def test_a_bad_cell_is_named_beside_a_good_average(tmp_path):
-    good = [Cell(response=gaussian(3.03), noise_rate=r) for r in np.linspace(0, 0.6, 13)]
-    bad = Cell(response=gaussian(3.55), noise_rate=0.7, loss="gce")
+    good = [Planted(response=gaussian(3.03), noise_rate=r) for r in np.linspace(0, 0.6, 13)]
+    bad = Planted(response=gaussian(3.55), noise_rate=0.7, loss="gce")
     assert bad.regret() > 0.03
     verdict = analyse(str(write_study(tmp_path, [*good, bad], sd=0.001)))
     assert verdict.pooled.verdict == "non_inferior"
@@ -114,7 +114,7 @@ def test_a_bad_cell_is_named_beside_a_good_average(tmp_path):
 def test_slope_of_best_epsilon_against_noise(tmp_path, shift, equivalent):
     """The best ε moves by `shift` per unit noise rate."""
     rates = (0.0, 0.2, 0.4, 0.6)
-    cells = [Cell(response=gaussian(3 + shift * r), noise_rate=r) for r in rates]
+    cells = [Planted(response=gaussian(3 + shift * r), noise_rate=r) for r in rates]
     verdict = analyse(str(write_study(tmp_path, cells, sweep_seeds=10)))
     (slope,) = verdict.noise_slopes
     assert slope.low <= shift <= slope.high
@@ -130,7 +130,7 @@ def test_slope_needs_two_noise_rates():
 
 def test_value_agreement_names_bias_and_limits(tmp_path):
     """Best ε is 1 above analytic everywhere."""
-    cells = [Cell(response=gaussian(4.03), noise_rate=r) for r in (0.0, 0.2, 0.4, 0.6)]
+    cells = [Planted(response=gaussian(4.03), noise_rate=r) for r in (0.0, 0.2, 0.4, 0.6)]
     verdict = analyse(str(write_study(tmp_path, cells, sd=0.001)))
     agreement = verdict.value_agreement["activation"]
     assert agreement.bias == pytest.approx(1.0, abs=0.1)
@@ -143,6 +143,7 @@ def test_value_agreement_names_bias_and_limits(tmp_path):
     sd=st.floats(0.001, 0.02),
     margin=st.floats(0.001, 0.02),
 )
+@example(seeds=15, sd=0.001408708253325569, margin=0.013822536642027004)  # statsmodels: NaN
 def test_power_grows_with_seeds_and_margin(seeds, sd, margin):
     base = non_inferiority_power(seeds, sd, margin)
     assert 0.0499 <= base <= 1
@@ -182,6 +183,6 @@ def test_impossible_power_is_refused(arguments):
 
 
 def test_pilot_spread_is_the_planted_one(tmp_path):
-    cells = [Cell(noise_rate=r) for r in np.linspace(0, 0.8, 20)]
+    cells = [Planted(noise_rate=r) for r in np.linspace(0, 0.8, 20)]
     analysis = compute(str(write_study(tmp_path, cells, sd=0.004, confirm_seeds=10, epochs=1)))
     assert pilot_sd(analysis.tables["regret_by_seed"]) == pytest.approx(0.004 * 2**0.5, rel=0.15)

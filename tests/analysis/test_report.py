@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from planted import Cell, default_cells, write_study
+from planted import Planted, default_cells, write_study
 
 from analysis.data.load import LoadError
 from analysis.report import html
@@ -100,14 +100,14 @@ SCRIPT = "<script>alert('x')</script>"
 
 @pytest.mark.parametrize("field", ["dataset", "model", "loss", "noise_kind"])
 def test_names_from_the_study_are_escaped(tmp_path, field):
-    cell = Cell(**{field: SCRIPT})
+    cell = Planted(**{field: SCRIPT})
     text = Path(report(str(write_study(tmp_path, [cell])))).read_text()
     assert "<script" not in text
     assert "&lt;script&gt;" in text
 
 
 def test_class_names_are_escaped(tmp_path):
-    folder = write_study(tmp_path, [Cell()])
+    folder = write_study(tmp_path, [Planted()])
     write_noise(folder, [SCRIPT, '" onload="alert(1)'])
     text = Path(report(str(folder))).read_text()
     assert "<script" not in text
@@ -132,7 +132,7 @@ ARMS = [
 
 def test_learning_curves_show_every_arm(tmp_path):
     rules = {"activation": 3.03, "activation-measured": 2.0, "gradient": 4.0, "shift": 5.0}
-    analysis = compute(str(write_study(tmp_path, [Cell(analytic=rules)])))
+    analysis = compute(str(write_study(tmp_path, [Planted(analytic=rules)])))
     section = learning.build(analysis, FigureWriter(None))
     assert [key.text for key in section.legend] == [Arm.parse(arm).label for arm in ARMS]
     assert len({(key.colour, key.dash) for key in section.legend}) == len(ARMS)
@@ -152,7 +152,7 @@ def test_styles_of_the_main_arms_do_not_depend_on_the_others():
 
 
 def test_titles_name_the_model_only_if_there_are_several(tmp_path):
-    cells = [Cell(), Cell(model="deep")]
+    cells = [Planted(), Planted(model="deep")]
     analysis = compute(str(write_study(tmp_path, cells, stages=("sweep",))))
     titles = cell_titles(analysis.verdict.cells)
     assert len(set(titles.values())) == 2
@@ -164,7 +164,7 @@ def test_titles_name_the_model_only_if_there_are_several(tmp_path):
 def test_a_registered_panel_is_in_the_report(tmp_path, monkeypatch):
     monkeypatch.setattr(base, "_PANELS", {panel.name: panel for panel in all_panels()})
     register(Panel("extra", "Extra & more", 15, lambda *_: ReportSection(notes=["<b>note</b>"])))
-    text = html.render(compute(str(write_study(tmp_path, [Cell()]))))
+    text = html.render(compute(str(write_study(tmp_path, [Planted()]))))
     assert '<section id="extra">\n<h2>Extra &amp; more</h2>' in text
     assert "&lt;b&gt;note&lt;/b&gt;" in text
     assert text.index('id="response"') < text.index('id="extra"') < text.index('id="forest"')
@@ -180,12 +180,12 @@ def test_names_and_positions_of_panels_are_unique():
 
 @pytest.mark.parametrize("stages", [("search", "sweep"), ("sweep", "confirm"), ("confirm",)])
 def test_report_of_an_unfinished_study(tmp_path, stages):
-    text = Path(report(str(write_study(tmp_path, [Cell()], stages=stages)))).read_text()
+    text = Path(report(str(write_study(tmp_path, [Planted()], stages=stages)))).read_text()
     assert "Every cell" in text
 
 
 def test_a_study_without_cells_to_compare_is_refused(tmp_path):
-    write_study(tmp_path, [Cell()], stages=("search",))
+    write_study(tmp_path, [Planted()], stages=("search",))
     with pytest.raises(LoadError, match="no cell to report on"):
         report(str(tmp_path))
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from planted import Cell, gaussian, write_study
+from planted import Planted, gaussian, write_study
 
 from analysis.inference.records import Verdict
 from analysis.verdict import analyse, compute
@@ -28,9 +28,11 @@ def golden_study(folder: Path) -> Path:
     rules = {"activation": 3.03, "gradient": 4.1}
     low = {"activation": 0.5}
     cells = [
-        Cell("digits", 10, "symmetric", 0.0, response=gaussian(0.9, 0.97), analytic=low, ce=0.97),
-        Cell("digit-pairs", 100, "symmetric", 0.0, analytic=rules),
-        Cell("digit-pairs", 100, "symmetric", 0.4, response=gaussian(3.03), analytic=rules),
+        Planted(
+            "digits", 10, "symmetric", 0.0, response=gaussian(0.9, 0.97), analytic=low, ce=0.97
+        ),
+        Planted("digit-pairs", 100, "symmetric", 0.0, analytic=rules),
+        Planted("digit-pairs", 100, "symmetric", 0.4, response=gaussian(3.03), analytic=rules),
     ]
     return write_study(folder, cells, search=4, epochs=1)
 
