@@ -85,29 +85,47 @@ def _rescale(_: str | None, cell: ArmContext) -> ArmChoice | None:
 
 BEST, TUNED, ANALYTIC, ZERO, CE = "best", "tuned", "analytic", "zero", "ce"
 
-ARM_KINDS: dict[str, ArmKind] = {
-    kind.name: kind
-    for kind in (
-        ArmKind(
-            TUNED,
-            "tuned ε",
-            lambda *_: ArmChoice(None),
-            is_searched=True,
-            is_pooled=False,
-            is_replicated=True,
-        ),
-        ArmKind(
-            ANALYTIC, "analytic ε", _analytic, has_rule=True, is_searched=True, is_replicated=True
-        ),
-        ArmKind(ZERO, "ε = 0", lambda *_: ArmChoice(0.0)),
-        ArmKind("half", "half of analytic ε", _multiple_of_analytic(0.5)),
-        ArmKind("double", "twice analytic ε", _multiple_of_analytic(2.0)),
-        ArmKind("rescale", "rescaled loss", _rescale, is_searched=True),
-        # Plain cross-entropy is a cell beside the others and not an arm inside them.
-        ArmKind(CE, "cross-entropy", lambda *_: None, is_searched=True),
-        ArmKind(BEST, "best ε", lambda *_: ArmChoice(None)),
+ARM_KINDS: dict[str, ArmKind] = {}
+
+
+def register(kind: ArmKind) -> ArmKind:
+    """Add a kind of arm to the registry; every study file may then name it.
+
+    Args:
+        kind: the kind.
+
+    Returns:
+        the same kind.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if kind.name in ARM_KINDS:
+        raise ValueError(f"arm {kind.name}: the name is taken")
+    ARM_KINDS[kind.name] = kind
+    return kind
+
+
+register(
+    ArmKind(
+        TUNED,
+        "tuned ε",
+        lambda *_: ArmChoice(None),
+        is_searched=True,
+        is_pooled=False,
+        is_replicated=True,
     )
-}
+)
+register(
+    ArmKind(ANALYTIC, "analytic ε", _analytic, has_rule=True, is_searched=True, is_replicated=True)
+)
+register(ArmKind(ZERO, "ε = 0", lambda *_: ArmChoice(0.0)))
+register(ArmKind("half", "half of analytic ε", _multiple_of_analytic(0.5)))
+register(ArmKind("double", "twice analytic ε", _multiple_of_analytic(2.0)))
+register(ArmKind("rescale", "rescaled loss", _rescale, is_searched=True))
+# Plain cross-entropy is a cell beside the others and not an arm inside them.
+register(ArmKind(CE, "cross-entropy", lambda *_: None, is_searched=True))
+register(ArmKind(BEST, "best ε", lambda *_: ArmChoice(None)))
 
 
 class UnknownArmError(ValueError):

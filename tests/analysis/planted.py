@@ -68,7 +68,7 @@ def edge(top: float = 0.93, slope: float = 0.02) -> ResponseFunction:
 
 
 @dataclass
-class Cell:
+class Planted:
     """What is planted in one cell."""
 
     dataset: str = "digit-pairs"
@@ -124,7 +124,7 @@ BEST_ARMS = ("best", "tuned", "analytic", "zero", "half", "double", "ce")
 
 def write_study(
     folder: str | Path,
-    cells: list[Cell],
+    cells: list[Planted],
     *,
     sweep_points: int = 9,
     sweep_seeds: int = 3,
@@ -322,17 +322,21 @@ def change_rows(
     pq.write_table(table, path)
 
 
-def default_cells() -> list[Cell]:
+def default_cells() -> list[Planted]:
     """Two data sets, two noise rates, one loss, as in `quickstart`."""
     digits = {"activation": 0.5}
     pairs = {"activation": 3.03}
     return [
-        Cell(
+        Planted(
             "digits", 10, "symmetric", 0.0, response=symmetric(0.6, 0.97), analytic=digits, ce=0.97
         ),
-        Cell(
+        Planted(
             "digits", 10, "symmetric", 0.4, response=symmetric(0.9, 0.93), analytic=digits, ce=0.88
         ),
-        Cell("digit-pairs", 100, "symmetric", 0.0, response=steep_left(4.0, 0.94), analytic=pairs),
-        Cell("digit-pairs", 100, "symmetric", 0.4, response=steep_left(3.0, 0.89), analytic=pairs),
+        Planted(
+            "digit-pairs", 100, "symmetric", 0.0, response=steep_left(4.0, 0.94), analytic=pairs
+        ),
+        Planted(
+            "digit-pairs", 100, "symmetric", 0.4, response=steep_left(3.0, 0.89), analytic=pairs
+        ),
     ]

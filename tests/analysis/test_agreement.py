@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from planted import (
     BEST_ARMS,
-    Cell,
+    Planted,
     change_rows,
     default_cells,
     flat,
@@ -46,9 +46,9 @@ def falling(e):
 @pytest.mark.parametrize(
     ("cell", "expected", "evidence"),
     [
-        (Cell(response=gaussian(3.03)), "equivalent", True),
-        (Cell(response=gaussian(4.5)), "inferior", True),
-        (Cell(response=falling), "inferior", False),
+        (Planted(response=gaussian(3.03)), "equivalent", True),
+        (Planted(response=gaussian(4.5)), "inferior", True),
+        (Planted(response=falling), "inferior", False),
     ],
 )
 def test_verdict_follows_the_planted_truth(tmp_path, cell, expected, evidence):
@@ -66,7 +66,7 @@ def test_where_epsilon_does_nothing_nothing_agrees(tmp_path):
 
     Neither is an agreement.
     """
-    cells = [Cell(response=flat(), noise_rate=r) for r in (0.0, 0.4)]
+    cells = [Planted(response=flat(), noise_rate=r) for r in (0.0, 0.4)]
     verdict = analysed(tmp_path / "a", cells, **sure())
     assert verdict.pooled.verdict in ("undecided", "cannot_tell")
     assert verdict.pooled.evidence_cells == 0
@@ -77,8 +77,8 @@ def test_where_epsilon_does_nothing_nothing_agrees(tmp_path):
 
 def test_analytic_is_judged_before_insensitivity(tmp_path):
     """Six cells in which analytic ε loses 5 points and ε = 0 is best, two in which it is right."""
-    bad = [Cell(response=falling, noise_rate=r) for r in np.linspace(0, 0.5, 6)]
-    good = [Cell(response=gaussian(3.03), noise_rate=r) for r in (0.6, 0.7)]
+    bad = [Planted(response=falling, noise_rate=r) for r in np.linspace(0, 0.5, 6)]
+    good = [Planted(response=gaussian(3.03), noise_rate=r) for r in (0.6, 0.7)]
     verdict = analysed(tmp_path, [*bad, *good], **sure(sweep_points=5, search=12))
     assert verdict.pooled.verdict == "inferior"
     assert verdict.pooled.counts["cannot_tell"] == 0
@@ -87,7 +87,7 @@ def test_analytic_is_judged_before_insensitivity(tmp_path):
 
 def test_agreement_needs_a_cell_in_which_zero_is_shown_inferior(tmp_path):
     """ε does little: zero costs 0.3 points, less than the margin."""
-    cell = Cell(response=symmetric(3.03, width=17.5))
+    cell = Planted(response=symmetric(3.03, width=17.5))
     judged = analysed(tmp_path, [cell], **sure())
     assert judged.pooled.evidence_cells == 0
     assert not judged.pooled.verdict.agrees
@@ -95,13 +95,13 @@ def test_agreement_needs_a_cell_in_which_zero_is_shown_inferior(tmp_path):
 
 def test_value_is_best_minus_analytic(tmp_path):
     """A best point that is worse than the analytic one: what is measured is negative."""
-    cell = Cell(response=gaussian(3.03), tuned=5.0)
+    cell = Planted(response=gaussian(3.03), tuned=5.0)
     assert only(analysed(tmp_path, [cell], **sure())).value["activation"].measured.high < 0
 
 
 def test_equal_epsilon_has_no_regret(tmp_path):
     """Best and analytic ε are one: the learning rate's difference is not the value of ε."""
-    cell = Cell(response=gaussian(3.03), tuned=3.03)
+    cell = Planted(response=gaussian(3.03), tuned=3.03)
     folder = write_study(tmp_path, [cell], **sure())
     change_rows(
         folder, lambda f: f["arm"] == "best", lambda f: f.assign(test_acc=f["test_acc"] - 0.01)
@@ -116,7 +116,7 @@ def test_equal_epsilon_has_no_regret(tmp_path):
 
 
 def test_two_noisy_seeds_decide_nothing(tmp_path):
-    cell = Cell(response=gaussian(3.3))
+    cell = Planted(response=gaussian(3.3))
     verdict = analysed(tmp_path, [cell], arms=BEST_ARMS, confirm_seeds=2, sd=0.02, rng=3)
     assert only(verdict).verdict == "undecided"
     assert "Undecided" in verdict_paragraph(verdict)
@@ -126,7 +126,7 @@ def test_pairing_by_seed_removes_what_seeds_share(tmp_path):
     """A seed effect of 5 points must not widen the interval of the paired difference."""
     options = {"arms": BEST_ARMS, "sweep_seeds": 2}
     narrow, wide = (
-        only(analysed(tmp_path / str(sd), [Cell()], seed_sd=sd, **options)).value["activation"]
+        only(analysed(tmp_path / str(sd), [Planted()], seed_sd=sd, **options)).value["activation"]
         for sd in (0.0, 0.02)
     )
     spread = [v.measured.high - v.measured.low for v in (narrow, wide)]
@@ -134,7 +134,7 @@ def test_pairing_by_seed_removes_what_seeds_share(tmp_path):
 
 
 def test_interval_is_the_paired_t_interval(tmp_path):
-    study = write_study(tmp_path, [Cell(response=steep_left())], confirm_seeds=6, arms=BEST_ARMS)
+    study = write_study(tmp_path, [Planted(response=steep_left())], confirm_seeds=6, arms=BEST_ARMS)
     trials = load(str(study)).stage("confirm")
     trials = trials[trials["replicate"].isna()].set_index("seed").sort_index()
     best = trials.loc[trials["arm"] == "best", "test_acc"]
@@ -148,7 +148,7 @@ def test_interval_is_the_paired_t_interval(tmp_path):
 
 
 def test_an_older_study_answers_the_procedure_over_one_search(tmp_path):
-    study = write_study(tmp_path, [Cell(response=steep_left())], confirm_seeds=6)
+    study = write_study(tmp_path, [Planted(response=steep_left())], confirm_seeds=6)
     trials = load(str(study)).stage("confirm").set_index("seed").sort_index()
     tuned = trials.loc[trials["arm"] == "tuned", "test_acc"]
     analytic = trials.loc[trials["arm"] == "analytic:activation", "test_acc"]
@@ -168,14 +168,14 @@ def test_an_older_study_answers_the_procedure_over_one_search(tmp_path):
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_cross_entropy_is_read_from_the_cell_itself_or_the_sibling_cell(tmp_path, inside):
-    judged = only(analysed(tmp_path, [Cell()], ce_in_own_cell=inside))
+    judged = only(analysed(tmp_path, [Planted()], ce_in_own_cell=inside))
     assert judged.controls["ce"].n == 5
     assert judged.reference.val_acc_clean == pytest.approx(0.90, abs=0.02)
     assert (judged.reference.cell_id == judged.cell_id) is inside
 
 
 def test_without_confirm_the_verdict_is_undecided_and_says_why(tmp_path):
-    verdict = analysed(tmp_path, [Cell()], stages=("search", "sweep"))
+    verdict = analysed(tmp_path, [Planted()], stages=("search", "sweep"))
     judged = only(verdict)
     assert judged.verdict == "undecided"
     assert judged.reason == "no analytic arm was run"
@@ -184,7 +184,7 @@ def test_without_confirm_the_verdict_is_undecided_and_says_why(tmp_path):
 
 
 def test_without_search_and_sweep_there_is_a_value_without_surface(tmp_path):
-    verdict = analysed(tmp_path, [Cell()], stages=("confirm",), study_yaml=False, arms=BEST_ARMS)
+    verdict = analysed(tmp_path, [Planted()], stages=("confirm",), study_yaml=False, arms=BEST_ARMS)
     judged = only(verdict)
     assert judged.epsilon_best is None
     assert judged.value["activation"].n == 5
@@ -193,7 +193,7 @@ def test_without_search_and_sweep_there_is_a_value_without_surface(tmp_path):
 
 
 def test_margin_comes_from_the_study_file(tmp_path):
-    cell = Cell(response=gaussian(4.0))
+    cell = Planted(response=gaussian(4.0))
     strict = only(analysed(tmp_path / "a", [cell], **sure()))
     lenient = only(analysed(tmp_path / "b", [cell], **sure(margin=0.2)))
     assert (strict.verdict, lenient.verdict) == ("inferior", "equivalent")
@@ -234,6 +234,6 @@ def test_one_seed_has_no_interval():
 def test_bad_folders_are_refused_in_one_line(tmp_path):
     with pytest.raises(LoadError, match="no finished network"):
         load(str(tmp_path))
-    write_study(tmp_path, [Cell()], margin=-1.0)
+    write_study(tmp_path, [Planted()], margin=-1.0)
     with pytest.raises(LoadError, match=r"analysis\.margin = -1"):
         analyse(str(tmp_path))

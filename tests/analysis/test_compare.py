@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from planted import BEST_ARMS, Cell, gaussian, write_study
+from planted import BEST_ARMS, Planted, gaussian, write_study
 
 from analysis.data.load import LoadError, load
 from analysis.exploratory.compare import compare, published_accuracies, verdicts
@@ -12,7 +12,10 @@ from analysis.exploratory.importance import grid_importance, importance_table
 
 
 def test_two_studies_side_by_side(tmp_path):
-    better, worse = Cell(response=gaussian(3.03, top=0.93)), Cell(response=gaussian(3.03, top=0.83))
+    better, worse = (
+        Planted(response=gaussian(3.03, top=0.93)),
+        Planted(response=gaussian(3.03, top=0.83)),
+    )
     folders = [
         str(write_study(tmp_path / name, [cell], arms=BEST_ARMS))
         for name, cell in (("a", better), ("b", worse))
@@ -29,7 +32,7 @@ def test_two_studies_side_by_side(tmp_path):
 
 
 def test_published_accuracies_are_joined_to_the_same_setting(tmp_path):
-    cell = Cell("cifar100", 100, "symmetric", 0.4, loss="mae", model="resnet34")
+    cell = Planted("cifar100", 100, "symmetric", 0.4, loss="mae", model="resnet34")
     table = compare([str(write_study(tmp_path, [cell]))]).set_index(["loss", "arm"])
     assert table.loc[("mae", "zero"), "published"] == pytest.approx(0.0278)
     assert table.loc[("mae", "tuned"), "published"] == pytest.approx(0.446)
@@ -44,14 +47,14 @@ def test_published_table_has_one_accuracy_per_setting():
 
 
 def test_nothing_to_compare_is_refused(tmp_path):
-    folder = str(write_study(tmp_path, [Cell()], stages=("search", "sweep")))
+    folder = str(write_study(tmp_path, [Planted()], stages=("search", "sweep")))
     with pytest.raises(LoadError, match="no confirm stage"):
         compare([folder])
 
 
 def test_dynamics_of_a_known_curve(tmp_path):
     """Accuracy grows as 1 − exp(−3t), so 90 % of the end is reached at 64 % of the epochs."""
-    study = load(str(write_study(tmp_path, [Cell(noise_rate=0.4)], epochs=50)))
+    study = load(str(write_study(tmp_path, [Planted(noise_rate=0.4)], epochs=50)))
     networks = network_dynamics(study, epoch_frame(study))
     assert networks["epochs_to_90"].between(31, 34).all()
     assert networks["best_minus_last"].abs().max() < 1e-12
@@ -89,8 +92,8 @@ def test_importance_of_a_pure_interaction():
 
 def test_losses_are_compared_where_both_were_swept(tmp_path):
     mae, gce = (
-        Cell(loss="mae", response=gaussian(3.0)),
-        Cell(loss="gce", response=gaussian(3.0, top=0.8)),
+        Planted(loss="mae", response=gaussian(3.0)),
+        Planted(loss="gce", response=gaussian(3.0, top=0.8)),
     )
     sweep = load(str(write_study(tmp_path, [mae, gce]))).stage("sweep")
     more = sweep[(sweep["loss"] == "gce")].assign(lr=0.9)

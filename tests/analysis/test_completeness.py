@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from planted import BEST_ARMS, Cell, change_rows, default_cells, gaussian, write_study
+from planted import BEST_ARMS, Planted, change_rows, default_cells, gaussian, write_study
 
 from analysis.inference.summary import verdict_paragraph
 from analysis.verdict import analyse, compute
@@ -11,7 +11,7 @@ from analysis.verdict import analyse, compute
 
 @pytest.fixture
 def folder(tmp_path):
-    cells = [Cell(response=gaussian(3.1))]
+    cells = [Planted(response=gaussian(3.1))]
     return write_study(tmp_path, cells, arms=BEST_ARMS, plan=True, search=16, sweep_seeds=2)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted import BEST_ARMS, Cell, gaussian, write_study
+from planted import BEST_ARMS, Planted, gaussian, write_study
 
 from analysis.data.load import load
 from analysis.exploratory.logit_spread import logit_spread
@@ -30,7 +30,7 @@ def with_noise(folder: Path, matrix: np.ndarray, names: list[str]) -> None:
 
 def test_transition_matrices_are_read_and_drawn(tmp_path):
     matrix = np.array([[0.6, 0.4, 0], [0, 1, 0], [0.1, 0, 0.9]])
-    folder = write_study(tmp_path, [Cell()])
+    folder = write_study(tmp_path, [Planted()])
     with_noise(folder, matrix, ["cat", "dog", "frog"])
     (transition,) = transition_matrices(load(str(folder)))
     assert np.array_equal(transition.matrix, matrix)
@@ -43,20 +43,20 @@ def test_transition_matrices_are_read_and_drawn(tmp_path):
 
 def test_many_classes_and_clean_labels(tmp_path):
     many = np.full((100, 100), 0.4 / 99) + np.eye(100) * (0.6 - 0.4 / 99)
-    folder = write_study(tmp_path / "many", [Cell()])
+    folder = write_study(tmp_path / "many", [Planted()])
     with_noise(folder, many, [str(k) for k in range(100)])
     assert transition_matrices(load(str(folder)))[0].wrong == pytest.approx(0.4)
     assert "transition-1" in Path(report(str(folder))).read_text()
-    clean = write_study(tmp_path / "clean", [Cell()])
+    clean = write_study(tmp_path / "clean", [Planted()])
     with_noise(clean, np.eye(3), ["a", "b", "c"])
     assert transition_matrices(load(str(clean))) == []
-    assert transition_matrices(load(str(write_study(tmp_path / "none", [Cell()])))) == []
+    assert transition_matrices(load(str(write_study(tmp_path / "none", [Planted()])))) == []
 
 
 def test_best_epsilon_against_the_logits_spread(tmp_path):
     """Planted: the best ε of one model is the rule's ε for its measured spread."""
-    wide = Cell(model="deep", response=gaussian(solve_epsilon(100, sigma=2.0)))
-    narrow = Cell(model="mlp", response=gaussian(solve_epsilon(100)))
+    wide = Planted(model="deep", response=gaussian(solve_epsilon(100, sigma=2.0)))
+    narrow = Planted(model="mlp", response=gaussian(solve_epsilon(100)))
     folder = write_study(tmp_path, [wide, narrow], sd=0.001)
     frame = load(str(folder)).trials
     spreads = frame["model"].map({"deep": 2.0, "mlp": 1.0})
@@ -75,7 +75,7 @@ def test_best_epsilon_against_the_logits_spread(tmp_path):
 
 
 def test_short_tables_are_written_as_latex_too(tmp_path):
-    folder = write_study(tmp_path, [Cell()], arms=BEST_ARMS)
+    folder = write_study(tmp_path, [Planted()], arms=BEST_ARMS)
     report(str(folder))
     tables = folder / "analysis/tables"
     for name in ("cells", "arms", "costs", "value_agreement", "dynamics", "importance"):

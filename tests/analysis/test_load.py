@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from planted import BEST_ARMS, Cell, default_cells, gaussian, write_study
+from planted import BEST_ARMS, Planted, default_cells, gaussian, write_study
 
 from analysis.data.load import LoadError, load
 from analysis.inference.summary import verdict_paragraph
@@ -57,7 +57,7 @@ def test_order_of_rows_does_not_matter(tmp_path):
 
 def test_diverged_networks_count_at_the_floor(tmp_path):
     """Leaving a diverged network out would flatter its arm."""
-    folder = write_study(tmp_path, [Cell(response=gaussian(3.2))], arms=BEST_ARMS)
+    folder = write_study(tmp_path, [Planted(response=gaussian(3.2))], arms=BEST_ARMS)
 
     def diverge(frame: pd.DataFrame) -> pd.DataFrame:
         pooled = (frame["arm"] == "analytic:activation") & frame["replicate"].isna()
@@ -77,7 +77,7 @@ def test_diverged_networks_count_at_the_floor(tmp_path):
 
 
 def test_test_accuracy_before_confirm_is_not_used_and_is_reported(tmp_path):
-    folder = write_study(tmp_path, [Cell()])
+    folder = write_study(tmp_path, [Planted()])
     before = analyse(str(folder)).cells
     rewrite(folder, "search", lambda f: f.assign(test_acc=0.99))
     after = analyse(str(folder))
@@ -86,7 +86,7 @@ def test_test_accuracy_before_confirm_is_not_used_and_is_reported(tmp_path):
 
 
 def test_a_repeated_network_counts_once(tmp_path):
-    folder = write_study(tmp_path, [Cell()], arms=BEST_ARMS)
+    folder = write_study(tmp_path, [Planted()], arms=BEST_ARMS)
     rewrite(folder, "confirm", lambda f: pd.concat([f, f.iloc[:3]]))
     verdict = analyse(str(folder))
     assert any("repeat a network_id" in note for note in verdict.notes)
@@ -94,7 +94,7 @@ def test_a_repeated_network_counts_once(tmp_path):
 
 
 def test_an_arm_that_lacks_a_seed_is_paired_on_the_rest(tmp_path):
-    folder = write_study(tmp_path, [Cell()], arms=BEST_ARMS)
+    folder = write_study(tmp_path, [Planted()], arms=BEST_ARMS)
     rewrite(folder, "confirm", lambda f: f[~((f["arm"] == "best") & (f["seed"] == 200))])
     judged = analyse(str(folder)).cells[0]
     assert judged.value["activation"].n == 4
@@ -113,7 +113,7 @@ def test_an_arm_that_lacks_a_seed_is_paired_on_the_rest(tmp_path):
     ],
 )
 def test_wrong_rows_are_named_in_one_line(tmp_path, change, message):
-    folder = write_study(tmp_path, [Cell()])
+    folder = write_study(tmp_path, [Planted()])
     rewrite(folder, "confirm", change)
     with pytest.raises(LoadError, match=message) as caught:
         analyse(str(folder))
@@ -121,18 +121,18 @@ def test_wrong_rows_are_named_in_one_line(tmp_path, change, message):
 
 
 def test_a_damaged_file_is_named(tmp_path):
-    folder = write_study(tmp_path, [Cell()])
+    folder = write_study(tmp_path, [Planted()])
     part_file(folder, "sweep").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(LoadError, match="cannot read trials"):
         analyse(str(folder))
 
 
 def test_one_seed_and_equal_accuracies_do_not_crash(tmp_path):
-    study = write_study(tmp_path / "a", [Cell()], sweep_seeds=1, confirm_seeds=1, arms=BEST_ARMS)
+    study = write_study(tmp_path / "a", [Planted()], sweep_seeds=1, confirm_seeds=1, arms=BEST_ARMS)
     verdict, _ = analyse_and_report(str(study))
     assert verdict.cells[0].verdict == "undecided"
     assert "one confirm seed" in verdict.cells[0].reason
-    folder = write_study(tmp_path / "b", [Cell()], arms=BEST_ARMS)
+    folder = write_study(tmp_path / "b", [Planted()], arms=BEST_ARMS)
     same = {"val_acc_clean": 0.9, "test_acc": 0.9}
     rewrite(folder, "confirm", lambda f: f.assign(**same))
     for stage in ("search", "sweep"):
@@ -144,13 +144,13 @@ def test_one_seed_and_equal_accuracies_do_not_crash(tmp_path):
 
 
 def test_margin_and_config_are_read(tmp_path):
-    study = load(str(write_study(tmp_path, [Cell()], margin=0.01)))
+    study = load(str(write_study(tmp_path, [Planted()], margin=0.01)))
     assert study.margin == 0.01
     assert study.name == "planted"
 
 
 def test_noise_rates_have_the_names_of_the_schema_and_of_the_reader(tmp_path):
-    folder = write_study(tmp_path, [Cell(noise_rate=0.4)])
+    folder = write_study(tmp_path, [Planted(noise_rate=0.4)])
     rewrite(folder, "sweep", lambda f: f.assign(noise_rate_asked=np.nan, noise_rate_real=0.3996))
     trials = load(str(folder)).trials
     for column, name in (("asked", "requested"), ("real", "realised")):

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from planted import BEST_ARMS, Cell, gaussian, write_study
+from planted import BEST_ARMS, Planted, gaussian, write_study
 
 from analysis.data.load import LoadError, load
 from analysis.data.pool import load_pooled
@@ -15,7 +15,7 @@ from analysis.report.html import analyse_and_report
 from analysis.verdict import analyse
 
 
-def write(folder: Path, cells: list[Cell], rng: int, draws: int = 0, **config: object) -> str:
+def write(folder: Path, cells: list[Planted], rng: int, draws: int = 0, **config: object) -> str:
     """A planted folder whose replicates are drawn anew where `draws` differs."""
     write_study(folder, cells, rng=rng, sd=0.002, arms=BEST_ARMS, plan=True)
     for path in folder.glob("trials/*/*.parquet"):
@@ -30,7 +30,7 @@ def write(folder: Path, cells: list[Cell], rng: int, draws: int = 0, **config: o
 
 
 def test_more_seeds_of_the_same_cells(tmp_path):
-    cell = Cell(response=gaussian(3.03))
+    cell = Planted(response=gaussian(3.03))
     folders = [write(tmp_path / f"s{k}", [cell], rng=k, draws=k) for k in range(3)]
     one = analyse(folders[0]).cells[0].value["activation"]
     verdict = analyse(folders, into=str(tmp_path / "all"))
@@ -53,7 +53,7 @@ def test_more_seeds_of_the_same_cells(tmp_path):
 
 
 def test_the_same_networks_count_once(tmp_path):
-    cell = Cell(response=gaussian(3.03))
+    cell = Planted(response=gaussian(3.03))
     folders = [write(tmp_path / name, [cell], rng=0) for name in ("a", "copy")]
     one, both = load(folders[0]), load_pooled(folders)
     assert len(both.trials) == len(one.trials)
@@ -65,7 +65,7 @@ def test_the_same_networks_count_once(tmp_path):
 
 
 def test_cells_of_other_recipes_are_other_cells(tmp_path):
-    cells = [Cell(response=gaussian(3.3)), Cell(response=gaussian(3.6))]
+    cells = [Planted(response=gaussian(3.3)), Planted(response=gaussian(3.6))]
     folders = [
         write(tmp_path / name, [cell], rng=k, draws=k, recipe={"epochs": 4 + k})
         for k, (name, cell) in enumerate(zip(("short", "long"), cells, strict=True))
@@ -86,7 +86,7 @@ def test_cells_of_other_recipes_are_other_cells(tmp_path):
 
 def test_a_report_of_several_studies(tmp_path):
     folders = [
-        write(tmp_path / name, [Cell(dataset=name)], rng=k, draws=k)
+        write(tmp_path / name, [Planted(dataset=name)], rng=k, draws=k)
         for k, name in enumerate(("one", "two"))
     ]
     verdict, path = analyse_and_report(folders, into=str(tmp_path / "all"))
@@ -95,8 +95,8 @@ def test_a_report_of_several_studies(tmp_path):
 
 
 def test_what_cannot_be_pooled_is_refused(tmp_path):
-    a = write(tmp_path / "a", [Cell()], rng=0, analysis={"margin": 0.005})
-    b = write(tmp_path / "b", [Cell()], rng=1, draws=1, analysis={"margin": 0.01})
+    a = write(tmp_path / "a", [Planted()], rng=0, analysis={"margin": 0.005})
+    b = write(tmp_path / "b", [Planted()], rng=1, draws=1, analysis={"margin": 0.01})
     with pytest.raises(LoadError, match="no study folder"):
         load_pooled([])
     with pytest.raises(LoadError, match="given twice"):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted import (
     BEST_ARMS,
-    Cell,
+    Planted,
     cell_verdict,
     change_rows,
     default_cells,
@@ -179,8 +179,8 @@ def test_margin_curve_ends_where_the_interval_does(tmp_path):
 
 
 def test_a_bad_cell_is_named_beside_a_good_average(tmp_path):
-    good = [Cell(response=gaussian(3.1), noise_rate=r) for r in np.linspace(0, 0.6, 13)]
-    bad = Cell(response=gaussian(3.55), noise_rate=0.7, loss="gce")
+    good = [Planted(response=gaussian(3.1), noise_rate=r) for r in np.linspace(0, 0.6, 13)]
+    bad = Planted(response=gaussian(3.55), noise_rate=0.7, loss="gce")
     assert bad.value() > 0.03
     verdict = analyse(str(write_study(tmp_path, [*good, bad], **sure(sd=0.001, margin=0.01))))
     assert verdict.pooled.verdict.agrees
@@ -203,7 +203,7 @@ def test_the_headline_has_scope_and_share(tmp_path):
 def test_slope_of_best_epsilon_against_noise(tmp_path, shift, equivalent):
     """The best ε moves by `shift` per unit noise rate."""
     rates = (0.0, 0.2, 0.4, 0.6)
-    cells = [Cell(response=gaussian(3 + shift * r), noise_rate=r) for r in rates]
+    cells = [Planted(response=gaussian(3 + shift * r), noise_rate=r) for r in rates]
     verdict = analyse(str(write_study(tmp_path, cells, sweep_seeds=10)))
     (slope,) = verdict.noise_slopes
     assert slope.low <= shift <= slope.high
@@ -219,7 +219,7 @@ def test_slope_needs_two_noise_rates():
 
 def test_value_agreement_names_bias_and_limits(tmp_path):
     """Best ε is 1 above analytic everywhere."""
-    cells = [Cell(response=gaussian(4.03), noise_rate=r) for r in (0.0, 0.2, 0.4, 0.6)]
+    cells = [Planted(response=gaussian(4.03), noise_rate=r) for r in (0.0, 0.2, 0.4, 0.6)]
     verdict = analyse(str(write_study(tmp_path, cells, sd=0.001)))
     agreement = verdict.value_agreement["activation"]
     assert agreement.bias == pytest.approx(1.0, abs=0.1)
@@ -228,8 +228,8 @@ def test_value_agreement_names_bias_and_limits(tmp_path):
 
 
 def test_best_epsilon_on_the_edge_is_a_bound_and_not_dropped(tmp_path):
-    cells = [Cell(response=edge(), noise_rate=r) for r in (0.0, 0.2, 0.4)]
-    cells += [Cell(response=gaussian(3.5), noise_rate=0.6)]
+    cells = [Planted(response=edge(), noise_rate=r) for r in (0.0, 0.2, 0.4)]
+    cells += [Planted(response=gaussian(3.5), noise_rate=0.6)]
     verdict = analyse(str(write_study(tmp_path, cells, sd=0.001)))
     agreement = verdict.value_agreement["activation"]
     assert agreement.cells == 4
@@ -239,7 +239,7 @@ def test_best_epsilon_on_the_edge_is_a_bound_and_not_dropped(tmp_path):
 
 
 def test_a_cell_with_a_sweep_alone_does_not_count_in_every_cell(tmp_path):
-    cell, other = Cell(response=gaussian(3.1)), Cell(response=gaussian(3.1), dataset="other")
+    cell, other = Planted(response=gaussian(3.1)), Planted(response=gaussian(3.1), dataset="other")
     folder = write_study(tmp_path, [cell, other], **sure(confirm_seeds=10, margin=0.03))
     change_rows(folder, lambda f: f["dataset"] == "other")
     for path in (folder / "trials/search").glob("*.parquet"):
@@ -295,6 +295,6 @@ def test_impossible_power_is_refused(arguments):
 
 
 def test_pilot_spread_is_the_planted_one(tmp_path):
-    cells = [Cell(noise_rate=r) for r in np.linspace(0, 0.8, 20)]
+    cells = [Planted(noise_rate=r) for r in np.linspace(0, 0.8, 20)]
     analysis = compute(str(write_study(tmp_path, cells, sd=0.004, confirm_seeds=10, epochs=1)))
     assert pilot_sd(analysis.tables["regret_by_seed"]) == pytest.approx(0.004 * 2**0.5, rel=0.15)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from planted import BEST_ARMS, Cell, write_study
+from planted import BEST_ARMS, Planted, write_study
 from typer.testing import CliRunner
 
 from analysis.cli import commands
@@ -114,7 +114,7 @@ def test_what_more_seeds_do_not_improve_is_refused() -> None:
 
 
 def test_a_pilot_gives_the_planted_sources(tmp_path: Path) -> None:
-    cells = [Cell(noise_rate=0.1 * i, search_sd=0.5, tuned=4.2) for i in range(3)]
+    cells = [Planted(noise_rate=0.1 * i, search_sd=0.5, tuned=4.2) for i in range(3)]
     folder = write_study(
         tmp_path, cells, sd=0.004, confirm_seeds=60, epochs=1, rng=5,
         arms=BEST_ARMS, replicates=30, replicate_seeds=8, plan=True, search=12,
@@ -136,7 +136,7 @@ def test_a_pilot_gives_the_planted_sources(tmp_path: Path) -> None:
 
 def test_the_command_plans_from_a_pilot_and_from_numbers(tmp_path: Path) -> None:
     folder = write_study(
-        tmp_path, [Cell(search_sd=0.3)], sd=0.004, epochs=1, arms=BEST_ARMS, plan=True,
+        tmp_path, [Planted(search_sd=0.3)], sd=0.004, epochs=1, arms=BEST_ARMS, plan=True,
         test_examples=400,
     )  # fmt: skip
     run = CliRunner().invoke
@@ -152,7 +152,7 @@ def test_the_command_plans_from_a_pilot_and_from_numbers(tmp_path: Path) -> None
 
 
 def test_a_pilot_without_replicates_is_refused(tmp_path: Path) -> None:
-    folder = write_study(tmp_path, [Cell()], epochs=1, plan=True)
+    folder = write_study(tmp_path, [Planted()], epochs=1, plan=True)
     plan = read_plan_summary(StudyFolder(str(folder)))
     with pytest.raises(ValueError, match="no arms best and analytic"):
         pilot_of(compute(str(folder)).judged, plan)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from planted import BEST_ARMS, Cell, gaussian, write_study
+from planted import BEST_ARMS, Planted, gaussian, write_study
 from scipy import stats
 
 from analysis.inference.procedure import Gain, half_width, procedure
@@ -88,7 +88,7 @@ def test_interval_covers_the_mean_over_searches():
 
 
 def test_a_study_reports_each_replicate(tmp_path):
-    cell = Cell(response=gaussian(3.03), search_sd=1.0)
+    cell = Planted(response=gaussian(3.03), search_sd=1.0)
     folder = write_study(tmp_path, [cell], arms=BEST_ARMS, replicates=5, replicate_seeds=2)
     judged = analyse(str(folder)).cells[0]
     result = judged.procedure["activation"]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from planted import BEST_ARMS, Cell, default_cells, flat, two_sided, write_study
+from planted import BEST_ARMS, Planted, default_cells, flat, two_sided, write_study
 
 from analysis.data.load import LoadError
 from analysis.formatting import points
@@ -132,14 +132,14 @@ SCRIPT = "<script>alert('x')</script>"
 
 @pytest.mark.parametrize("field", ["dataset", "model", "loss", "noise_kind"])
 def test_names_from_the_study_are_escaped(tmp_path, field):
-    cell = Cell(**{field: SCRIPT})
+    cell = Planted(**{field: SCRIPT})
     text = Path(report(str(write_study(tmp_path, [cell])))).read_text()
     assert "<script" not in text
     assert "&lt;script&gt;" in text
 
 
 def test_class_names_are_escaped(tmp_path):
-    folder = write_study(tmp_path, [Cell()])
+    folder = write_study(tmp_path, [Planted()])
     write_noise(folder, [SCRIPT, '" onload="alert(1)'])
     text = Path(report(str(folder))).read_text()
     assert "<script" not in text
@@ -173,8 +173,8 @@ def variants(section: str) -> dict[str, str]:
 def measured(tmp_path_factory) -> StudyAnalysis:
     """A cell in which analytic ε is 3 points worse, and one with flat response."""
     cells = [
-        Cell(response=two_sided(best=4.0, left=0.03), search_sd=0.5),
-        Cell(loss="gce", response=flat(), ce=None),
+        Planted(response=two_sided(best=4.0, left=0.03), search_sd=0.5),
+        Planted(loss="gce", response=flat(), ce=None),
     ]
     folder = tmp_path_factory.mktemp("measured")
     write_study(folder, cells, arms=BEST_ARMS, test_examples=2000, sd=0.001, seed_sd=0.002)
@@ -207,7 +207,7 @@ def test_every_seed_and_every_replicate_is_a_dot(measured, monkeypatch):
 
 def test_evidence_and_identical_epsilon_are_marked(tmp_path):
     """Analytic and best ε are confirmed at the same point: no seed is shown as a difference."""
-    cells = [Cell(response=two_sided(best=3.03))]
+    cells = [Planted(response=two_sided(best=3.03))]
     analysis = compute(str(write_study(tmp_path, cells, arms=BEST_ARMS, sd=0.001)))
     (cell,) = analysis.verdict.cells
     assert cell.primary_value.same_epsilon
@@ -230,7 +230,7 @@ def test_wide_and_narrow_figures_say_the_same(measured):
 
 def test_no_value_without_the_arm_best(tmp_path):
     """One search: the seeds are shown, and no interval."""
-    text = html.render(compute(str(write_study(tmp_path, [Cell()]))))
+    text = html.render(compute(str(write_study(tmp_path, [Planted()]))))
     assert 'id="forest"' not in text
     section = section_of(text, "procedure")
     assert "There was one search" in section
@@ -335,7 +335,7 @@ ARMS = [
 
 def test_learning_curves_show_every_arm(tmp_path):
     rules = {"activation": 3.03, "activation-measured": 2.0, "gradient": 4.0, "shift": 5.0}
-    analysis = compute(str(write_study(tmp_path, [Cell(analytic=rules)])))
+    analysis = compute(str(write_study(tmp_path, [Planted(analytic=rules)])))
     section = learning.build(analysis, FigureWriter(None))
     assert [key.text for key in section.legend] == [Arm.parse(arm).label for arm in ARMS]
     assert len({(key.colour, key.dash) for key in section.legend}) == len(ARMS)
@@ -366,7 +366,7 @@ def test_the_legend_can_show_every_marker():
 
 
 def test_titles_name_the_model_only_if_there_are_several(tmp_path):
-    cells = [Cell(), Cell(model="deep")]
+    cells = [Planted(), Planted(model="deep")]
     analysis = compute(str(write_study(tmp_path, cells, stages=("sweep",))))
     titles = cell_titles(analysis.verdict.cells)
     assert len(set(titles.values())) == 2
@@ -378,7 +378,7 @@ def test_titles_name_the_model_only_if_there_are_several(tmp_path):
 def test_a_registered_panel_is_in_the_report(tmp_path, monkeypatch):
     monkeypatch.setattr(base, "_PANELS", {panel.name: panel for panel in all_panels()})
     register(Panel("extra", "Extra & more", 15, lambda *_: ReportSection(notes=["<b>note</b>"])))
-    text = html.render(compute(str(write_study(tmp_path, [Cell()], arms=BEST_ARMS))))
+    text = html.render(compute(str(write_study(tmp_path, [Planted()], arms=BEST_ARMS))))
     assert '<section id="extra">\n<h2>Extra &amp; more</h2>' in text
     assert "&lt;b&gt;note&lt;/b&gt;" in text
     assert text.index('id="response"') < text.index('id="extra"') < text.index('id="forest"')
@@ -394,12 +394,12 @@ def test_names_and_positions_of_panels_are_unique():
 
 @pytest.mark.parametrize("stages", [("search", "sweep"), ("sweep", "confirm"), ("confirm",)])
 def test_report_of_an_unfinished_study(tmp_path, stages):
-    text = Path(report(str(write_study(tmp_path, [Cell()], stages=stages)))).read_text()
+    text = Path(report(str(write_study(tmp_path, [Planted()], stages=stages)))).read_text()
     assert "Every cell" in text
 
 
 def test_a_study_without_cells_to_compare_is_refused(tmp_path):
-    write_study(tmp_path, [Cell()], stages=("search",))
+    write_study(tmp_path, [Planted()], stages=("search",))
     with pytest.raises(LoadError, match="no cell to report on"):
         report(str(tmp_path))
 

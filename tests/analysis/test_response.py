@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from planted import Cell, edge, flat, gaussian, symmetric, two_sided, write_study
+from planted import Planted, edge, flat, gaussian, symmetric, two_sided, write_study
 
 from analysis.data.load import load
 from analysis.response.fit import (
@@ -16,7 +16,9 @@ from analysis.response.fit import (
 
 
 def fitted(folder, response, margin=0.005, **options):
-    study = load(str(write_study(folder, [Cell(response=response)], stages=("sweep",), **options)))
+    study = load(
+        str(write_study(folder, [Planted(response=response)], stages=("sweep",), **options))
+    )
     return fit_response(study.stage("sweep"), margin)
 
 
@@ -65,7 +67,7 @@ def test_noise_of_failing_points_does_not_blur_the_maximum():
 
 
 def test_learning_rate_is_tuned_out(tmp_path):
-    rows = load(str(write_study(tmp_path, [Cell()], stages=("sweep",)))).stage("sweep")
+    rows = load(str(write_study(tmp_path, [Planted()], stages=("sweep",)))).stage("sweep")
     worse = rows.assign(lr=1.0, val_acc_clean=rows["val_acc_clean"] - 0.1)
     both = np.concatenate([rows.index, rows.index])
     mixed = rows.loc[both].reset_index(drop=True)
@@ -82,7 +84,7 @@ def test_indifference_is_the_stretch_around_the_maximum():
 
 
 def test_too_few_epsilons_give_no_curve(tmp_path):
-    rows = load(str(write_study(tmp_path, [Cell()], stages=("sweep",)))).stage("sweep")
+    rows = load(str(write_study(tmp_path, [Planted()], stages=("sweep",)))).stage("sweep")
     few = rows[rows["epsilon"].isin(sorted(rows["epsilon"].unique())[:3])]
     assert fit_response(few, 0.005) is None
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from planted import Cell, edge, flat, gaussian, steep_left, symmetric, two_sided, write_study
+from planted import Planted, edge, flat, gaussian, steep_left, symmetric, two_sided, write_study
 from scipy.special import expit, ndtr
 
 from analysis.inference.power import non_inferiority_power
@@ -113,7 +113,7 @@ def confirmed(folder, cost: float, seeds: int, cells: int = 600, sd: float = 0.0
         return np.where(e < 1, 0.2, np.where(np.abs(e - 3.03) < 0.01, drop, 0.93))
 
     planted = [
-        Cell(noise_rate=k / 1000, response=response, tuned=4.0, ce=None) for k in range(cells)
+        Planted(noise_rate=k / 1000, response=response, tuned=4.0, ce=None) for k in range(cells)
     ]
     study = write_study(
         folder, planted, stages=("confirm",), confirm_seeds=seeds, sd=sd, epochs=1,

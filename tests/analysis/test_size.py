@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from planted import Cell, write_study
+from planted import Planted, write_study
 
 from study.results.folder import StudyFolder
 from study.results.schema import EPOCHS as EPOCH_SCHEMA
@@ -32,7 +32,7 @@ print(json.dumps({"seconds": time.process_time(), "gigabytes": used / 2**20}))
 def write_large(folder, cells: int = CELLS, epochs: int = EPOCHS) -> int:
     """Copies of a planted study under new names until there are 200 networks per cell."""
     seed = write_study(
-        folder / "one", [Cell()], epochs=1, search=120, sweep_points=9, sweep_seeds=5,
+        folder / "one", [Planted()], epochs=1, search=120, sweep_points=9, sweep_seeds=5,
         confirm_seeds=6,
     )  # fmt: skip
     networks = 0

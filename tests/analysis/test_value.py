@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from planted import BEST_ARMS, Cell, gaussian, write_study
+from planted import BEST_ARMS, Planted, gaussian, write_study
 from scipy import stats
 
 from analysis.data.evidence import cell_evidence
@@ -141,7 +141,7 @@ def test_coverage_of_the_share_recovered():
 
 def test_surface_names_the_best_point_and_what_it_lacks(tmp_path):
     """Planted: best ε 3.6, best learning rate 0.1."""
-    folder = write_study(tmp_path, [Cell(response=gaussian(3.6))], arms=BEST_ARMS, search=48)
+    folder = write_study(tmp_path, [Planted(response=gaussian(3.6))], arms=BEST_ARMS, search=48)
     trials = load(str(folder)).trials
     evidence = cell_evidence(trials[trials["loss"] == "mae"], {})
     arms = {"best": None, "analytic:activation": 3.03, "zero": 0.0}
@@ -165,7 +165,7 @@ def test_value_interval_covers_and_is_seldom_wrong(tmp_path):
     width = 0.57 / np.sqrt(-2 * np.log(1 - 0.0051 / 0.83))  # analytic ε 3.03 costs 0.51 points
     for k in range(studies):
         rng = np.random.default_rng(k)
-        cell = Cell(response=gaussian(3.6, width=width), tuned=3.6 + rng.normal(0, 0.2))
+        cell = Planted(response=gaussian(3.6, width=width), tuned=3.6 + rng.normal(0, 0.2))
         assert cell.value() == pytest.approx(0.0051, abs=1e-5)
         folder = write_study(
             tmp_path / str(k), [cell], arms=BEST_ARMS, search=32, sd=0.005, confirm_seeds=10, rng=k,

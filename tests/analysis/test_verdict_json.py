@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from planted import BEST_ARMS, Cell, gaussian, write_study
+from planted import BEST_ARMS, Planted, gaussian, write_study
 
 from analysis.inference.records import Verdict
 from analysis.verdict import analyse, compute
@@ -29,9 +29,11 @@ def golden_study(folder: Path) -> Path:
     rules = {"activation": 3.03, "gradient": 4.1}
     low = {"activation": 0.5}
     cells = [
-        Cell("digits", 10, "symmetric", 0.0, response=gaussian(0.9, 0.97), analytic=low, ce=0.97),
-        Cell("digit-pairs", 100, "symmetric", 0.0, analytic=rules),
-        Cell("digit-pairs", 100, "symmetric", 0.4, response=gaussian(3.03), analytic=rules),
+        Planted(
+            "digits", 10, "symmetric", 0.0, response=gaussian(0.9, 0.97), analytic=low, ce=0.97
+        ),
+        Planted("digit-pairs", 100, "symmetric", 0.0, analytic=rules),
+        Planted("digit-pairs", 100, "symmetric", 0.4, response=gaussian(3.03), analytic=rules),
     ]
     return write_study(
         folder, cells, search=12, epochs=1, arms=BEST_ARMS, test_examples=300, plan=True

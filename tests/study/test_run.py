@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import optuna
 import pyarrow.compute as pc
@@ -22,9 +21,7 @@ import torch
 import yaml
 from optuna.storages.journal import JournalFileBackend
 from tensorboardX.proto import event_pb2
-from tests_support import TINY_STUDY
-
-from study.cli.main import main
+from tests_support import TINY_STUDY, logit_bias
 
 pytestmark = pytest.mark.integration
 ROUNDS = int(os.environ.get("LOGIT_BIAS_ROUNDS", "3"))
@@ -36,33 +33,6 @@ LONG = {
     "confirm": None,
     "resources": {"workers": 1},
 }
-
-
-class LogitBias(Protocol):
-    """Runs the command line in this process; the arguments are those of `logit-bias`."""
-
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]: ...
-
-
-@pytest.fixture
-def logit_bias(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[LogitBias]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "argv", ["logit-bias", *arguments])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
-
-    yield run
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def run_in_a_process(study: Path) -> None:
@@ -170,7 +140,7 @@ def test_the_noise_record_agrees_with_the_confirm_rows(finished_study: Path) -> 
     assert {t["true_name"] for t in table} == set("0123456789")
 
 
-def test_running_again_trains_nothing(finished_study: Path, logit_bias: LogitBias) -> None:
+def test_running_again_trains_nothing(finished_study: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in (finished_study / "out").rglob("*.parquet")}
     result = logit_bias("run", str(finished_study / "tiny.yaml"))
     assert result.returncode == 0
@@ -178,9 +148,7 @@ def test_running_again_trains_nothing(finished_study: Path, logit_bias: LogitBia
     assert before == {p: p.stat().st_mtime_ns for p in (finished_study / "out").rglob("*.parquet")}
 
 
-def test_status_and_plan_agree_with_the_rows(
-    finished_study: Path, study_copy: Path, logit_bias: LogitBias
-) -> None:
+def test_status_and_plan_agree_with_the_rows(finished_study: Path, study_copy: Path) -> None:
     state = json.loads(logit_bias("status", str(study_copy), "--json").stdout)
     assert state["networks"] == {s: {"done": n, "planned": n} for s, n in PLANNED.items()}
     assert state["done"]
@@ -191,9 +159,7 @@ def test_status_and_plan_agree_with_the_rows(
     assert plan["networks_trained"] == sum(PLANNED.values())
 
 
-def test_a_network_trained_again_alone_is_the_same_bit_for_bit(
-    finished_study: Path, logit_bias: LogitBias
-) -> None:
+def test_a_network_trained_again_alone_is_the_same_bit_for_bit(finished_study: Path) -> None:
     row = next(
         r for r in rows(finished_study) if r["stage"] == "confirm" and r["networks_in_cohort"] > 1
     )
@@ -205,7 +171,7 @@ def test_a_network_trained_again_alone_is_the_same_bit_for_bit(
     assert content["differences"] == []
 
 
-def test_a_changed_row_does_not_reproduce(study_copy: Path, logit_bias: LogitBias) -> None:
+def test_a_changed_row_does_not_reproduce(study_copy: Path) -> None:
     path = next((study_copy / "trials/search").glob("part-*"))
     table = pq.read_table(path)
     column = pc.add(table["val_acc_noisy"], 1e-9)
@@ -217,9 +183,7 @@ def test_a_changed_row_does_not_reproduce(study_copy: Path, logit_bias: LogitBia
     assert "val_acc_noisy" in result.stdout
 
 
-def test_optuna_reads_the_exported_journal(
-    finished_study: Path, tmp_path: Path, logit_bias: LogitBias
-) -> None:
+def test_optuna_reads_the_exported_journal(finished_study: Path, tmp_path: Path) -> None:
     arguments = ["export-optuna", str(finished_study / "out/tiny"), str(tmp_path / "journal.log")]
     result = logit_bias(*arguments)
     assert result.returncode == 0, result.stderr
@@ -240,7 +204,7 @@ def test_optuna_reads_the_exported_journal(
     assert "exists; choose another name" in second.stderr
 
 
-def test_verdict_and_report_come_from_the_folder(study_copy: Path, logit_bias: LogitBias) -> None:
+def test_verdict_and_report_come_from_the_folder(study_copy: Path) -> None:
     result = logit_bias("report", str(study_copy))
     assert result.returncode == 0, result.stderr
     assert "analytic ε" in result.stdout
@@ -250,9 +214,7 @@ def test_verdict_and_report_come_from_the_folder(study_copy: Path, logit_bias: L
     assert (study_copy / "analysis/report.html").stat().st_size > 10_000
 
 
-def test_another_study_may_not_use_the_folder(
-    finished_study: Path, tmp_path: Path, logit_bias: LogitBias
-) -> None:
+def test_another_study_may_not_use_the_folder(finished_study: Path, tmp_path: Path) -> None:
     other = write_study(tmp_path, storage=str(finished_study / "out"), seed=6)
     result = logit_bias("run", str(other))
     assert result.returncode == 2
@@ -272,9 +234,7 @@ def test_a_signal_to_all_processes_keeps_trained_networks(
     assert 0 < len(rows(tmp_path)) < sum(PLANNED.values())
 
 
-def test_a_stopped_cohort_resumes_from_its_checkpoint(
-    tmp_path: Path, logit_bias: LogitBias
-) -> None:
+def test_a_stopped_cohort_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     """SIGTERM during training; the result is that of undisturbed training, bit for bit."""
     study = write_study(tmp_path, **LONG)
     process = start(study)
@@ -323,7 +283,7 @@ def events(path: Path) -> Iterator[event_pb2.Event]:
     ],
 )
 def test_a_bad_study_file_is_one_line_exit_2_and_nothing_is_written(
-    tmp_path: Path, changes: dict, message: str, logit_bias: LogitBias
+    tmp_path: Path, changes: dict, message: str
 ) -> None:
     result = logit_bias("run", str(write_study(tmp_path, **changes)))
     assert result.returncode == 2

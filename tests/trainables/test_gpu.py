@@ -25,7 +25,10 @@ from trainables.engine.trainer import (
 from trainables.stacking import Arrangement, stack
 from trainables.status import Status
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+]
 
 GPU = "cuda"
 MLP = CohortSpec(

@@ -36,7 +36,7 @@ from analysis.verdict import StudyAnalysis
 _TUNED_DASH = (2.5, 1.25)
 _MAX_RULES = 3  # in a caption
 _METRICS = {
-    "val_acc_clean": "validation accuracy on clean labels, which selection never saw",
+    "val_acc_clean": "validation accuracy on clean labels, which the search does not use",
     "val_acc_noisy": "validation accuracy on noisy labels",
 }
 _LEGEND = (
