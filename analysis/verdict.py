@@ -32,12 +32,7 @@ from analysis.exploratory.dynamics import epoch_frame, learning_curves, network_
 from analysis.exploratory.importance import grid_importance, importance_table
 from analysis.exploratory.logit_spread import logit_spread
 from analysis.exploratory.transitions import Transition, transition_matrices
-from analysis.inference.agreement import (
-    JudgedCell,
-    confirmed_epsilons,
-    have_same_epsilon,
-    judge_cell,
-)
+from analysis.inference.agreement import JudgedCell, judge_cell
 from analysis.inference.means import Array
 from analysis.inference.pooling import margin_curve, noise_slopes, pool, value_agreement
 from analysis.inference.records import (
@@ -47,7 +42,7 @@ from analysis.inference.records import (
     StudyVerdict,
 )
 from analysis.response.fit import Response, fit_response
-from analysis.response.surface import lacks
+from analysis.response.surface import CellSurface
 from analysis.tables import (
     arm_table,
     cell_table,
@@ -60,7 +55,7 @@ from analysis.tables import (
     value_agreement_table,
     variance_table,
 )
-from study.results.arms import BEST, CE, Arm
+from study.results.arms import BEST, CE
 from study.results.folder import StudyFolder
 from study.results.schema import Stage
 
@@ -210,7 +205,7 @@ def _notes(judged: Sequence[CellVerdict]) -> list[str]:
     """What the intervals leave out."""
     notes = []
     measured = [c for cell in judged for c in cell.value.values() if c.shares is not None]
-    if any(c.shares and c.shares.test_examples is None and not c.same_epsilon for c in measured):
+    if any(c.shares and c.shares.test_examples is None for c in measured):
         notes.append(
             "The rows do not say what each network got right (column test_correct), so the choice "
             "of test examples is not in the intervals."
@@ -243,7 +238,7 @@ def _analyse_cells(study: Study) -> list[CellAnalysis]:
             study.margin,
             plans.get(cell.cell_id),
             correct,
-            _lacks(rows, study),
+            *_surface(rows, study),
         )
         sweep = rows[rows["stage"] == Stage.SWEEP]
         response = fit_response(sweep, study.margin, judged.verdict.epsilon_analytic)
@@ -254,23 +249,25 @@ def _analyse_cells(study: Study) -> list[CellAnalysis]:
         return list(threads.map(analyse_cell, cells(study.trials)))
 
 
-def _lacks(rows: pd.DataFrame, study: Study) -> dict[str, Array]:
-    """{pooled arm: draws of what its point may lack}; empty without the arm `best`."""
+def _surface(rows: pd.DataFrame, study: Study) -> tuple[dict[str, Array], dict[str, float]]:
+    """What each pooled arm's point may lack, and the accuracy that the surface expects there.
+
+    Both are empty without the arm `best`, or with too few networks for a surface.
+    """
     pooled = rows[(rows["stage"] == Stage.CONFIRM) & rows["replicate"].isna()]
     pooled = pooled[pooled["rescale"].isna() & (pooled["arm"] != CE)]
     if not (pooled["arm"] == BEST).any():
-        return {}
+        return {}, {}
     evidence = cell_evidence(rows, study.config)
     if evidence is None:
-        return {}
+        return {}, {}
     points = {str(arm): confirmed_point(group) for arm, group in pooled.groupby("arm")}
-    epsilons = confirmed_epsilons(pooled)
-    for arm in points:
-        # With one ε the cost is the difference of two maxima, whatever the learning rates are.
-        if Arm.of_row(arm).is_analytic and have_same_epsilon(epsilons[arm], epsilons[BEST]):
-            points[arm] = points[BEST]
     arms = {arm: None if arm == BEST else point.epsilon for arm, point in points.items()}
-    return lacks(evidence, arms, points, study.margin)
+    surface = CellSurface(evidence, study.margin)
+    if not all(surface.has(point) for point in points.values()):
+        return {}, {}
+    levels = {arm: surface.level(point) for arm, point in points.items()}
+    return surface.lacks(arms, points), levels
 
 
 def _with_response(

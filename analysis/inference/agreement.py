@@ -43,6 +43,8 @@ PREFERRED_RULE = "activation"
 SAME_EPSILON = 1e-6
 """Two ε that differ by less are the same."""
 
+SAME_EPSILON_REASON = "best and analytic ε are the same ε, so that nothing is measured"
+
 NO_BEST = "the study has no arm best, so the value of analytic ε is not measured"
 
 
@@ -98,8 +100,7 @@ def judge(
     if value is None:
         return Verdict.UNDECIDED, NO_BEST
     if value.mean is None and value.same_epsilon:
-        reason = "the best ε that was found is the analytic one, so nothing is measured, and there "
-        return Verdict.UNDECIDED, reason + "are too few networks for a surface"
+        return Verdict.UNDECIDED, SAME_EPSILON_REASON
     if value.mean is None:
         return Verdict.UNDECIDED, "no paired confirm networks of arms best and analytic"
     if value.low is None:
@@ -119,9 +120,9 @@ def judge(
         Verdict.UNDECIDED: "the interval contains the margin",
         Verdict.CANNOT_TELL: "analytic ε, ε = 0 and the best ε are within the margin of each other",
     }[verdict]
-    if value.same_epsilon:
-        reason += "; the best ε that was found is the analytic one, so nothing is measured and the "
-        reason += "interval is that of the surface"
+    if value.leads:
+        reason += "; search and sweep rank analytic ε first, so it is compared with the strongest "
+        reason += "challenger at another ε"
     if zero is None and verdict.agrees:
         reason += "; without arm zero the cell's sensitivity to ε is not shown"
     return verdict, reason
@@ -145,6 +146,7 @@ def judge_cell(
     plan: CellPlan | None = None,
     correct: Mapping[Any, bytes] | None = None,
     lack: Mapping[str, Array] | None = None,
+    levels: Mapping[str, float] | None = None,
 ) -> JudgedCell:
     """Value, procedure and verdict of one cell.
 
@@ -155,7 +157,8 @@ def judge_cell(
         margin: δ.
         plan: its planned confirm networks; None where unknown.
         correct: {label of a row: what the network gets right}, from `Study.test_correct`.
-        lack: {pooled arm: draws of what its point lacks}, from `analysis.response.surface.lacks`.
+        lack: {pooled arm: draws of what its point lacks}, from `CellSurface.lacks`.
+        levels: {pooled arm: expected accuracy at its point}, from `CellSurface.level`.
     """
     cell_confirm = rows[rows["stage"] == Stage.CONFIRM]
     confirm = pd.concat([cell_confirm[cell_confirm["arm"] != CE], reference])
@@ -163,7 +166,7 @@ def judge_cell(
     table = confirm_table(pooled)
     names = {str(name) for name in table}
     comparator = BEST if BEST in names else TUNED if TUNED in names else None
-    compare = _Comparison(cell, pooled, table, correct or {}, lack or {})
+    compare = _Comparison(cell, pooled, table, correct or {}, lack or {}, levels or {})
     analytic = _analytic_epsilon(rows)
     costs = {}
     if comparator is not None:
@@ -178,7 +181,7 @@ def judge_cell(
         arm = analytic_arm(rule)
         if arm in costs:
             values[rule] = costs[arm]
-            if ZERO in costs:
+            if ZERO in costs and not costs[arm].same_epsilon:
                 gains[rule] = Gains(costs[ZERO], compare.contrast(arm, ZERO), costs[arm])
     value = {rule: cost(contrast, margin) for rule, contrast in values.items()}
     over_zero = {rule: cost(g.analytic_over_zero, margin) for rule, g in gains.items()}
@@ -229,6 +232,7 @@ def judge_cell(
         completeness=completeness,
     )
     pairs = differences(table, comparator)
+    pairs = pairs[~pairs["arm"].isin([arm for arm, c in costs.items() if c.same_epsilon])]
     return JudgedCell(judged, pairs, values, gains, tuning)
 
 
@@ -282,8 +286,9 @@ class _Comparison:
         table: pd.DataFrame,
         correct: Mapping[Any, bytes],
         lack: Mapping[str, Array],
+        levels: Mapping[str, float],
     ) -> None:
-        self._cell, self._table, self._lack = cell, table, lack
+        self._cell, self._table, self._lack, self._levels = cell, table, lack, levels
         self._epsilon = confirmed_epsilons(pooled)
         self._bits: dict[str, dict[int, bytes]] = {}
         for label, arm, seed in zip(pooled.index, pooled["arm"], pooled["seed"], strict=True):
@@ -300,15 +305,16 @@ class _Comparison:
         lack = None
         if first in self._lack and second in self._lack:
             lack = self._lack[first] - self._lack[second]
-        if same:
-            difference = difference * 0.0 if lack is not None else difference[:0]
+        none = float("nan")
+        leads = self._levels.get(second, none) > self._levels.get(first, none)
         return Contrast(
             cell_id=self._cell.cell_id,
             dataset=self._cell.dataset,
-            differences=difference,
+            differences=difference[:0] if same else difference,
             examples=None if same else self._examples(first, second),
             lack=lack,
             same_epsilon=same,
+            leads=first == BEST and leads,
         )
 
     def _examples(self, first: str, second: str) -> ExampleEffects | None:

@@ -22,7 +22,7 @@ from analysis.inference.means import Array, Mean
 from analysis.inference.procedure import LEAST_REPLICATES, examples_error, procedure
 from analysis.inference.value import Estimate, estimate, with_examples
 from analysis.records import Record
-from analysis.response.surface import MIDDLE
+from analysis.response.top import MIDDLE
 from study.results.plan_summary import PlanSummary
 from study.results.schema import Stage
 

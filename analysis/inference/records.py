@@ -113,8 +113,9 @@ class Cost(Interval):
             minus that of the arm's, from the surface over ε and learning rate; 0 without a surface.
         standard_error: of `mean`; None below two seeds.
         shares: of the variance; None without an interval.
-        same_epsilon: both arms have the same ε. Nothing is measured then, and the interval is the
-            surface's alone.
+        same_epsilon: both arms have the same ε, so that nothing is measured.
+        leads: the evidence of search and sweep ranks this arm's point above that of `best`, which
+            is then the strongest challenger at another ε.
         non_inferiority_p: one-sided p value of cost < margin; None without an interval.
         equivalence_p: TOST p value of |cost| < margin; None without an interval.
     """
@@ -124,6 +125,7 @@ class Cost(Interval):
     standard_error: float | None
     shares: VarianceShares | None
     same_epsilon: bool
+    leads: bool
     non_inferiority_p: float | None
     equivalence_p: float | None
 

@@ -11,7 +11,7 @@ from scipy import stats
 from analysis.inference.intervals import CONFIDENCE
 from analysis.inference.records import Recovered
 from analysis.inference.value import Contrast, Estimate, estimate
-from analysis.response.surface import HIGH, LOW
+from analysis.response.top import HIGH, LOW
 
 UNBOUNDED = (
     "the gain from ε = 0 to the best ε is not shown to be above 0, so its share is unbounded"

@@ -25,8 +25,8 @@ from scipy.optimize import brentq
 from analysis.inference.examples import ExampleEffects, variance_of_mean
 from analysis.inference.intervals import CONFIDENCE, mean_interval
 from analysis.inference.means import Array, Mean, mean_over_cells, split_sparse, table_of
-from analysis.inference.records import Cost, Interval, VarianceShares
-from analysis.response.surface import HIGH, LOW, MIDDLE, SCENARIOS
+from analysis.inference.records import Cost, VarianceShares
+from analysis.response.top import HIGH, LOW, MIDDLE, SCENARIOS
 
 _LEAST_ERROR = 1e-11  # where seeds do not differ at all
 
@@ -42,7 +42,9 @@ class Contrast:
         examples: effects of the test examples; None where unknown.
         lack: draws of what the first arm's point lacks of the best minus what the second arm's
             point lacks, fractions, shape (scenarios, draws); None without a surface.
-        same_epsilon: both arms have the same ε, so that nothing is measured.
+        same_epsilon: both arms have the same ε, so that nothing is measured and `differences` is
+            empty.
+        leads: the surface expects more of the second arm than of the first.
     """
 
     cell_id: str
@@ -51,6 +53,7 @@ class Contrast:
     examples: ExampleEffects | None = None
     lack: Array | None = None
     same_epsilon: bool = False
+    leads: bool = False
 
 
 @dataclass(frozen=True)
@@ -182,18 +185,19 @@ def cost(contrast: Contrast, margin: float) -> Cost:
     measured = mean_interval(contrast.differences)
     if result is None:
         same = contrast.same_epsilon
-        return Cost(None, None, None, 0, measured, 0.0, None, None, same, None, None)
+        return Cost(None, None, None, 0, measured, 0.0, None, None, same, False, None, None)
     low, high = result.ends() or (None, None)
     return Cost(
         mean=result.mean,
         low=low,
         high=high,
         n=measured.n,
-        measured=Interval(None, None, None, 0) if contrast.same_epsilon else measured,
+        measured=measured,
         shortfall=result.shortfall,
         standard_error=result.standard_error,
         shares=result.shares,
         same_epsilon=contrast.same_epsilon,
+        leads=contrast.leads,
         non_inferiority_p=result.non_inferiority_p(margin),
         equivalence_p=result.equivalence_p(margin),
     )
@@ -203,8 +207,6 @@ def _examples_error(contrasts: Sequence[Contrast]) -> float | None:
     """Squared error of the test examples; None where a cell that needs them lacks them."""
     groups: dict[str, list[ExampleEffects]] = {}
     for contrast in contrasts:
-        if contrast.same_epsilon:
-            continue
         if contrast.examples is None:
             return None
         groups.setdefault(contrast.dataset, []).append(contrast.examples)

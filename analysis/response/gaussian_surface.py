@@ -201,14 +201,17 @@ class Surface:
         var = FLAT + np.exp(2 * self._t[0]) + self.rough**2 - (v**2).sum(0)
         return cross @ self._alpha, np.sqrt(np.maximum(var, _LEAST_VARIANCE))
 
-    def draw(self, x: Array, count: int, rng: np.random.Generator, warped: bool = False) -> Array:
-        """Drawn surfaces at x, shape (len(x), count): accuracy in points, or warped values."""
+    def joint(self, x: Array) -> tuple[Array, Array]:
+        """Mean, shape (n,), and covariance, shape (n, n), of the warped surface at x."""
         cross = self._cross(x)
         v = solve_triangular(self._factor, cross.T, lower=True)
-        cov = self._smooth(x, x) - v.T @ v
-        root = np.linalg.cholesky(cov + 1e-6 * np.eye(len(x)))
-        g = cross @ self._alpha
-        g = g[:, None] + root @ rng.standard_normal((len(x), count))
+        return cross @ self._alpha, self._smooth(x, x) - v.T @ v
+
+    def draw(self, x: Array, count: int, rng: np.random.Generator, warped: bool = False) -> Array:
+        """Drawn surfaces at x, shape (len(x), count): accuracy in points, or warped values."""
+        mean, covariance = self.joint(x)
+        root = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(x)))
+        g = mean[:, None] + root @ rng.standard_normal((len(x), count))
         return g if warped else self.points(g)
 
     def hyperparameters(self, count: int, rng: np.random.Generator) -> Array:

@@ -127,13 +127,16 @@ class ConfirmStage:
         if self._choose_points is None:
             raise ValueError("choose_points is needed for the arm best")
         choices = dict(self._known[cell])
-        unknown = [a for a in self._plan.arms[cell] if a.is_pooled and a.name not in choices]
+        pooled = [a for a in self._plan.arms[cell] if a.is_pooled]
         biased = {loss.label: loss.takes_epsilon for loss in cell.losses}
-        if shared := {arm.name: arm.epsilon for arm in unknown if arm.rescale is None}:
+        shared = {arm.name: arm.epsilon for arm in pooled if arm.rescale is None}
+        if shared.keys() - choices.keys():
             rows = [p for p in points if p.network.rescale is None]
-            choices |= self._choose_points(_evidence(self._plan, rows, biased), shared)
-        for arm in unknown:
-            if arm.rescale is not None:
+            # All of them, because the choice of one may depend on the ε of another.
+            chosen = self._choose_points(_evidence(self._plan, rows, biased), shared)
+            choices = chosen | choices
+        for arm in pooled:
+            if arm.rescale is not None and arm.name not in choices:
                 rows = [p for p in points if p.network.arm == arm.name]
                 evidence = _evidence(self._plan, rows, dict.fromkeys(biased, False))
                 choices |= self._choose_points(evidence, {arm.name: 0.0})

@@ -160,7 +160,7 @@ def test_holm_is_stricter_than_each_cell_alone():
     cells = []
     for k, (p, evidence) in enumerate([(0.001, True), (0.02, True), (0.04, True), (0.001, False)]):
         measured = Interval(0.0, -0.001, 0.001, 5)
-        cost = Cost(0.0, -0.001, 0.001, 5, measured, 0.0, 0.001, None, False, p, p)
+        cost = Cost(0.0, -0.001, 0.001, 5, measured, 0.0, 0.001, None, False, False, p, p)
         cell = cell_verdict(f"c{k}")
         cells.append(replace(cell, value={"activation": cost}, evidence=evidence))
     assert holm(cells) == ["c0", "c1", "c2"]

@@ -20,7 +20,7 @@ from analysis.inference.design import (
 )
 from analysis.inference.procedure import Gain, procedure
 from analysis.inference.value import Contrast, cost, estimate
-from analysis.response.surface import MIDDLE, SCENARIOS
+from analysis.response.top import MIDDLE, SCENARIOS
 from analysis.verdict import compute
 from study.results.folder import StudyFolder
 from study.results.plan_summary import read_plan_summary

@@ -205,18 +205,18 @@ def test_every_seed_and_every_replicate_is_a_dot(measured, monkeypatch):
         assert len(row.dots) == gain.n == 4
 
 
-def test_evidence_and_identical_epsilon_are_marked(tmp_path):
-    """Analytic and best ε are confirmed at the same point: no seed is shown as a difference."""
-    cells = [Planted(response=two_sided(best=3.03))]
+def test_evidence_and_challengers_are_marked(tmp_path):
+    """Search and sweep rank analytic ε first, so that it was compared with another one."""
+    cells = [Planted(response=two_sided(best=3.03), tuned=4.0)]
     analysis = compute(str(write_study(tmp_path, cells, arms=BEST_ARMS, sd=0.001)))
     (cell,) = analysis.verdict.cells
-    assert cell.primary_value.same_epsilon
+    assert cell.primary_value.leads
     assert cell.evidence
     text = html.render(analysis)
     for svg in variants(section_of(text, "forest")).values():
-        (remark,) = [label for label in labels(svg) if "not measured" in label]
-        assert "both ε 3.03" in remark
-        assert "evidence (ε = 0: " in remark
+        (remark,) = [label for label in labels(svg) if "challenger" in label]
+        assert "analytic 3.03, challenger 4" in remark
+        assert "; evidence" in remark
 
 
 def test_wide_and_narrow_figures_say_the_same(measured):
@@ -276,7 +276,7 @@ def test_budget_and_precision_of_each_cell(measured):
 
 def test_chance_at_no_cost_is_half_where_the_interval_of_no_cost_ends_at_the_margin():
     interval = Interval(0.0, -0.005, 0.005, 5)
-    cost = Cost(0.0, -0.005, 0.005, 5, interval, 0.0, 0.003, None, False, None, None)
+    cost = Cost(0.0, -0.005, 0.005, 5, interval, 0.0, 0.003, None, False, False, None, None)
     assert uncertainty.chance_at_no_cost(cost, 0.005) == pytest.approx(0.5)
     assert uncertainty.chance_at_no_cost(cost, 0.05) > 0.99
 

@@ -11,7 +11,8 @@ from analysis.data.load import load
 from analysis.inference.examples import example_effects, two_way, variance_of_mean
 from analysis.inference.recovered import UNBOUNDED, Gains, recovered
 from analysis.inference.value import Contrast, cost, estimate
-from analysis.response.surface import HIGH, LOW, SCENARIOS, choose_points, lacks
+from analysis.response.surface import CellSurface, choose_points
+from analysis.response.top import HIGH, LOW, SCENARIOS
 from analysis.verdict import analyse
 
 
@@ -150,11 +151,12 @@ def test_surface_names_the_best_point_and_what_it_lacks(tmp_path):
     assert chosen["best"].epsilon == pytest.approx(3.6, abs=0.5)
     assert chosen["analytic:activation"].epsilon == 3.03
     assert all(abs(np.log10(chosen[arm].lr) + 1) < 0.3 for arm in list(arms)[:2])
-    drawn = lacks(evidence, arms, chosen, margin=0.005)
+    surface = CellSurface(evidence, margin=0.005)
+    drawn = surface.lacks(arms, chosen)
     assert all(lack.shape[0] == SCENARIOS and (lack >= 0).all() for lack in drawn.values())
     poor = chosen | {"best": chosen["best"]._replace(epsilon=5.0)}
     true = float(np.subtract(*gaussian(3.6)(np.array([3.6, 5.0]))))
-    worse = lacks(evidence, arms, poor, margin=0.005)["best"]
+    worse = surface.lacks(arms, poor)["best"]
     assert worse.mean() == pytest.approx(true, rel=0.25)
 
 

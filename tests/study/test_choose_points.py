@@ -63,6 +63,26 @@ def test_an_arms_point_does_not_depend_on_the_other_arms() -> None:
         assert choose_points(evidence({"mae": True}), {arm: epsilon}) == {arm: together[arm]}
 
 
+def test_best_is_a_challenger_where_the_evidence_names_the_analytic_epsilon() -> None:
+    """Two arms at one ε would show nothing; the other ε is one that may be better."""
+    alone = choose_points(evidence({"mae": True}), {"best": None})["best"]
+    arms = {"best": None, "analytic:activation": alone.epsilon}
+    points = choose_points(evidence({"mae": True}), arms)
+    assert points["analytic:activation"] == alone
+    assert points["best"].epsilon != alone.epsilon
+    others = [r for r in evidence({"mae": True}).rows if r.epsilon != alone.epsilon]
+    reached = row(Stage.SWEEP, 0, *points["best"]).accuracy
+    assert reached > sorted(r.accuracy for r in others)[-8]
+
+
+def test_a_single_epsilon_has_no_challenger() -> None:
+    rows = tuple(row(Stage.SEARCH, 0, "mae", 3.0, lr) for lr in np.geomspace(*LR, 16))
+    points = choose_points(
+        CellEvidence(rows, {"mae": True}, EPSILON, LR), {"best": None, "analytic:activation": 3.0}
+    )
+    assert points["best"].epsilon == points["analytic:activation"].epsilon == 3.0
+
+
 def test_the_best_point_is_near_the_top() -> None:
     for losses in ({"mae": True}, {"mae": True, "gce": True}):
         best = choose_points(evidence(losses), {"best": None})["best"]

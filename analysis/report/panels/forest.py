@@ -80,8 +80,8 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
         notes=[
             "A cell is evidence for the formula where ε = 0 is shown to cost more than the margin; "
             "the number in brackets is that cost. "
-            "Where best and analytic ε are the same, nothing is measured and the interval is that "
-            "of the surface. A triangle at the edge is a value beyond the axis.",
+            "A challenger: search and sweep rank analytic ε first, so it is compared with the "
+            "strongest other ε. A triangle at the edge is a value beyond the axis.",
             *_unmeasured_note(len(analysis.verdict.cells) - len(measured)),
             *left_out_note(len(measured), MAX_CELLS, "costs"),
         ],
@@ -122,17 +122,16 @@ def _row(cell: CellVerdict, value: Cost, title: str, seeds: list[float]) -> Fore
         VERDICT_STYLES[cell.verdict],
         cell.verdict.word,
         f"{_epsilons(cell, value)}; {_evidence(cell)}",
-        () if value.same_epsilon else seeds,
+        seeds,
         cell.evidence,
     )
 
 
 def _epsilons(cell: CellVerdict, value: Cost) -> str:
-    if value.same_epsilon:
-        return f"both ε {number(cell.primary_epsilon)}: not measured"
     best = cell.arms.get(BEST)
     chosen = MISSING if best is None else number(best.epsilon)
-    return f"analytic {number(cell.primary_epsilon)}, best {chosen}"
+    other = "challenger" if value.leads else "best"
+    return f"analytic {number(cell.primary_epsilon)}, {other} {chosen}"
 
 
 def _evidence(cell: CellVerdict) -> str:

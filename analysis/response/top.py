@@ -1,0 +1,197 @@
+"""The surface near its top, for one loss: how high it is, and what better points there may be.
+
+Two surfaces of all networks: a coarse one says where they collapse, a fine one how high the top is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from analysis.response.gaussian_surface import PRIOR, Array, Rows, Surface
+
+ROUGH: Array = np.array([0.06, 0.2, 0.4, 0.6, 0.9])
+"""Sizes of features that the networks may not have seen, in margins δ (at most 1 point)."""
+SCENARIOS = len(ROUGH)
+LOW, MIDDLE, HIGH = 0, 2, 4
+"""The scenarios that the low end, the estimate and the high end of an interval assume."""
+
+_LARGEST_MARGIN = 0.01  # features that went unseen do not grow with a wide margin
+_GRID = (81, 41)  # ε × learning rate, where a better point is looked for
+_CANDIDATES = 250
+_SAME = 1e-6  # ε closer than this are on one line
+_DROP, _SDS = 4.0, 3.0  # points, and standard deviations of a network, that are still the top
+
+_LOCAL: Array = PRIOR.copy()
+_LOCAL[0] = [0.0, 1.0]
+_LOCAL[1] = _LOCAL[2] = [-0.5, 0.7]
+
+
+@dataclass(frozen=True)
+class Area:
+    """Where an arm may have its best point.
+
+    Attributes:
+        name: of the arm.
+        candidates: points that may be better than the arm's, shape (n, 2).
+        point: the arm's point; None where it lies on another surface.
+        near_top: whether the area reaches the top; else only the coarse surface describes it.
+    """
+
+    name: str
+    candidates: Array
+    point: Array | None
+    near_top: bool
+
+
+class Top:
+    """The surface near its top.
+
+    A coarse surface of all networks says where they collapse; a fine one, of the networks that do
+    not, says how high the top is. A collapse therefore neither shortens the fine surface's lengths
+    nor lets the fine surface run on into it.
+    """
+
+    def __init__(self, rows: Rows, margin: float) -> None:
+        """Fit both surfaces.
+
+        Args:
+            rows: evidence about one loss.
+            margin: δ, a fraction.
+        """
+        self._sizes = 100 * min(margin, _LARGEST_MARGIN) * ROUGH
+        self._coarse = Surface(rows, rounds=2)
+        fall, sd = self._coarse.mean(rows.x), self._coarse.sd
+        self._limit = float(np.quantile(fall, 0.95)) - max(_DROP, _SDS * sd)
+        kept = (fall > self._limit) & (rows.y > self._limit - 3 * sd - 1)
+        self._tried = np.unique(rows.x[kept], axis=0)
+        self._fine = Surface(
+            Rows(rows.x[kept], rows.y[kept], rows.group[kept], rows.seeds[kept]),
+            3,
+            _LOCAL,
+            self._sizes[1],
+        )
+
+    @property
+    def sd(self) -> float:
+        """Noise of one network near the top, percentage points."""
+        return self._fine.sd
+
+    def level(self, x: Array) -> Array:
+        """Expected accuracy in points at x, shape (n, 2): no higher than either surface says."""
+        level: Array = np.minimum(self._fine.mean(x), self._coarse.mean(x))
+        return level
+
+    def expected_improvement(self, x: Array, incumbent: Array) -> Array:
+        """How much points are expected to exceed another one, at their best (Mockus 1975).
+
+        Points that resemble the incumbent cannot exceed it by much; points that the networks left
+        uncertain can. Features that the networks may not have seen have their middle size.
+
+        Args:
+            x: points, shape (n, 2).
+            incumbent: the point to exceed, shape (2,).
+
+        Returns:
+            E max(difference, 0), shape (n,), warped percentage points.
+        """
+        surface = self._fine.at(self._fine.theta, float(self._sizes[MIDDLE]))
+        mean, covariance = surface.joint(np.vstack([x, incumbent[None]]))
+        gap = np.minimum(mean[:-1], self._fine.warp(self._coarse.mean(x))) - mean[-1]
+        variance = np.diag(covariance)
+        sd = np.sqrt(np.maximum(variance[:-1] + variance[-1] - 2 * covariance[:-1, -1], 1e-12))
+        z = gap / sd
+        improvement: Array = sd * (z * stats.norm.cdf(z) + stats.norm.pdf(z))
+        return improvement
+
+    def area(self, name: str, epsilon: float | None, point: Array | None) -> Area:
+        """Where an arm may have its best point.
+
+        Args:
+            name: of the arm.
+            epsilon: that it fixes, as a share of the range; None where it is free.
+            point: where it was confirmed, on this surface; None if on another one.
+        """
+        rates = np.linspace(0, 1, _GRID[1])
+        if epsilon is None:
+            grid = np.stack(np.meshgrid(np.linspace(0, 1, _GRID[0]), rates, indexing="ij"), -1)
+            x, limit, near = grid.reshape(-1, 2), _CANDIDATES, True
+        else:
+            x, limit = np.column_stack([np.full(len(rates), epsilon), rates]), len(rates)
+            near = bool((np.abs(self._tried[:, 0] - epsilon) < _SAME).any())
+            near = near or bool(self._coarse.mean(x).max() > self._limit)
+        if not near:
+            return Area(name, x, point, False)
+        low = self._coarse.warp(np.array([self._limit]))[0]
+        mean, sd = self._fine.spread(x)
+        coarse_mean, coarse_sd = self._coarse.spread(x)
+        hope = np.where(coarse_mean + 2 * coarse_sd > low, mean + 2.5 * sd, -np.inf)
+        best_mean = mean.max() if point is None else self._fine.spread(point[None])[0][0]
+        order = np.argsort(-hope)[:limit]
+        return Area(name, x[order[hope[order] > best_mean]], point, True)
+
+    def draw(
+        self, areas: Sequence[Area], rng: np.random.Generator, settings: int, each: int
+    ) -> dict[str, tuple[Array, Array | None]]:
+        """Draws of each area's maximum and of the accuracy at its point.
+
+        Args:
+            areas: from `area`.
+            rng: of the draws.
+            settings: draws of the surface's parameters per scenario.
+            each: surfaces drawn for each of them.
+
+        Returns:
+            {area: (maximum, at its point or None)}, percentage points, shape (SCENARIOS · settings
+            · each,), scenario by scenario.
+        """
+        parts, marks, slices, start = [], [], {}, 0
+        for area in areas:
+            if area.near_top:
+                points = area.candidates if area.point is None else _stack(area)
+                parts.append(points)
+                marks.append(np.arange(len(points)) >= len(area.candidates))
+                slices[area.name] = slice(start, start + len(points))
+                start += len(points)
+        count = SCENARIOS * settings * each
+        f = np.full((0, count), -np.inf)
+        if start:
+            f = self._draws(np.vstack(parts), np.concatenate(marks), rng, settings, each)
+        drawn: dict[str, tuple[Array, Array | None]] = {}
+        for area in areas:
+            if area.near_top:
+                rows = f[slices[area.name]]
+                top = rows.max(axis=0, initial=-np.inf)
+                drawn[area.name] = (top, None if area.point is None else rows[-1])
+            else:
+                points = area.candidates if area.point is None else _stack(area)
+                g = self._coarse.draw(points, count, rng)
+                drawn[area.name] = (g.max(axis=0), None if area.point is None else g[-1])
+        return drawn
+
+    def _draws(
+        self,
+        x: Array,
+        chosen: NDArray[np.bool_],
+        rng: np.random.Generator,
+        settings: int,
+        each: int,
+    ) -> Array:
+        """Drawn accuracies at x, −inf where the coarse surface's draw says collapse."""
+        low = self._coarse.warp(np.array([self._limit]))[0]
+        sizes = np.repeat(self._sizes, settings)
+        parts = []
+        for theta, rough in zip(self._fine.hyperparameters(len(sizes), rng), sizes, strict=True):
+            fine = self._fine.at(theta, float(rough))
+            f, c = fine.draw(x, each, rng), self._coarse.draw(x, each, rng, warped=True)
+            parts.append(np.where((c > low) | chosen[:, None], f, -np.inf))
+        return np.concatenate(parts, axis=1)
+
+
+def _stack(area: Area) -> Array:
+    assert area.point is not None
+    return np.vstack([area.candidates, area.point[None]])
