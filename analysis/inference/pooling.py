@@ -17,7 +17,14 @@ from statsmodels.stats.multitest import multipletests
 
 from analysis.data.completeness import Completeness
 from analysis.formatting import count, listing, points
-from analysis.inference.agreement import NO_BEST, JudgedCell, conclude, is_evidence, judge
+from analysis.inference.agreement import (
+    NO_BEST,
+    SAME_EPSILON_REASON,
+    JudgedCell,
+    conclude,
+    is_evidence,
+    judge,
+)
 from analysis.inference.intervals import CONFIDENCE, mean_interval
 from analysis.inference.procedure import Gain, procedure
 from analysis.inference.records import (
@@ -109,6 +116,9 @@ def _conclude(
             )
         return Verdict.UNDECIDED, "in no cell ε = 0 is shown to cost more than the margin"
     if value.high is None:
+        measured = [v for cell in cells if (v := cell.primary_value) is not None]
+        if measured and all(v.same_epsilon for v in measured):
+            return Verdict.UNDECIDED, SAME_EPSILON_REASON
         return Verdict.UNDECIDED, "fewer than two paired seeds"
     if verdict.agrees and every.mean is not None and every.mean >= margin:
         return (
@@ -175,13 +185,15 @@ def _pooled_recovered(cells: Sequence[JudgedCell]) -> Recovered | None:
 
 
 def _scope(averaged: Cells, contrasts: Mapping[str, Contrast], matter: bool) -> Scope:
-    cells = [cell for cell in averaged if cell.cell_id in contrasts]
+    measured = {name for name, c in contrasts.items() if c.differences.notna().any()}
+    cells = [cell for cell in averaged if cell.cell_id in measured]
     datasets = list(dict.fromkeys(cell.dataset for cell in cells))
     further = between_datasets(
         {name: [contrasts[c.cell_id] for c in cells if c.dataset == name] for name in datasets}
     )
     which = "in which ε is shown to matter" if matter else "of this study"
-    sentence = f"these {count(len(cells), 'cell')} {which}, on {listing(datasets)}"
+    these = "this cell" if len(cells) == 1 else f"these {count(len(cells), 'cell')}"
+    sentence = f"{these} {which}, on {listing(datasets)}"
     if further is not None:
         sentence += (
             f"; on further data sets {points(further.mean)} points "

@@ -40,17 +40,9 @@ def verdict_paragraph(verdict: StudyVerdict) -> str:
     cells, pooled = verdict.cells, verdict.pooled
     if not cells:
         raise LoadError(f"{verdict.study}: no cell compares analytic ε with another ε")
-    if pooled.refused:
-        answer = f"No verdict, {pooled.refused}"
-    else:
-        answer = _ANSWERS[pooled.verdict]
-        if not pooled.completeness.is_complete:
-            answer += " (incomplete)"
-        if pooled.verdict.agrees and pooled.counts[Verdict.INFERIOR]:
-            answer += " on average, but not in every cell"
     sentences = [
-        f"{answer} ({_compared(cells)}): {_value(pooled)}",
-        _scope(pooled),
+        _answer(verdict),
+        _scope(verdict),
         _recovered(pooled),
         _procedure(pooled),
         _missing(pooled),
@@ -58,6 +50,21 @@ def verdict_paragraph(verdict: StudyVerdict) -> str:
         "By cell: " + ", ".join(f"{n} {v.word}" for v, n in pooled.counts.items() if n) + ".",
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _answer(verdict: StudyVerdict) -> str:
+    """The answer with the value; without an answer, why, and the value so far."""
+    cells, pooled = verdict.cells, verdict.pooled
+    if pooled.refused:
+        lacks = f"the study is not finished; {pooled.completeness.sentence}"
+        so_far = _value(pooled)
+        return f"No verdict ({_compared(cells)}): {lacks}. {so_far[0].upper()}{so_far[1:]}"
+    answer = _ANSWERS[pooled.verdict]
+    if not pooled.completeness.is_complete:
+        answer += " (incomplete)"
+    if pooled.verdict.agrees and pooled.counts[Verdict.INFERIOR]:
+        answer += " on average, but not in every cell"
+    return f"{answer} ({_compared(cells)}): {_value(pooled)}"
 
 
 def _compared(cells: list[CellVerdict]) -> str:
@@ -82,34 +89,49 @@ def _interval(value: Interval, confidence: float) -> str:
 
 
 def _value(pooled: PooledVerdict) -> str:
+    """The cost with its interval, what it shows, and the margin; of a refused verdict, so far."""
     margin, value = points(pooled.margin), pooled.value
+    so_far = "so far, " if pooled.refused else ""
     if value.mean is None:
-        return f"{pooled.reason}; the margin is {margin} percentage points."
+        reason = "" if pooled.refused else f"{pooled.reason}; "
+        return f"{reason}the margin is {margin} percentage points."
     if value.low is None:
         return (
-            f"the cost is {points(value.mean)} percentage points on fewer than two paired seeds, "
-            f"without an interval; the margin is {margin}."
+            f"{so_far}the cost is {points(value.mean)} percentage points on fewer than two paired "
+            f"seeds, without an interval; the margin is {margin}."
         )
     text = (
-        f"on {count(value.n, 'fresh paired seed')}, test accuracy at the best ε minus analytic ε, "
+        f"{so_far}on {count(value.n, 'fresh paired seed')}, test accuracy at the best ε minus analytic ε, "
         "each at its best learning rate, is "
         f"{_interval(value, pooled.confidence).replace(' (', ' percentage points (', 1)}"
     )
+    if pooled.refused:
+        return f"{text}; the margin is {margin}."
     if pooled.verdict in (Verdict.UNDECIDED, Verdict.CANNOT_TELL):
         return f"{text}; {pooled.reason}; the margin is {margin}."
     return f"{text}; {_TESTS[pooled.verdict]} {margin}."
 
 
-def _scope(pooled: PooledVerdict) -> str:
+def _scope(verdict: StudyVerdict) -> str:
+    """Which cells the value is about, and which cells are not in it."""
+    pooled = verdict.pooled
     if pooled.value.mean is None:
         return ""
     evidence = (
-        f"ε = 0 is shown to cost more than the margin in {pooled.evidence_cells} of {pooled.cells}"
+        f"ε = 0 is shown to cost more than the margin in {pooled.evidence_cells} of "
+        f"{count(pooled.cells, 'cell')}"
     )
     left_out = pooled.value.left_out
     text = f"Scope: {pooled.scope.sentence}; {evidence}"
     if left_out:
         text += f"; left out of the mean for too few seeds: {listing(left_out)}"
+    same = [
+        cell.cell_id
+        for cell in verdict.cells
+        if (value := cell.primary_value) is not None and value.same_epsilon
+    ]
+    if same:
+        text += f"; not measured, because best and analytic ε are the same: {listing(same)}"
     return f"{text}."
 
 
@@ -139,7 +161,8 @@ def _procedure(pooled: PooledVerdict) -> str:
 
 def _missing(pooled: PooledVerdict) -> str:
     lacks, diverged = pooled.completeness.sentence, pooled.completeness.diverged
-    parts = [f"Incomplete: {lacks}."] if lacks else []
+    # A refused verdict begins with what is missing.
+    parts = [f"Incomplete: {lacks}."] if lacks and not pooled.refused else []
     if diverged:
         parts.append(
             f"{count(diverged, 'confirm network')} diverged, with the accuracy of guessing."

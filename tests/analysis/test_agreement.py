@@ -99,20 +99,23 @@ def test_value_is_best_minus_analytic(tmp_path):
     assert only(analysed(tmp_path, [cell], **sure())).value["activation"].measured.high < 0
 
 
-def test_equal_epsilon_has_no_regret(tmp_path):
+def test_equal_epsilon_has_no_value(tmp_path):
     """Best and analytic ε are one: the learning rate's difference is not the value of ε."""
     cell = Planted(response=gaussian(3.03), tuned=3.03)
     folder = write_study(tmp_path, [cell], **sure())
     change_rows(
         folder, lambda f: f["arm"] == "best", lambda f: f.assign(test_acc=f["test_acc"] - 0.01)
     )
-    judged = only(analyse(str(folder)))
+    verdict = analyse(str(folder))
+    judged = only(verdict)
     value = judged.value["activation"]
     assert value.same_epsilon
     assert (value.mean, value.low, value.measured.mean) == (None, None, None)
     assert judged.verdict == "undecided"
     assert "the same ε" in judged.reason
     assert judged.recovered == {}
+    assert verdict.pooled.reason == judged.reason
+    assert verdict.pooled.value.mean is None
 
 
 def test_two_noisy_seeds_decide_nothing(tmp_path):

@@ -20,6 +20,12 @@ def pooled_arm(arm: str, seeds: int):
     return lambda f: (f["arm"] == arm) & f["replicate"].isna() & (f["seed"] < 200 + seeds)
 
 
+def assert_says_once(text: str) -> None:
+    """What is missing stands in the first sentence and nowhere else."""
+    assert text.count("not finished") == text.count("confirm networks are missing") == 1
+    assert "Incomplete" not in text
+
+
 def test_a_complete_study_says_nothing(folder):
     verdict = analyse(str(folder))
     assert verdict.pooled.completeness.is_complete
@@ -33,7 +39,11 @@ def test_deleted_networks_refuse_the_verdict(folder):
     text = verdict_paragraph(verdict)
     assert verdict.pooled.verdict == "undecided"
     assert verdict.pooled.refused == "not finished: 4 of 54 confirm networks are missing"
-    assert text.startswith("No verdict, not finished: 4 of 54 confirm networks are missing")
+    assert text.startswith(
+        "No verdict (mae on digit-pairs: 1 cell, rule activation): the study is not finished; "
+        "4 of 54 confirm networks are missing; missing pairs: analytic:activation 4. So far, "
+    )
+    assert_says_once(text)
     (cell,) = verdict.cells
     assert cell.completeness.missing_pairs == {"analytic:activation": 4}
     assert cell.arms["analytic:activation"].missing == 4
@@ -65,7 +75,16 @@ def test_a_half_run_study_is_refused(folder):
     change_rows(folder, lambda f: f["seed"] >= 0)
     verdict = analyse(str(folder))
     assert verdict.pooled.refused == "not finished: 54 of 54 confirm networks are missing"
-    assert verdict_paragraph(verdict)
+    assert_says_once(verdict_paragraph(verdict))
+
+
+def test_a_refused_verdict_names_the_value_so_far(folder):
+    change_rows(folder, pooled_arm("analytic:activation", 2))
+    verdict = analyse(str(folder))
+    text = verdict_paragraph(verdict)
+    assert "So far, on 3 fresh paired seeds, test accuracy at the best ε minus" in text
+    assert "the interval" not in text  # which would be a verdict
+    assert_says_once(text)
 
 
 def test_missing_search_networks_are_counted(folder):

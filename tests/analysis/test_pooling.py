@@ -187,6 +187,15 @@ def test_a_bad_cell_is_named_beside_a_good_average(tmp_path):
     assert "on average, but not in every cell" in verdict_paragraph(verdict)
 
 
+def test_a_cell_with_one_epsilon_is_named_and_not_in_the_mean(tmp_path):
+    same, other = Planted(response=gaussian(3.03)), Planted(response=gaussian(3.3), dataset="other")
+    verdict = analyse(str(write_study(tmp_path, [same, other], **sure())))
+    assert verdict.pooled.scope.cells == verdict.pooled.value.cells == 1
+    text = verdict_paragraph(verdict)
+    assert "this cell in which ε is shown to matter, on other" in text
+    assert f"not measured, because best and analytic ε are the same: {same.cell_id}" in text
+
+
 def test_the_headline_has_scope_and_share(tmp_path):
     verdict = analyse(str(write_study(tmp_path, default_cells(), arms=BEST_ARMS)))
     pooled, text = verdict.pooled, verdict_paragraph(verdict)
