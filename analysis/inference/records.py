@@ -109,13 +109,15 @@ class Cost(Interval):
 
     Attributes:
         measured: paired difference over the confirm seeds alone, with its t interval.
-        shortfall: what is added to the measured mean: expected shortfall of the comparator's point
-            minus that of the arm's, from the surface over ε and learning rate; 0 without a surface.
+        shortfall: `mean` minus the mean of `measured`: what the surface over ε and learning rate
+            adds to the mean difference; 0 without a surface. It is the expected shortfall of the
+            comparator's point minus that of the arm's. If the arm `leads`, `mean` is the cost that
+            the surface gives after the measurement, and the shortfall is the rest.
         standard_error: of `mean`; None below two seeds.
         shares: of the variance; None without an interval.
         same_epsilon: both arms have the same ε, so that nothing is measured.
-        leads: the evidence of search and sweep ranks this arm's point above that of `best`, which
-            is then the strongest challenger at another ε.
+        leads: the evidence of search and sweep ranks the point of this analytic arm above that of
+            `best`, which is then the strongest challenger at another ε.
         non_inferiority_p: one-sided p value of cost < margin; None without an interval.
         equivalence_p: TOST p value of |cost| < margin; None without an interval.
     """
@@ -303,7 +305,7 @@ class ResponseSummary(Record):
         noise_sd: standard deviation of one network around curve and seed effect.
         seeds: number of seeds of the sweep.
         analytic_inside: {rule: whether its ε lies in the indifference region}; evidence from the
-            sweep beside the regret of the confirm stage.
+            sweep beside the value of the confirm stage.
         probability_within_margin: {rule: posterior probability that its shortfall is ≤ margin}.
         importance: {factor: share of the variance over the grid}; None without a full grid.
     """

@@ -101,8 +101,8 @@ def _value(pooled: PooledVerdict) -> str:
             f"seeds, without an interval; the margin is {margin}."
         )
     text = (
-        f"{so_far}on {count(value.n, 'fresh paired seed')}, test accuracy at the best ε minus analytic ε, "
-        "each at its best learning rate, is "
+        f"{so_far}on {count(value.n, 'fresh paired seed')}, test accuracy at the best ε minus "
+        "analytic ε, each at its best learning rate, is "
         f"{_interval(value, pooled.confidence).replace(' (', ' percentage points (', 1)}"
     )
     if pooled.refused:

@@ -267,7 +267,7 @@ class AnalysisSettings(Section):
     """Settings of the analysis.
 
     Attributes:
-        margin: a regret below it counts as agreement; a fraction of accuracy.
+        margin: a cost of analytic ε below it counts as agreement; a fraction of accuracy.
     """
 
     margin: float = Field(default=0.005, gt=0, lt=1)

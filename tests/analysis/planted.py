@@ -1,7 +1,7 @@
 """Study folders with a planted truth: rows as the program writes them, with made-up accuracies.
 
 A network's accuracy is response(ε) + learning-rate penalty + seed effect + noise, so that the best
-ε, the regret and every interval's truth are known.
+ε, the value of analytic ε and every interval's truth are known.
 """
 
 from __future__ import annotations
@@ -101,10 +101,6 @@ class Planted:
         """What analytic ε costs against the best ε."""
         best, analytic = self.response(np.array([self.best, self.analytic[rule]]))
         return float(best - analytic)
-
-    def regret(self, rule: str = "activation") -> float:
-        tuned, analytic = self.response(np.array([self.tuned_epsilon, self.analytic[rule]]))
-        return float(tuned - analytic)
 
 
 def cell_verdict(cell_id: str, noise_rate: float = 0.4) -> CellVerdict:

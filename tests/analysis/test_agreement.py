@@ -75,7 +75,7 @@ def test_where_epsilon_does_nothing_nothing_agrees(tmp_path):
     assert bare.pooled.verdict == "cannot_tell"
 
 
-def test_analytic_is_judged_before_insensitivity(tmp_path):
+def test_analytic_is_judged_before_the_cell_cannot_tell(tmp_path):
     """Six cells in which analytic ε loses 5 points and ε = 0 is best, two in which it is right."""
     bad = [Planted(response=falling, noise_rate=r) for r in np.linspace(0, 0.5, 6)]
     good = [Planted(response=gaussian(3.03), noise_rate=r) for r in (0.6, 0.7)]

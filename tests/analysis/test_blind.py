@@ -33,7 +33,7 @@ def response(epsilon: np.ndarray, best: float) -> np.ndarray:
 
 
 def write_blind(folder, best: float, rng: np.random.Generator, **oddities: bool) -> float:
-    """Rows of one cell; returns the true regret."""
+    """Rows of one cell; returns the true gain of tuning."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     cell = "mine/symmetric-0.4/net/mae"
 
@@ -129,16 +129,16 @@ def test_a_folder_from_the_documented_columns_is_read(tmp_path, oddities):
 @pytest.mark.slow
 def test_hundreds_of_blind_folders(tmp_path):
     """Intervals hold the truth as often as they say, and one search never gives a verdict."""
-    hits = {"best": 0, "regret": 0}
+    hits = {"best": 0, "gain": 0}
     studies = 200
     for k in range(studies):
         rng = np.random.default_rng(k)
         best = float(rng.uniform(2, 5))
-        regret = write_blind(tmp_path / str(k), best, rng)
+        gain = write_blind(tmp_path / str(k), best, rng)
         cell = analyse_and_report(str(tmp_path / str(k)))[0].cells[0]
         interval, place = cell.procedure["activation"].over_seeds, cell.epsilon_best
-        hits["regret"] += interval.low <= regret <= interval.high
+        hits["gain"] += interval.low <= gain <= interval.high
         hits["best"] += place.low <= best <= place.high
         assert cell.verdict == "undecided"
-    assert hits["regret"] / studies == pytest.approx(0.90, abs=0.07)  # 3.3 standard errors
+    assert hits["gain"] / studies == pytest.approx(0.90, abs=0.07)  # 3.3 standard errors
     assert hits["best"] / studies > 0.91
