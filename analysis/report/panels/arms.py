@@ -43,7 +43,9 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
         table=ReportTable(columns, rows[:MAX_ROWS]),
         notes=[
             "Cost: accuracy of the best ε (in a study without that arm, of tuned ε) minus that of "
-            "the arm. By search: what each replicate of the search chose, in their order, and the "
+            "the arm. Where search and sweep rank analytic ε first, the arm best ε is the "
+            "strongest challenger at another ε. "
+            "By search: what each replicate of the search chose, in their order, and the "
             "range of the mean accuracies; each has seeds of its own. "
             "Failed: diverged, or nearer to guessing than to the arm's median. All rows are in "
             "tables/arms.csv and tables/choices.csv.",

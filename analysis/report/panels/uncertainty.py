@@ -114,8 +114,7 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
         notes=[
             "Half-widths per margin: half the width of the "
             "value's interval, divided by the margin. Chance of non-inferior at no cost: with this "
-            "standard error, if analytic ε truly costs nothing. Where best and analytic ε are the "
-            "same, the variance is that of the surface alone.",
+            "standard error, if analytic ε truly costs nothing.",
             *left_out_note(len(cells), MAX_CELLS, "variance"),
         ],
     )
