@@ -18,7 +18,8 @@ import pandas as pd
 from scipy import stats
 
 from analysis.data.load import response_metric
-from analysis.response.curves import CurveDraws, FloatArray, draw_curves
+from analysis.response.curves import CurveDraws, draw_curves
+from analysis.response.quadrature import FloatArray
 
 CONFIDENCE = 0.95
 FLAT_LEVEL = 0.1  # level of the two tests together whether a curve is flat

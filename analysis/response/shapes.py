@@ -29,11 +29,13 @@ class Shape:
         weight: prior probability; those of a side add up to 1.
         loss: g(d) for d ≥ 0; g(0) = 0, and g does not decrease.
         scale: of the half-normal prior of the height, in standard deviations of the points.
+        parts: narrower and wider shapes that this one stands for.
     """
 
     weight: float
     loss: LossFunction
     scale: float
+    parts: tuple[Shape, ...] = ()
 
 
 def power(d: FloatArray, exponent: float) -> FloatArray:
@@ -59,38 +61,57 @@ def growing(d: FloatArray, width: float, shoulder: float) -> FloatArray:
 
 _POWERS = (1.0, 1.5, 2.0, 3.0, 5.0)
 _WIDTHS = (0.05, 0.11, 0.24, 0.5)
-_FORMS: tuple[tuple[float, LossFunction, tuple[float, ...]], ...] = (
-    *((0.10, partial(power, exponent=p), (1.5, 0.2, 0.03)) for p in _POWERS),
-    *((0.03, partial(saturating, width=w, exponent=1.0), (2.5, 0.3)) for w in _WIDTHS[:3]),
-    *((0.04, partial(saturating, width=w, exponent=2.0), (2.5, 0.3)) for w in _WIDTHS),
-    *((0.02, partial(saturating, width=w, exponent=4.0), (2.5,)) for w in _WIDTHS),
-    *((0.02, partial(straight, width=w), (2.5,)) for w in (0.05, 0.12, 0.25)),
-    *(
-        (0.02, partial(growing, width=w, shoulder=s), (2.5,))
-        for w in (0.01, 0.03, 0.08)
-        for s in (0.2, 0.02)
-    ),
+_TOP_WIDTHS = (0.05, 0.085, 0.14, 0.22, 0.35)
+_EXACT_STEP = 1.35  # ratio of neighbouring widths
+_EXACT_WIDTHS = 0.08 * _EXACT_STEP ** np.arange(7)
+_Form = tuple[float, LossFunction, tuple[float, ...]]
+
+
+def _shapes(forms: Sequence[_Form], share: float = 1.0) -> tuple[Shape, ...]:
+    """One shape for each scale of the height, with weights that add up to `share`."""
+    total = sum(weight for weight, _, _ in forms) / share
+    return tuple(
+        Shape(weight / total / len(scales), loss, scale)
+        for weight, loss, scales in forms
+        for scale in scales
+    )
+
+
+SHAPES = _shapes(
+    [
+        *((0.10, partial(power, exponent=p), (1.5, 0.2, 0.03)) for p in _POWERS),
+        *((0.03, partial(saturating, width=w, exponent=1.0), (2.5, 0.3)) for w in _WIDTHS[:3]),
+        *((0.04, partial(saturating, width=w, exponent=2.0), (2.5, 0.3)) for w in _WIDTHS),
+        *((0.04, partial(saturating, width=w, exponent=4.0), (2.5,)) for w in _WIDTHS[1:3]),
+        *((0.03, partial(straight, width=w), (2.5,)) for w in (0.05, 0.12, 0.25)),
+        *((0.03, partial(growing, width=w, shoulder=0.03), (2.5,)) for w in (0.01, 0.03, 0.08)),
+    ]
 )
-_TOTAL = sum(weight for weight, _, _ in _FORMS)
-SHAPES: tuple[Shape, ...] = tuple(
-    Shape(weight / _TOTAL / len(scales), loss, scale)
-    for weight, loss, scales in _FORMS
-    for scale in scales
+
+
+def _exact(weight: float, width: float, exponent: float) -> Shape:
+    """A saturating shape and its parts."""
+    parts = tuple(
+        Shape(weight / 3, partial(saturating, width=w, exponent=exponent), 2.5)
+        for w in width * _EXACT_STEP ** np.array([-1 / 3, 0, 1 / 3])
+    )
+    return Shape(weight, partial(saturating, width=width, exponent=exponent), 2.5, parts)
+
+
+# Shapes that may fit almost exactly. None is so narrow that it fits any collapse that a sweep does
+# not resolve.
+EXACT_SHAPES = (
+    *_shapes([(0.2, partial(power, exponent=p), (1.5, 0.2, 0.03)) for p in (1.0, 1.5, 2.0)], 0.6),
+    *(_exact(0.4 / 2 / len(_EXACT_WIDTHS), w, p) for p in (1.0, 2.0) for w in _EXACT_WIDTHS),
 )
 # The sides of a level top: fewer, because its two ends are sought as well.
-TOP_SHAPES: tuple[Shape, ...] = tuple(
-    Shape(1 / 9, loss, scale)
-    for loss, scale in (
-        (partial(power, exponent=1.0), 1.5),
-        (partial(power, exponent=1.0), 0.1),
-        (partial(power, exponent=2.0), 1.5),
-        (partial(power, exponent=2.0), 0.1),
-        (partial(saturating, width=0.05, exponent=2.0), 2.5),
-        (partial(saturating, width=0.15, exponent=2.0), 2.5),
-        (partial(saturating, width=0.15, exponent=1.0), 2.5),
-        (partial(straight, width=0.1), 2.5),
-        (partial(straight, width=0.3), 2.5),
-    )
+TOP_SHAPES = _shapes(
+    [
+        *((0.2, partial(power, exponent=p), (1.5, 0.1)) for p in (1.0, 2.0)),
+        (0.1, partial(saturating, width=0.15, exponent=1.0), (2.5,)),
+        *((0.06, partial(saturating, width=w, exponent=2.0), (2.5,)) for w in _TOP_WIDTHS),
+        *((0.06, partial(straight, width=1.4 * w), (2.5,)) for w in _TOP_WIDTHS),
+    ]
 )
 
 
@@ -105,3 +126,8 @@ def losses(shapes: Sequence[Shape], d: FloatArray) -> FloatArray:
             values[:, k] = shape.loss(d)
         last = shape.loss
     return values
+
+
+def finer(shapes: Sequence[Shape]) -> list[Shape]:
+    """The parts of shapes that have them, the others as they are."""
+    return [part for shape in shapes for part in (shape.parts or (shape,))]

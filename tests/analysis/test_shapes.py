@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from analysis.response.shapes import SHAPES, TOP_SHAPES, losses
+from analysis.response.shapes import EXACT_SHAPES, SHAPES, TOP_SHAPES, finer, losses
 
 D = np.linspace(0, 1, 400)[None]
+ALL = [SHAPES, EXACT_SHAPES, tuple(finer(EXACT_SHAPES)), TOP_SHAPES]
 
 
-@pytest.mark.parametrize("shapes", [SHAPES, TOP_SHAPES])
+@pytest.mark.parametrize("shapes", ALL)
 def test_a_loss_is_zero_at_the_top_and_does_not_decrease(shapes):
     values = losses(shapes, D)[0]
     assert values.shape == (len(shapes), 400)
@@ -18,7 +19,7 @@ def test_a_loss_is_zero_at_the_top_and_does_not_decrease(shapes):
     assert (values[:, -1] > 0.8).all()
 
 
-@pytest.mark.parametrize("shapes", [SHAPES, TOP_SHAPES])
+@pytest.mark.parametrize("shapes", ALL)
 def test_prior_probabilities_add_up(shapes):
     assert sum(s.weight for s in shapes) == pytest.approx(1)
 
