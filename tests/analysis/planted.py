@@ -236,8 +236,8 @@ def write_study(
                         add("sweep", None, None, epsilon, lr, seed, value)
         if "confirm" in stages:
             base = cell.analytic[rule0]
-            plan = {"tuned": cell.tuned_epsilon, "zero": 0.0, "half": base / 2, "double": 2 * base}
-            plan["best"] = plan["tuned"]
+            fixed = {"zero": 0.0, "half": base / 2, "double": 2 * base}
+            fixed |= dict.fromkeys(("tuned", "best"), cell.tuned_epsilon)
             for seed in range(200, 200 + confirm_seeds):
                 for arm in arms:
                     shift = offsets[seed] + rng.normal(0, sd)
@@ -246,7 +246,7 @@ def write_study(
                             value = at(epsilon) + offsets[seed] + rng.normal(0, sd)
                             add("confirm", f"analytic:{rule}", rule, epsilon, 0.1, seed, value)
                     elif arm not in ("ce", "tuned") or (arm == "tuned" and not replicated):
-                        add("confirm", arm, None, plan[arm], 0.1, seed, at(plan[arm]) + shift)
+                        add("confirm", arm, None, fixed[arm], 0.1, seed, at(fixed[arm]) + shift)
             for replicate in range(replicates) if replicated else ():
                 chosen = np.clip(cell.tuned_epsilon + rng.normal(0, cell.search_sd), LOW, HIGH)
                 for seed in range(1000 * (replicate + 1), 1000 * (replicate + 1) + replicate_seeds):

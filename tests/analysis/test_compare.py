@@ -13,8 +13,8 @@ from analysis.exploratory.importance import grid_importance, importance_table
 
 def test_two_studies_side_by_side(tmp_path):
     better, worse = (
-        Planted(response=gaussian(3.03, top=0.93)),
-        Planted(response=gaussian(3.03, top=0.83)),
+        Planted(response=gaussian(3.03, top=0.93), tuned=3.2),
+        Planted(response=gaussian(3.03, top=0.83), tuned=3.2),
     )
     folders = [
         str(write_study(tmp_path / name, [cell], arms=BEST_ARMS))

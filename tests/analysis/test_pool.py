@@ -30,7 +30,7 @@ def write(folder: Path, cells: list[Planted], rng: int, draws: int = 0, **config
 
 
 def test_more_seeds_of_the_same_cells(tmp_path):
-    cell = Planted(response=gaussian(3.03))
+    cell = Planted(response=gaussian(3.3))
     folders = [write(tmp_path / f"s{k}", [cell], rng=k, draws=k) for k in range(3)]
     one = analyse(folders[0]).cells[0].value["activation"]
     verdict = analyse(folders, into=str(tmp_path / "all"))
