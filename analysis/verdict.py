@@ -9,14 +9,16 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pandas as pd
+from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
 
-from analysis.data.completeness import cell_plans, study_completeness
-from analysis.data.evidence import cell_evidence, confirmed_point
+from analysis.data.completeness import CellPlan, cell_plans, study_completeness
+from analysis.data.evidence import cell_evidence
 from analysis.data.load import (
     FACTORS,
     LoadError,
@@ -33,7 +35,6 @@ from analysis.exploratory.importance import grid_importance, importance_table
 from analysis.exploratory.logit_spread import logit_spread
 from analysis.exploratory.transitions import Transition, transition_matrices
 from analysis.inference.agreement import JudgedCell, judge_cell
-from analysis.inference.means import Array
 from analysis.inference.pooling import margin_curve, noise_slopes, pool, value_agreement
 from analysis.inference.records import (
     CellVerdict,
@@ -64,6 +65,7 @@ _CELL_COLUMNS += ["replicate", "status", "loss_params", "val_acc_noisy", "val_ac
 _CELL_COLUMNS += ["test_acc"]
 _SWEPT = ["epsilon", "lr", "loss", "loss_params"]
 _MAX_LATEX_ROWS = 400  # longer tables are for programs
+_CELLS_PER_PROCESS, _MAX_PROCESSES = 12, 32
 _CURVE_STEP = 4  # every fourth point of a curve's grid is written
 
 Folders = str | Sequence[str]
@@ -227,47 +229,44 @@ def _analyse_cells(study: Study) -> list[CellAnalysis]:
     cross_entropy = confirm[confirm["arm"] == CE]
     plans, correct = cell_plans(study), study.test_correct(confirm)
 
-    # NumPy's batched linear algebra releases the global interpreter lock, so threads run on all
-    # cores.
-    def analyse_cell(cell: StudyCell) -> CellAnalysis:
-        rows = by_cell[cell.cell_id]
-        judged = judge_cell(
-            cell,
-            rows,
-            reference_rows(cross_entropy, cell),
-            study.margin,
-            plans.get(cell.cell_id),
-            correct,
-            *_surface(rows, study),
-        )
+    tasks = []
+    for cell in cells(study.trials):
+        rows, reference = by_cell[cell.cell_id], reference_rows(cross_entropy, cell)
+        labels = rows.index.union(reference.index)
+        bits = {label: correct[label] for label in labels if label in correct}
+        tasks.append((cell, rows, reference, plans.get(cell.cell_id), bits))
+    # A process costs a second to start, the time of three cells.
+    workers = min(os.cpu_count() or 1, len(tasks) // _CELLS_PER_PROCESS, _MAX_PROCESSES) or 1
+    analyse = delayed(_analyse_cell)
+    return list(Parallel(workers)(analyse(*task, study.config, study.margin) for task in tasks))
+
+
+def _analyse_cell(
+    cell: StudyCell,
+    rows: pd.DataFrame,
+    reference: pd.DataFrame,
+    plan: CellPlan | None,
+    correct: Mapping[Any, bytes],
+    config: Mapping[str, Any],
+    margin: float,
+) -> CellAnalysis:
+    """Judge one cell and fit its response; arguments as of `judge_cell`."""
+    # The matrices are small: threads of linear algebra would only wait for each other.
+    with threadpool_limits(1):
+        surface = _surface(rows, config, margin)
+        judged = judge_cell(cell, rows, reference, margin, plan, correct, surface)
         sweep = rows[rows["stage"] == Stage.SWEEP]
-        response = fit_response(sweep, study.margin, judged.verdict.epsilon_analytic)
+        response = fit_response(sweep, margin, judged.verdict.epsilon_analytic)
         verdict = _with_response(judged.verdict, response, sweep)
-        return CellAnalysis(replace(judged, verdict=verdict), response)
-
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        return list(threads.map(analyse_cell, cells(study.trials)))
+    return CellAnalysis(replace(judged, verdict=verdict), response)
 
 
-def _surface(rows: pd.DataFrame, study: Study) -> tuple[dict[str, Array], dict[str, float]]:
-    """What each pooled arm's point may lack, and the accuracy that the surface expects there.
-
-    Both are empty without the arm `best`, or with too few networks for a surface.
-    """
-    pooled = rows[(rows["stage"] == Stage.CONFIRM) & rows["replicate"].isna()]
-    pooled = pooled[pooled["rescale"].isna() & (pooled["arm"] != CE)]
-    if not (pooled["arm"] == BEST).any():
-        return {}, {}
-    evidence = cell_evidence(rows, study.config)
-    if evidence is None:
-        return {}, {}
-    points = {str(arm): confirmed_point(group) for arm, group in pooled.groupby("arm")}
-    arms = {arm: None if arm == BEST else point.epsilon for arm, point in points.items()}
-    surface = CellSurface(evidence, study.margin)
-    if not all(surface.has(point) for point in points.values()):
-        return {}, {}
-    levels = {arm: surface.level(point) for arm, point in points.items()}
-    return surface.lacks(arms, points), levels
+def _surface(rows: pd.DataFrame, config: Mapping[str, Any], margin: float) -> CellSurface | None:
+    """The surface of a cell; None without the arm `best`, or with too few networks."""
+    if not ((rows["stage"] == Stage.CONFIRM) & (rows["arm"] == BEST)).any():
+        return None
+    evidence = cell_evidence(rows, config)
+    return None if evidence is None else CellSurface(evidence, margin)
 
 
 def _with_response(

@@ -9,13 +9,14 @@ tuning is another question (`analysis.inference.procedure`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 from scipy import stats
 
 from analysis.data.completeness import CellPlan, cell_completeness
+from analysis.data.evidence import confirmed_point
 from analysis.data.load import StudyCell
 from analysis.inference.examples import ExampleEffects, example_effects
 from analysis.inference.intervals import CONFIDENCE, mean_interval
@@ -33,7 +34,9 @@ from analysis.inference.records import (
     Verdict,
 )
 from analysis.inference.recovered import Gains, recovered
-from analysis.inference.value import Contrast, cost
+from analysis.inference.value import Contrast, cost, estimate
+from analysis.response.surface import CellSurface, SurfaceDraws
+from analysis.response.top import Measured
 from study.results.arms import BEST, CE, TUNED, ZERO, Arm, analytic_arm
 from study.results.schema import Stage, Status
 
@@ -145,8 +148,7 @@ def judge_cell(
     margin: float,
     plan: CellPlan | None = None,
     correct: Mapping[Any, bytes] | None = None,
-    lack: Mapping[str, Array] | None = None,
-    levels: Mapping[str, float] | None = None,
+    surface: CellSurface | None = None,
 ) -> JudgedCell:
     """Value, procedure and verdict of one cell.
 
@@ -157,8 +159,7 @@ def judge_cell(
         margin: δ.
         plan: its planned confirm networks; None where unknown.
         correct: {label of a row: what the network gets right}, from `Study.test_correct`.
-        lack: {pooled arm: draws of what its point lacks}, from `CellSurface.lacks`.
-        levels: {pooled arm: expected accuracy at its point}, from `CellSurface.level`.
+        surface: of the cell's search and sweep; None where there are too few networks for one.
     """
     cell_confirm = rows[rows["stage"] == Stage.CONFIRM]
     confirm = pd.concat([cell_confirm[cell_confirm["arm"] != CE], reference])
@@ -166,7 +167,7 @@ def judge_cell(
     table = confirm_table(pooled)
     names = {str(name) for name in table}
     comparator = BEST if BEST in names else TUNED if TUNED in names else None
-    compare = _Comparison(cell, pooled, table, correct or {}, lack or {}, levels or {})
+    compare = _Comparison(cell, pooled, table, correct or {}, surface)
     analytic = _analytic_epsilon(rows)
     costs = {}
     if comparator is not None:
@@ -285,36 +286,82 @@ class _Comparison:
         pooled: pd.DataFrame,
         table: pd.DataFrame,
         correct: Mapping[Any, bytes],
-        lack: Mapping[str, Array],
-        levels: Mapping[str, float],
+        surface: CellSurface | None,
     ) -> None:
-        self._cell, self._table, self._lack, self._levels = cell, table, lack, levels
+        self._cell, self._table = cell, table
         self._epsilon = confirmed_epsilons(pooled)
         self._bits: dict[str, dict[int, bytes]] = {}
         for label, arm, seed in zip(pooled.index, pooled["arm"], pooled["seed"], strict=True):
             if label in correct:
                 self._bits.setdefault(str(arm), {})[int(seed)] = correct[label]
+        self._draws: SurfaceDraws | None = None
+        self._leading: set[str] = set()  # analytic arms that the surface ranks above `best`
+        if surface is not None and BEST in table:
+            self._look_at(surface, pooled)
+
+    def _look_at(self, surface: CellSurface, pooled: pd.DataFrame) -> None:
+        """Ask the surface about the arms that lie on it."""
+        on_it = pooled[pooled["rescale"].isna() & (pooled["arm"] != CE)]
+        points = {str(arm): confirmed_point(rows) for arm, rows in on_it.groupby("arm")}
+        arms = {arm: None if arm == BEST else point.epsilon for arm, point in points.items()}
+        if not all(surface.has(point) for point in points.values()):
+            return
+        level = {arm: surface.level(point) for arm, point in points.items()}
+        analytic = [arm for arm in points if _rule_of(arm) is not None]
+        self._leading = {arm for arm in analytic if level[arm] > level[BEST]}
+        measured = {}
+        for arm in analytic:
+            plain = estimate([self._plain(BEST, arm)])
+            if plain is not None and plain.has_interval:
+                error = 100 * plain.measured.error
+                measured[arm] = Measured(100 * plain.measured.value, error)
+        self._draws = surface.draw(arms, points, measured)
 
     def contrast(self, first: str, second: str) -> Contrast:
-        """First arm minus second arm; nothing is measured where best and analytic ε are one."""
+        """First arm minus second arm, with what the surface says about their points.
+
+        Where the surface ranks analytic ε above `best`, what other arms lack of the best point is
+        measured from the analytic arm.
+        """
+        leading = sorted(self._leading)
+        if first == BEST and leading and _rule_of(second) is None:
+            lack = self._lack("below", leading[0], second)
+            return replace(self._plain(leading[0], second), lack=lack)
+        plain = self._plain(first, second)
+        if plain.same_epsilon:
+            return plain
+        given = None
+        if first == BEST and self._draws is not None:
+            given = self._draws.given.get(second)
+        if given is None:
+            return replace(plain, lack=self._lack("lacks", first, second))
+        return replace(
+            plain,
+            lack=given.cost - given.slope * float(plain.differences.mean()),
+            slope=given.slope,
+            leads=second in self._leading,
+        )
+
+    def _lack(self, which: str, first: str, second: str) -> Array | None:
+        """What the first arm's point lacks minus what the second arm's point lacks."""
+        if self._draws is None or not {first, second} <= self._draws.lacks.keys():
+            return None
+        of_first = self._draws.below if which == "below" else self._draws.lacks
+        return of_first[first] - self._draws.lacks[second]
+
+    def _plain(self, first: str, second: str) -> Contrast:
+        """First arm minus second arm as measured; nothing where best and analytic ε are one."""
         difference = (self._table[first] - self._table[second]).dropna()
         best_is_analytic = BEST in (first, second) and (
-            Arm.of_row(first).is_analytic or Arm.of_row(second).is_analytic
+            _rule_of(first) is not None or _rule_of(second) is not None
         )
         same = best_is_analytic and have_same_epsilon(self._epsilon[first], self._epsilon[second])
-        lack = None
-        if first in self._lack and second in self._lack:
-            lack = self._lack[first] - self._lack[second]
-        none = float("nan")
-        leads = self._levels.get(second, none) > self._levels.get(first, none)
         return Contrast(
             cell_id=self._cell.cell_id,
             dataset=self._cell.dataset,
             differences=difference[:0] if same else difference,
             examples=None if same else self._examples(first, second),
-            lack=lack,
             same_epsilon=same,
-            leads=first == BEST and leads,
         )
 
     def _examples(self, first: str, second: str) -> ExampleEffects | None:

@@ -100,7 +100,7 @@ class Spread:
         """What the analysis would make of a measured mean of 0 with this error."""
         over_units = Mean(0.0, error, float(units - 1), units)
         measured = with_examples(over_units, self.examples)
-        return Estimate(measured, over_units, self.examples, self.lack, 1, [])
+        return Estimate(0.0, measured, over_units, self.examples, self.lack, 1, [])
 
 
 @dataclass(frozen=True)
@@ -205,8 +205,11 @@ def pilot_of(judged: Sequence[JudgedCell], plan: PlanSummary | None) -> Pilot:
     if result is None or result.sd_search is None or result.sd_seed is None:
         raise ValueError("the pilot has no two replicates of the search with two seeds each")
     sd = value.over_seeds.error * math.sqrt(value.over_seeds.n)
+    lack = value.lack
+    centre = 0.0 if lack is None else lack[MIDDLE].mean()
     return Pilot(
-        value=Spread(sd, value.examples_error or 0.0, value.lack),
+        # Another study's surface leaves as much open, around another cost.
+        value=Spread(sd, value.examples_error or 0.0, None if lack is None else lack - centre),
         sd_search=result.sd_search,
         sd_seed=result.sd_seed,
         examples=examples_error(tuning) or 0.0,

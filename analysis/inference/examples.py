@@ -31,6 +31,10 @@ class ExampleEffects:
     effects: NDArray[np.float32]
     variance: float
 
+    def scaled(self, factor: float) -> ExampleEffects:
+        """The effects on `factor` times the difference."""
+        return ExampleEffects(self.effects * np.float32(factor), self.variance * factor**2)
+
 
 @dataclass(frozen=True)
 class TwoWay:

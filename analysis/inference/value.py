@@ -40,8 +40,9 @@ class Contrast:
         dataset: its data set; cells of one data set share test examples.
         differences: first arm minus second arm per seed, fractions, index seed.
         examples: effects of the test examples; None where unknown.
-        lack: draws of what the first arm's point lacks of the best minus what the second arm's
-            point lacks, fractions, shape (scenarios, draws); None without a surface.
+        lack: draws of what is added to `slope` times the mean difference, fractions, shape
+            (scenarios, draws); None without a surface.
+        slope: how the cost follows the measured difference, in [0, 1].
         same_epsilon: both arms have the same ε, so that nothing is measured and `differences` is
             empty.
         leads: the surface expects more of the second arm than of the first.
@@ -52,6 +53,7 @@ class Contrast:
     differences: pd.Series[float]
     examples: ExampleEffects | None = None
     lack: Array | None = None
+    slope: float = 1.0
     same_epsilon: bool = False
     leads: bool = False
 
@@ -61,7 +63,8 @@ class Estimate:
     """A cost with its error.
 
     Attributes:
-        measured: mean of the paired differences, with the error of seeds and test examples.
+        plain: mean of the paired differences.
+        measured: mean of slope times difference, with the error of seeds and test examples.
         over_seeds: the same with the error of the seeds alone.
         examples_error: squared error of the test examples; None where unknown.
         lack: draws of the mean lack over cells, shape (scenarios, draws); None without a surface.
@@ -69,6 +72,7 @@ class Estimate:
         left_out: ids of cells with too few seeds.
     """
 
+    plain: float
     measured: Mean
     over_seeds: Mean
     examples_error: float | None
@@ -83,13 +87,14 @@ class Estimate:
 
     @property
     def shortfall(self) -> float:
-        """What the surface adds to the measured mean."""
-        return 0.0 if self.lack is None else float(self.lack[MIDDLE].mean())
+        """What the surface adds to the mean difference."""
+        return self.mean - self.plain
 
     @property
     def mean(self) -> float:
         """The cost."""
-        return self.measured.value + self.shortfall
+        lack = 0.0 if self.lack is None else float(self.lack[MIDDLE].mean())
+        return self.measured.value + lack
 
     @property
     def standard_error(self) -> float | None:
@@ -166,12 +171,14 @@ def estimate(contrasts: Sequence[Contrast]) -> Estimate | None:
         return None
     table, left_out = split_sparse(table_of([(c.cell_id, c.differences) for c in filled]))
     kept = [c for c in filled if c.cell_id in table.columns]
-    over_seeds = mean_over_cells(table[[c.cell_id for c in kept]].to_numpy(dtype=float))
+    differences = table[[c.cell_id for c in kept]].to_numpy(dtype=float)
+    over_seeds = mean_over_cells(differences * [c.slope for c in kept])
     examples = _examples_error(kept)
     lacks = [c.lack for c in kept]
     lack = None if all(x is None for x in lacks) else _mean_lack(lacks)
     measured = with_examples(over_seeds, examples)
-    return Estimate(measured, over_seeds, examples, lack, len(kept), left_out)
+    plain = float(np.nanmean(differences, axis=0).mean())
+    return Estimate(plain, measured, over_seeds, examples, lack, len(kept), left_out)
 
 
 def cost(contrast: Contrast, margin: float) -> Cost:
@@ -209,7 +216,8 @@ def _examples_error(contrasts: Sequence[Contrast]) -> float | None:
     for contrast in contrasts:
         if contrast.examples is None:
             return None
-        groups.setdefault(contrast.dataset, []).append(contrast.examples)
+        effects = contrast.examples.scaled(contrast.slope)
+        groups.setdefault(contrast.dataset, []).append(effects)
     return variance_of_mean(list(groups.values()), len(contrasts))
 
 

@@ -37,6 +37,7 @@ BOUNDS: Array = np.array(
 )
 ROUGH_LENGTH: Array = np.array([0.12, 0.12])  # of features that the networks may not have seen
 _LEAST_VARIANCE = 1e-12
+_JITTER = 1e-6  # added to variances, so that a covariance can be factorised
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,17 @@ def _matern(squares: Array, length: Array) -> tuple[Array, Array]:
     r = np.sqrt(5 * (squares[0] / length[0] ** 2 + squares[1] / length[1] ** 2))
     e = np.exp(-r)
     return (1 + r + r * r / 3) * e, (5 / 3) * (1 + r) * e
+
+
+def root_of(covariance: Array) -> Array:
+    """Lower triangular root of a covariance, shape (n, n)."""
+    return np.asarray(np.linalg.cholesky(covariance + _JITTER * np.eye(len(covariance))))
+
+
+def normal_draws(mean: Array, root: Array, count: int, rng: np.random.Generator) -> Array:
+    """Draws of a normal vector, shape (n, count), from its mean and the root of its covariance."""
+    draws: Array = mean[:, None] + root @ rng.standard_normal((len(mean), count))
+    return draws
 
 
 class Surface:
@@ -207,12 +219,10 @@ class Surface:
         v = solve_triangular(self._factor, cross.T, lower=True)
         return cross @ self._alpha, self._smooth(x, x) - v.T @ v
 
-    def draw(self, x: Array, count: int, rng: np.random.Generator, warped: bool = False) -> Array:
-        """Drawn surfaces at x, shape (len(x), count): accuracy in points, or warped values."""
+    def draw(self, x: Array, count: int, rng: np.random.Generator) -> Array:
+        """Drawn surfaces at x, points, shape (len(x), count)."""
         mean, covariance = self.joint(x)
-        root = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(x)))
-        g = mean[:, None] + root @ rng.standard_normal((len(x), count))
-        return g if warped else self.points(g)
+        return self.points(normal_draws(mean, root_of(covariance), count, rng))
 
     def hyperparameters(self, count: int, rng: np.random.Generator) -> Array:
         """Draws of the log parameters from their normal approximation at the mode."""

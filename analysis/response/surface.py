@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.response.gaussian_surface import Array, Rows
-from analysis.response.top import SCENARIOS, Top
+from analysis.response.top import MIDDLE, SCENARIOS, Drawn, Measured, Top
 from study.results.arms import Arm
 from study.results.evidence import CellEvidence, ChosenPoint, EvidenceRow
 from study.results.schema import Stage
@@ -38,6 +38,36 @@ def choose_points(
         {arm: its point}, one for every arm.
     """
     return CellSurface(evidence, _MARGIN).choose(arms)
+
+
+@dataclass(frozen=True)
+class GivenMeasured:
+    """What an arm's ε costs, by the surface given what was measured.
+
+    Attributes:
+        cost: draws of the best accuracy minus the arm's best one, fractions, shape (SCENARIOS, n).
+        slope: derivative of the cost by the measured difference, in [0, 1]: 1 where the best point
+            resembles the one that was measured, 0 where the measurement says nothing about it.
+    """
+
+    cost: Array
+    slope: float
+
+
+@dataclass(frozen=True)
+class SurfaceDraws:
+    """Draws of surfaces; fractions ≥ 0, shape (SCENARIOS, n). All are of the same surfaces.
+
+    Attributes:
+        lacks: {arm: what its point lacks of the best point that the arm may have}.
+        below: {arm: what its point lacks of the best point of all}.
+        given: {arm: its cost given the measured difference}, of the arms that were measured and
+            whose point lies near the top.
+    """
+
+    lacks: dict[str, Array]
+    below: dict[str, Array]
+    given: dict[str, GivenMeasured]
 
 
 class CellSurface:
@@ -96,33 +126,33 @@ class CellSurface:
         """Whether the loss of a point was trained."""
         return point.loss in self._tops
 
-    def lacks(
+    def draw(
         self,
         arms: Mapping[str, float | None],
         points: Mapping[str, ChosenPoint],
+        measured: Mapping[str, Measured] | None = None,
         rng_seed: int = 0,
-        settings: int = 2,
+        settings: int = 3,
         each: int = 60,
-    ) -> dict[str, Array]:
-        """Draws of what each arm's point lacks of the best point that the arm may have.
+    ) -> SurfaceDraws | None:
+        """Draw surfaces, and where each arm's point and its best point lie on them.
 
         Args:
             arms: as of `choose_points`.
             points: {arm: where it was confirmed}.
+            measured: {arm: how much the free arm exceeds it on fresh seeds}.
             rng_seed: of the draws.
             settings: draws of the surface's parameters per scenario.
             each: surfaces drawn for each of them.
 
         Returns:
-            {arm: fractions ≥ 0, shape (SCENARIOS, settings · each)}; empty where the evidence is
-            too little for a surface. All arms come from the same drawn surfaces.
+            the draws; None where the evidence is too little for a surface.
         """
         if not self._tops or not all(self.has(point) for point in points.values()):
-            return {}
+            return None
         rng = np.random.default_rng(rng_seed)
-        reached: dict[str, Array] = {}
-        at_point: dict[str, Array] = {}
-        everywhere = np.array(-np.inf)
+        by_loss: dict[str, dict[str, Drawn]] = {}
+        everywhere: dict[str, Array] = {}
         for loss, top in self._tops.items():
             areas = []
             for arm, fixed in arms.items():
@@ -131,18 +161,28 @@ class CellSurface:
                 inside = self._scale.of_points([point])[0] if point.loss == loss else None
                 share = None if epsilon is None else self._scale.epsilon(epsilon)
                 areas.append(top.area(arm, share, inside))
-            near_top = {area.name: area.near_top for area in areas}
-            for arm, (best, at) in top.draw(areas, rng, settings, each).items():
-                reached[arm] = np.maximum(reached.get(arm, -np.inf), best)
-                if near_top[arm]:
-                    everywhere = np.maximum(everywhere, best)
-                if at is not None:
-                    at_point[arm] = at
-        lacking: dict[str, Array] = {}
+            drawn = top.draw(areas, rng, settings, each, measured)
+            near_top = [drawn[area.name].reached for area in areas if area.near_top]
+            everywhere[loss] = np.max(near_top, axis=0)
+            by_loss[loss] = drawn
+        best = np.max(list(everywhere.values()), axis=0)
+        reached = {
+            arm: np.max([of[arm].reached for of in by_loss.values()], axis=0) for arm in arms
+        }
+        lacks, below, given = {}, {}, {}
         for arm, fixed in arms.items():
-            best = everywhere if fixed is None else reached[arm]
-            lacking[arm] = np.maximum(best - at_point[arm], 0.0).reshape(SCENARIOS, -1) / 100
-        return lacking
+            own = by_loss[points[arm].loss][arm]
+            assert own.at_point is not None
+            lacks[arm] = _share((best if fixed is None else reached[arm]) - own.at_point)
+            below[arm] = _share(best - own.at_point)
+            if own.top_given is not None and own.slope is not None:
+                others = [loss for loss in by_loss if loss != points[arm].loss]
+                tops = [own.top_given, *(everywhere[loss] for loss in others)]
+                lines = [own.reached_given, *(by_loss[loss][arm].reached for loss in others)]
+                gap = np.max(tops, axis=0) - np.max([k for k in lines if k is not None], axis=0)
+                slope = own.slope.reshape(SCENARIOS, -1)[MIDDLE].mean()
+                given[arm] = GivenMeasured(_share(gap), float(np.clip(slope, 0, 1)))
+        return SurfaceDraws(lacks, below, given)
 
     def _highest(self, fixed: float | None) -> ChosenPoint:
         """The point with the highest smoothed accuracy; with the fixed ε if there is one."""
@@ -188,6 +228,12 @@ class CellSurface:
         at, against = self._scale.of_points(points), self._scale.of_points([incumbent])[0]
         improvement = self._tops[incumbent.loss].expected_improvement(at, against)
         return points[int(improvement.argmax())]
+
+
+def _share(points: Array) -> Array:
+    """Points as fractions by scenario; nothing exceeds the best point."""
+    share: Array = np.maximum(points, 0.0).reshape(SCENARIOS, -1) / 100
+    return share
 
 
 def _same(one: float, other: float) -> bool:

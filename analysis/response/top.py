@@ -5,21 +5,29 @@ Two surfaces of all networks: a coarse one says where they collapse, a fine one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.response.gaussian_surface import PRIOR, Array, Rows, Surface
+from analysis.response.gaussian_surface import (
+    PRIOR,
+    Array,
+    Rows,
+    Surface,
+    normal_draws,
+    root_of,
+)
 
-ROUGH: Array = np.array([0.06, 0.2, 0.4, 0.6, 0.9])
-"""Sizes of features that the networks may not have seen, in margins δ (at most 1 point)."""
-SCENARIOS = len(ROUGH)
-LOW, MIDDLE, HIGH = 0, 2, 4
+LOW, MIDDLE, HIGH = 0, 1, 2
 """The scenarios that the low end, the estimate and the high end of an interval assume."""
+ROUGH: Array = np.array([0.06, 0.6, 1.1])
+"""Sizes of features that the networks may not have seen, in margins δ (at most 1 point); chosen on
+planted surfaces (docs/statistics.md)."""
+SCENARIOS = len(ROUGH)
 
+_FITTED = 0.2  # size, in margins, under which the parameters are fitted
 _LARGEST_MARGIN = 0.01  # features that went unseen do not grow with a wide margin
 _GRID = (81, 41)  # ε × learning rate, where a better point is looked for
 _CANDIDATES = 250
@@ -40,12 +48,46 @@ class Area:
         candidates: points that may be better than the arm's, shape (n, 2).
         point: the arm's point; None where it lies on another surface.
         near_top: whether the area reaches the top; else only the coarse surface describes it.
+        is_free: whether the arm is free to choose ε.
     """
 
     name: str
     candidates: Array
     point: Array | None
     near_top: bool
+    is_free: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A paired difference on fresh seeds.
+
+    Attributes:
+        value: percentage points.
+        error: its standard error, percentage points.
+    """
+
+    value: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Draws of an area, percentage points, each of shape (draws,).
+
+    Attributes:
+        reached: maximum.
+        at_point: accuracy at the arm's point; None where it lies on another surface.
+        top_given: maximum over all areas, given the measured difference; None without one.
+        reached_given: maximum of this area, given the measured difference; None without one.
+        slope: derivative of top_given − reached_given by the measured difference; None without one.
+    """
+
+    reached: Array
+    at_point: Array | None
+    top_given: Array | None = None
+    reached_given: Array | None = None
+    slope: Array | None = None
 
 
 class Top:
@@ -73,7 +115,7 @@ class Top:
             Rows(rows.x[kept], rows.y[kept], rows.group[kept], rows.seeds[kept]),
             3,
             _LOCAL,
-            self._sizes[1],
+            100 * min(margin, _LARGEST_MARGIN) * _FITTED,
         )
 
     @property
@@ -125,18 +167,23 @@ class Top:
             near = bool((np.abs(self._tried[:, 0] - epsilon) < _SAME).any())
             near = near or bool(self._coarse.mean(x).max() > self._limit)
         if not near:
-            return Area(name, x, point, False)
+            return Area(name, x, point, False, epsilon is None)
         low = self._coarse.warp(np.array([self._limit]))[0]
         mean, sd = self._fine.spread(x)
         coarse_mean, coarse_sd = self._coarse.spread(x)
         hope = np.where(coarse_mean + 2 * coarse_sd > low, mean + 2.5 * sd, -np.inf)
         best_mean = mean.max() if point is None else self._fine.spread(point[None])[0][0]
         order = np.argsort(-hope)[:limit]
-        return Area(name, x[order[hope[order] > best_mean]], point, True)
+        return Area(name, x[order[hope[order] > best_mean]], point, True, epsilon is None)
 
     def draw(
-        self, areas: Sequence[Area], rng: np.random.Generator, settings: int, each: int
-    ) -> dict[str, tuple[Array, Array | None]]:
+        self,
+        areas: Sequence[Area],
+        rng: np.random.Generator,
+        settings: int,
+        each: int,
+        measured: Mapping[str, Measured] | None = None,
+    ) -> dict[str, Drawn]:
         """Draws of each area's maximum and of the accuracy at its point.
 
         Args:
@@ -144,52 +191,83 @@ class Top:
             rng: of the draws.
             settings: draws of the surface's parameters per scenario.
             each: surfaces drawn for each of them.
+            measured: {area: how much the point of the free area exceeds that of this one}.
 
         Returns:
-            {area: (maximum, at its point or None)}, percentage points, shape (SCENARIOS · settings
-            · each,), scenario by scenario.
+            {area: draws}, shape (SCENARIOS · settings · each,), scenario by scenario.
         """
-        parts, marks, slices, start = [], [], {}, 0
-        for area in areas:
-            if area.near_top:
-                points = area.candidates if area.point is None else _stack(area)
-                parts.append(points)
-                marks.append(np.arange(len(points)) >= len(area.candidates))
-                slices[area.name] = slice(start, start + len(points))
-                start += len(points)
+        near = [area for area in areas if area.near_top]
         count = SCENARIOS * settings * each
-        f = np.full((0, count), -np.inf)
-        if start:
-            f = self._draws(np.vstack(parts), np.concatenate(marks), rng, settings, each)
-        drawn: dict[str, tuple[Array, Array | None]] = {}
+        drawn: dict[str, Drawn] = {}
+        if near:
+            drawn = self._fine_draws(near, rng, settings, each, measured or {})
         for area in areas:
-            if area.near_top:
-                rows = f[slices[area.name]]
-                top = rows.max(axis=0, initial=-np.inf)
-                drawn[area.name] = (top, None if area.point is None else rows[-1])
-            else:
+            if not area.near_top:
                 points = area.candidates if area.point is None else _stack(area)
                 g = self._coarse.draw(points, count, rng)
-                drawn[area.name] = (g.max(axis=0), None if area.point is None else g[-1])
-        return drawn
+                drawn[area.name] = Drawn(g.max(axis=0), None if area.point is None else g[-1])
+        return {area.name: drawn[area.name] for area in areas}
 
-    def _draws(
+    def _fine_draws(
         self,
-        x: Array,
-        chosen: NDArray[np.bool_],
+        areas: Sequence[Area],
         rng: np.random.Generator,
         settings: int,
         each: int,
-    ) -> Array:
-        """Drawn accuracies at x, −inf where the coarse surface's draw says collapse."""
+        measured: Mapping[str, Measured],
+    ) -> dict[str, Drawn]:
+        """As of `draw`, of areas that reach the top."""
+        stacks = [area.candidates if area.point is None else _stack(area) for area in areas]
+        ends = np.cumsum([len(stack) for stack in stacks])
+        rows = {a.name: slice(e - len(s), e) for a, e, s in zip(areas, ends, stacks, strict=True)}
+        x = np.vstack(stacks)
+        chosen = np.zeros((len(x), 1), dtype=bool)
+        for area in areas:
+            chosen[rows[area.name].stop - 1] |= area.point is not None
+        free = next((area.name for area in areas if area.is_free and area.point is not None), None)
+        pairs = {
+            area.name: measured[area.name]
+            for area in areas
+            if free is not None and area.point is not None and area.name in measured
+        }
         low = self._coarse.warp(np.array([self._limit]))[0]
+        coarse_mean, coarse_covariance = self._coarse.joint(x)
+        coarse_root = root_of(coarse_covariance)
         sizes = np.repeat(self._sizes, settings)
-        parts = []
+        parts: dict[str, list[tuple[Array, Array | None]]] = {area.name: [] for area in areas}
+        after: dict[str, list[tuple[Array, Array, Array]]] = {name: [] for name in pairs}
         for theta, rough in zip(self._fine.hyperparameters(len(sizes), rng), sizes, strict=True):
             fine = self._fine.at(theta, float(rough))
-            f, c = fine.draw(x, each, rng), self._coarse.draw(x, each, rng, warped=True)
-            parts.append(np.where((c > low) | chosen[:, None], f, -np.inf))
-        return np.concatenate(parts, axis=1)
+            mean, covariance = fine.joint(x)
+            g = normal_draws(mean, root_of(covariance), each, rng)
+            trained = (normal_draws(coarse_mean, coarse_root, each, rng) > low) | chosen
+            f = np.where(trained, fine.points(g), -np.inf)
+            for area in areas:
+                of_area = f[rows[area.name]]
+                at = None if area.point is None else of_area[-1]
+                parts[area.name].append((of_area.max(axis=0, initial=-np.inf), at))
+            for name, difference in pairs.items():
+                assert free is not None
+                b, a = rows[free].stop - 1, rows[name].stop - 1
+                # Gaussian conditioning of every draw on the measured difference (Matheron's rule).
+                gain = covariance[:, b] - covariance[:, a]
+                gain = gain / (gain[b] - gain[a] + difference.error**2)
+                target = fine.warp(fine.points(g[a]) + difference.value) - g[a]
+                moved = g + gain[:, None] * (target - (g[b] - g[a]))
+                f = np.where(trained, fine.points(moved), -np.inf)
+                line = f[rows[name]]
+                top, best = f.argmax(axis=0), line.argmax(axis=0)
+                slope = gain[top] - gain[rows[name]][best]
+                after[name].append((f.max(axis=0), line.max(axis=0), slope))
+        drawn = {}
+        for area in areas:
+            top, at = zip(*parts[area.name], strict=True)
+            drawn[area.name] = Drawn(
+                np.concatenate(top),
+                None if area.point is None else np.concatenate(at),
+                *(np.concatenate(part) for part in zip(*after.get(area.name, ()), strict=True)),
+            )
+        return drawn
 
 
 def _stack(area: Area) -> Array:

@@ -114,18 +114,21 @@ def test_what_more_seeds_do_not_improve_is_refused() -> None:
 
 
 def test_a_pilot_gives_the_planted_sources(tmp_path: Path) -> None:
-    cells = [Planted(noise_rate=0.1 * i, search_sd=0.5, tuned=4.2) for i in range(3)]
+    cells = [Planted(noise_rate=0.1 * i, search_sd=0.5) for i in range(3)]
     folder = write_study(
         tmp_path, cells, sd=0.004, confirm_seeds=60, epochs=1, rng=5,
         arms=BEST_ARMS, replicates=30, replicate_seeds=8, plan=True, search=12,
     )  # fmt: skip
     plan = read_plan_summary(StudyFolder(str(folder)))
-    pilot = pilot_of(compute(str(folder)).judged, plan)
+    judged = compute(str(folder)).judged
+    pilot = pilot_of(judged, plan)
     paired = 0.004 * math.sqrt(2 / 3)  # two networks, mean over three cells
-    assert pilot.value.sd == pytest.approx(paired, rel=0.25)
+    slope = np.mean([cell.values["activation"].slope for cell in judged])
+    assert 0.5 < slope <= 1
+    assert pilot.value.sd == pytest.approx(slope * paired, rel=0.25)
     assert pilot.sd_seed == pytest.approx(paired, rel=0.25)
     response = cells[0].response
-    chosen = np.clip(np.random.default_rng(0).normal(4.2, 0.5, 20_000), 0, 8)
+    chosen = np.clip(np.random.default_rng(0).normal(3.6, 0.5, 20_000), 0, 8)
     assert pilot.sd_search == pytest.approx(response(chosen).std() / math.sqrt(3), rel=0.35)
     assert pilot.networks.per_replicate == 3 * 12
     assert pilot.networks.per_replicate_seed == 3 * 2

@@ -152,11 +152,11 @@ def test_surface_names_the_best_point_and_what_it_lacks(tmp_path):
     assert chosen["analytic:activation"].epsilon == 3.03
     assert all(abs(np.log10(chosen[arm].lr) + 1) < 0.3 for arm in list(arms)[:2])
     surface = CellSurface(evidence, margin=0.005)
-    drawn = surface.lacks(arms, chosen)
+    drawn = surface.draw(arms, chosen).lacks
     assert all(lack.shape[0] == SCENARIOS and (lack >= 0).all() for lack in drawn.values())
     poor = chosen | {"best": chosen["best"]._replace(epsilon=5.0)}
     true = float(np.subtract(*gaussian(3.6)(np.array([3.6, 5.0]))))
-    worse = surface.lacks(arms, poor)["best"]
+    worse = surface.draw(arms, poor).lacks["best"]
     assert worse.mean() == pytest.approx(true, rel=0.25)
 
 
