@@ -89,8 +89,8 @@ class VarianceShares(Record):
         seeds: share of noise draw, initialisation and order.
         test_examples: share of the choice of test examples; None where the rows do not have what
             each network got right (column `test_correct`).
-        surface: share of what the chosen points may lack of the best ones; None where the mean
-            does not correct for it.
+        surface: share of what the surface over ε and learning rate leaves open; None where the
+            mean does not come from it.
     """
 
     searches: float | None
@@ -103,16 +103,14 @@ class VarianceShares(Record):
 class Cost(Interval):
     """What an arm costs against the comparator: accuracy of the comparator minus that of the arm.
 
-    Against `best`, the cost is a *value*: both arms at their best learning rate, corrected for what
-    the chosen points may lack. `low` and `high` have the level `confidence`. Against `tuned` (in a
-    study without the arm `best`) it is the paired difference alone.
+    Against `best`, the cost is a *value*: both arms at their best learning rate, by the surface over
+    ε and learning rate given the measured difference. `low` and `high` have the level `confidence`.
+    Against `tuned` (in a study without the arm `best`) it is the paired difference alone.
 
     Attributes:
         measured: paired difference over the confirm seeds alone, with its t interval.
         shortfall: `mean` minus the mean of `measured`: what the surface over ε and learning rate
-            adds to the mean difference; 0 without a surface. It is the expected shortfall of the
-            comparator's point minus that of the arm's. If the arm `leads`, `mean` is the cost that
-            the surface gives after the measurement, and the shortfall is the rest.
+            adds to the mean difference; 0 without a surface.
         standard_error: of `mean`; None below two seeds.
         shares: of the variance; None without an interval.
         same_epsilon: both arms have the same ε, so that nothing is measured.

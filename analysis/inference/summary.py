@@ -130,6 +130,11 @@ def _scope(verdict: StudyVerdict) -> str:
         for cell in verdict.cells
         if (value := cell.primary_value) is not None and value.same_epsilon
     ]
+    leading = sum(
+        cell.primary_value is not None and cell.primary_value.leads for cell in verdict.cells
+    )
+    if leading:
+        text += f"; search and sweep rank analytic ε first in {leading}"
     if same:
         text += f"; not measured, because best and analytic ε are the same: {listing(same)}"
     return f"{text}."

@@ -1,15 +1,18 @@
 """What an arm costs against another, in one cell or on average over cells.
 
-cost = (first arm − second arm on fresh seeds, paired)
-       + what the first arm's point may lack − what the second arm's point may lack.
+cost = slope · (first arm − second arm on fresh seeds, paired) + what the surface adds.
 
 The first part is measured. Its error has two sources: seeds, and the choice of test examples
-(`analysis.inference.examples`); together they have Welch–Satterthwaite degrees of freedom. What a
-point lacks of the best one is drawn from the surface over ε and learning rate
-(`analysis.response.surface`), under several sizes of features that no network could have seen: the
-low end of an interval assumes none, the high end features of 0.9 margins. A search that is too poor
-to name the best ε therefore widens the interval upwards, towards "costs more", and never makes
-analytic ε non-inferior.
+(`analysis.inference.examples`); together they have Welch–Satterthwaite degrees of freedom. The
+second part is drawn from the surface over ε and learning rate (`analysis.response.surface`). For
+best and analytic ε, the surface is conditioned on the measured difference, and `slope` says how far
+the cost follows it. For other pairs, `slope` is 1 and the surface adds what the first arm's point
+may lack of the best one, minus what the second arm's point may lack.
+
+Surfaces are drawn under several sizes of features that no network could have seen: the low end of
+an interval assumes nearly none, the high end the largest. A search that is too poor to name the
+best ε therefore widens the interval upwards, towards "costs more", and never makes analytic ε
+non-inferior.
 """
 
 from __future__ import annotations

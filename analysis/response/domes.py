@@ -2,9 +2,10 @@
 
 A dome is a loss g(u) of a warped distance u from the top. Without a skew, u = d / w. A skewed bell
 or parabola has u = log(1 + k·d / w) / k, which grows faster on the side where 1 + k·d / w falls to
-0; such a bell is a Gaussian in log(ε + c). The width of a split bell changes by a factor exp(±k)
-either way, gradually over its top or at once. That the sides belong together lets the flanks, which
-a sweep resolves, fix the top, which it does not.
+0; such a bell is a Gaussian in log(ε + c). A gamma shape is a power of x·exp(−x), shifted and
+scaled. The width of a split bell changes by a factor exp(±k) either way, gradually over its top or
+at once. That the sides belong together lets the flanks, which a sweep resolves, fix the top, which
+it does not.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from analysis.response.quadrature import (
     positions,
 )
 
-PARABOLA, BELL, SECH, LORENTZ, BROAD, SOFT_SPLIT, SPLIT, HARD_SPLIT = range(8)
+PARABOLA, BELL, SECH, LORENTZ, BROAD, SOFT_SPLIT, SPLIT, HARD_SPLIT, GAMMA = range(9)
 _TRANSITION = {SOFT_SPLIT: 1.0, SPLIT: 0.4, HARD_SPLIT: 1e-6}  # of a split bell, in widths
 HEIGHT = 1.5  # prior scale of the height (half normal), in standard deviations of the points
 _WIDTHS = np.geomspace(0.05, 0.9, 16)
 _SKEWS = (0.15, 0.3, 0.45)
 _SPLITS = (0.2, 0.4, 0.6, 0.8)
+_GAMMAS = (0.3, 0.5, 0.7, 1.0)
 _SKEW_STEP = 0.15  # distance of neighbouring skews
 _FINE_SHAPES, _MOST_PARTS = 180, 8  # wanted in the second pass, and at most for one of the first
 KAPPAS = (0.02, 0.05, 0.1)  # standard deviation of the points per depth
@@ -48,7 +50,7 @@ class Domes:
     """Smooth shapes of a whole curve.
 
     Attributes:
-        kind: PARABOLA … HARD_SPLIT, shape (S,).
+        kind: PARABOLA … GAMMA, shape (S,).
         width: w in units of the range, shape (S,).
         skew: k, shape (S,).
         weight: prior probabilities, shape (S,).
@@ -113,17 +115,20 @@ class Domes:
 
 
 def _warp(kind: int, u: FloatArray, skew: FloatArray) -> FloatArray:
-    """Warped distances from those in widths."""
+    """Warped distances from those in widths, without their sign for a gamma shape."""
     if kind in _TRANSITION:
         return np.asarray(u * np.exp(-skew * np.tanh(u / _TRANSITION[kind])))
-    return np.asarray(np.log(np.maximum(1 + skew * u, _STEEPEST)) / skew)
+    x = np.maximum(1 + skew * u, _STEEPEST)
+    if kind == GAMMA:  # the loss 1 − (x · exp(1 − x))^(1 / k²) as that of a bell
+        return np.asarray(np.sqrt(np.maximum(2 * (x - 1 - np.log(x)), 0.0)) / skew)
+    return np.asarray(np.log(x) / skew)
 
 
 def _loss(kind: int, u: FloatArray) -> FloatArray:
     """Loss at warped distances of any shape."""
     if kind == PARABOLA:
         return np.asarray(u * u)
-    if kind == BELL or kind in _TRANSITION:
+    if kind in (BELL, GAMMA) or kind in _TRANSITION:
         return np.asarray(-np.expm1(-0.5 * u * u))
     if kind == SECH:
         return np.asarray(1 - 1 / np.cosh(np.minimum(np.abs(u), 50.0)))
@@ -152,6 +157,7 @@ def _all_domes() -> Domes:
         for k in splits
         for w in _WIDTHS
     ]
+    rows += [(GAMMA, w, s * k, 0.02 / n) for k in _GAMMAS for s in (-1, 1) for w in _WIDTHS]
     rows += [(SECH, w, 0.0, 0.1 / n) for w in _WIDTHS]
     rows += [(LORENTZ, w, 0.0, 0.1 / n) for w in _WIDTHS]
     rows += [(BROAD, w, 0.0, 0.05 / n) for w in _WIDTHS]
