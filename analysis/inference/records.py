@@ -103,8 +103,9 @@ class VarianceShares(Record):
 class Cost(Interval):
     """What an arm costs against the comparator: accuracy of the comparator minus that of the arm.
 
-    Against `best`, the cost is a *value*: both arms at their best learning rate, by the surface over
-    ε and learning rate given the measured difference. `low` and `high` have the level `confidence`.
+    Against `best`, the cost is a *value*: both arms at their best learning rate, by the surface
+    over ε and learning rate given the measured difference. `low` and `high` have the level
+    `confidence`.
     Against `tuned` (in a study without the arm `best`) it is the paired difference alone.
 
     Attributes:
