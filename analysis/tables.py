@@ -7,14 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.inference.records import (
-    NO_VALUES,
-    CellVerdict,
-    Interval,
-    NoiseSlope,
-    ValueAgreement,
-    VarianceShares,
-)
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.records import NO_VALUES, Interval, VarianceShares
+from analysis.inference.study_records import NoiseSlope, ValueAgreement
 from study.results.arms import BEST, analytic_arm
 
 _LATEX_OMITS = {"reason", "missing"}  # sentences do not fit a printed table

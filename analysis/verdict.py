@@ -35,13 +35,9 @@ from analysis.exploratory.importance import grid_importance, importance_table
 from analysis.exploratory.logit_spread import logit_spread
 from analysis.exploratory.transitions import Transition, transition_matrices
 from analysis.inference.agreement import JudgedCell, judge_cell
+from analysis.inference.cell_records import CellVerdict, IndifferenceRegion, ResponseSummary
 from analysis.inference.pooling import margin_curve, noise_slopes, pool, value_agreement
-from analysis.inference.records import (
-    CellVerdict,
-    IndifferenceRegion,
-    ResponseSummary,
-    StudyVerdict,
-)
+from analysis.inference.study_records import StudyVerdict
 from analysis.response.fit import Response, fit_response
 from analysis.response.surface import CellSurface
 from analysis.tables import (

@@ -43,7 +43,8 @@ from scipy.optimize import brentq
 from scipy.special import expit, ndtr
 
 from analysis.inference.design import pilot_of
-from analysis.inference.records import StudyVerdict, Verdict
+from analysis.inference.records import Verdict
+from analysis.inference.study_records import StudyVerdict
 from analysis.response.surface import choose_points
 from analysis.verdict import compute
 from study.config.loader import parse_study

@@ -32,7 +32,9 @@ import numpy as np
 import yaml
 from scipy import stats
 
-from analysis.inference.records import CellVerdict, Interval, PooledVerdict, Procedure, Verdict
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.records import Interval, Procedure, Verdict
+from analysis.inference.study_records import PooledVerdict
 from analysis.inference.summary import verdict_paragraph
 from analysis.verdict import compute
 from study.results.folder import ResultsError

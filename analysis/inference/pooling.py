@@ -25,21 +25,19 @@ from analysis.inference.agreement import (
     is_evidence,
     judge,
 )
+from analysis.inference.cell_records import CellVerdict
 from analysis.inference.intervals import CONFIDENCE, mean_interval
 from analysis.inference.procedure import Gain, procedure
-from analysis.inference.records import (
+from analysis.inference.records import Procedure, Recovered, Verdict
+from analysis.inference.recovered import recovered
+from analysis.inference.study_records import (
     BetweenDatasets,
-    CellVerdict,
     NoiseSlope,
     PooledValue,
     PooledVerdict,
-    Procedure,
-    Recovered,
     Scope,
     ValueAgreement,
-    Verdict,
 )
-from analysis.inference.recovered import recovered
 from analysis.inference.value import Contrast, estimate
 from study.results.arms import BEST, ZERO
 

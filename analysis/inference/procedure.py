@@ -18,13 +18,7 @@ from scipy import stats
 from analysis.inference.examples import ExampleEffects, variance_of_mean
 from analysis.inference.intervals import CONFIDENCE, mean_interval
 from analysis.inference.means import mean_over_cells, split_sparse, table_of
-from analysis.inference.records import (
-    Interval,
-    Procedure,
-    ReplicateGain,
-    VarianceShares,
-    Verdict,
-)
+from analysis.inference.records import Interval, Procedure, ReplicateGain, VarianceShares, Verdict
 
 LEAST_REPLICATES = 3
 """Below this number of searches there is no interval over them."""

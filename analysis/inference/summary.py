@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from analysis.data.load import LoadError
 from analysis.formatting import count, listing, points
-from analysis.inference.records import (
-    CellVerdict,
-    Interval,
-    PooledVerdict,
-    StudyVerdict,
-    Verdict,
-)
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.records import Interval, Verdict
+from analysis.inference.study_records import PooledVerdict, StudyVerdict
 
 _ANSWERS = {
     Verdict.EQUIVALENT: "Analytic ε agrees with the best ε",

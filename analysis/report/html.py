@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis.data.load import LoadError
 from analysis.formatting import points
-from analysis.inference.records import StudyVerdict
+from analysis.inference.study_records import StudyVerdict
 from analysis.inference.summary import verdict_paragraph
 from analysis.report import theme
 from analysis.report.figure_writer import FigureWriter

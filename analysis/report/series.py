@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from analysis.inference.records import CellVerdict, Verdict
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.records import Verdict
 from analysis.report.theme import (
     BLUE,
     FOREGROUND,

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from analysis.data.completeness import Completeness
-from analysis.inference.records import CellVerdict, Verdict
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.records import Verdict
 from study.results.folder import StudyFolder
 from study.results.plan_summary import CellSummary, PlanSummary, write_plan_summary
 from study.results.schema import EPOCHS, SCHEMA_VERSION, TRIALS, Stage

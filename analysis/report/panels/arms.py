@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from analysis.formatting import MISSING, number, points
-from analysis.inference.records import NO_VALUES, ArmSummary, CellVerdict, Interval, ReplicateChoice
+from analysis.inference.cell_records import ArmSummary, CellVerdict, ReplicateChoice
+from analysis.inference.records import NO_VALUES, Interval
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.panels.base import (
     MAX_ROWS,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from analysis.formatting import MISSING, number, points
-from analysis.inference.records import NO_VALUES, CellVerdict, Verdict
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.records import NO_VALUES, Verdict
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.panels.base import (
     Panel,

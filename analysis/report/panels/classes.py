@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from analysis.data.load import LoadError
 from analysis.formatting import number
-from analysis.inference.records import CellVerdict, ValueAgreement
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.study_records import ValueAgreement
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.panels.base import (
     CaptionedFigure,

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.formatting import MISSING, points
-from analysis.inference.records import CellVerdict
+from analysis.inference.cell_records import CellVerdict
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.panels.base import (
     MAX_FIGURES,

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import pandas as pd
 
 from analysis.formatting import MISSING, count, number, points
-from analysis.inference.records import CellVerdict, Cost, Verdict
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.records import Cost, Verdict
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.forest_plot import ForestAxis, ForestRow, draw
 from analysis.report.panels.base import (

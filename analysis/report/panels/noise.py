@@ -8,7 +8,8 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from analysis.formatting import number
-from analysis.inference.records import CellVerdict, NoiseSlope
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.study_records import NoiseSlope
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.panels.base import (
     MAX_FIGURES,

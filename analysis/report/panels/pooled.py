@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis.formatting import points
-from analysis.inference.records import PooledVerdict
+from analysis.inference.study_records import PooledVerdict
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.panels.base import Panel, ReportSection, register
 from analysis.verdict import StudyAnalysis

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from analysis.formatting import number
-from analysis.inference.records import CellVerdict, Procedure, Verdict
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.records import Procedure, Verdict
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.forest_plot import ForestAxis, ForestRow, draw
 from analysis.report.panels.base import (

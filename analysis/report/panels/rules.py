@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis.formatting import MISSING, number, points
-from analysis.inference.records import ValueAgreement
+from analysis.inference.study_records import ValueAgreement
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.panels.base import (
     Panel,

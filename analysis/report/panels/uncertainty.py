@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from analysis.formatting import MISSING, points
-from analysis.inference.records import CellVerdict, Cost, Interval, VarianceShares
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.records import Cost, Interval, VarianceShares
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.forest_plot import NARROW, WIDE
 from analysis.report.panels.base import (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from analysis.formatting import MISSING, count
-from analysis.inference.records import CellVerdict, ResponseSummary, Verdict
+from analysis.inference.cell_records import CellVerdict, ResponseSummary
+from analysis.inference.records import Verdict
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.panels.base import (
     MAX_ROWS,
