@@ -98,7 +98,8 @@ class ArmComparison:
             plain = estimate([self._plain(BEST, arm)])
             if plain is not None and plain.has_interval:
                 error = 100 * plain.measured.error
-                measured[arm] = Measured(100 * plain.measured.value, error)
+                seeds = plain.measured.n
+                measured[arm] = Measured(100 * plain.measured.value, error, seeds)
         self._draws = surface.draw(arms, points, measured)
 
     def contrast(self, first: str, second: str) -> Contrast:

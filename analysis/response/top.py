@@ -19,6 +19,7 @@ from analysis.response.gaussian_surface import (
     normal_draws,
     root_of,
 )
+from analysis.response.line import LEAST_RATES, RateCurve
 
 LOW, MIDDLE, HIGH = 0, 1, 2
 """The scenarios that the low end, the estimate and the high end of an interval assume."""
@@ -65,10 +66,12 @@ class Measured:
     Attributes:
         value: percentage points.
         error: its standard error, percentage points.
+        seeds: number of pairs.
     """
 
     value: float
     error: float
+    seeds: int
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class Top:
             margin: δ, a fraction.
         """
         self._sizes = 100 * min(margin, _LARGEST_MARGIN) * ROUGH
+        self._rows = rows
         self._coarse = Surface(rows, rounds=2)
         fall, sd = self._coarse.mean(rows.x), self._coarse.sd
         self._limit = float(np.quantile(fall, 0.95)) - max(_DROP, _SDS * sd)
@@ -203,10 +207,28 @@ class Top:
             drawn = self._fine_draws(near, rng, settings, each, measured or {})
         for area in areas:
             if not area.near_top:
-                points = area.candidates if area.point is None else _stack(area)
-                g = self._coarse.draw(points, count, rng)
+                g = self._draws_below(area, count, rng)
                 drawn[area.name] = Drawn(g.max(axis=0), None if area.point is None else g[-1])
         return {area.name: drawn[area.name] for area in areas}
+
+    def _draws_below(self, area: Area, count: int, rng: np.random.Generator) -> Array:
+        """Draws of an area that does not reach the top, percentage points, shape (n, count)."""
+        points = area.candidates if area.point is None else _stack(area)
+        on_line = np.abs(self._rows.x[:, 0] - points[0, 0]) < _SAME
+        rates = self._rows.x[on_line, 1]
+        if len(np.unique(rates)) < LEAST_RATES:
+            return self._coarse.draw(points, count, rng)
+        curve = RateCurve(rates, self._rows.y[on_line], self._rows.seeds[on_line])
+        return curve.draw(points[:, 1], count, rng)
+
+    def _noise(self, difference: Measured) -> float:
+        """Error against which a measured difference is weighed, points.
+
+        Where a few seeds fail, the error of the mean is large because the mean matters: networks
+        that fail are not on the fine surface, so the surface must not overrule them. The error is
+        therefore at most that of networks near the top.
+        """
+        return min(difference.error, self.sd * float(np.sqrt(2 / difference.seeds)))
 
     def _fine_draws(
         self,
@@ -251,7 +273,7 @@ class Top:
                 b, a = rows[free].stop - 1, rows[name].stop - 1
                 # Gaussian conditioning of every draw on the measured difference (Matheron's rule).
                 gain = covariance[:, b] - covariance[:, a]
-                gain = gain / (gain[b] - gain[a] + difference.error**2)
+                gain = gain / (gain[b] - gain[a] + self._noise(difference) ** 2)
                 target = fine.warp(fine.points(g[a]) + difference.value) - g[a]
                 moved = g + gain[:, None] * (target - (g[b] - g[a]))
                 f = np.where(trained, fine.points(moved), -np.inf)
