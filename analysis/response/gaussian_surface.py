@@ -64,7 +64,12 @@ def _squares(a: Array, b: Array) -> Array:
 
 
 def _matern(squares: Array, length: Array) -> tuple[Array, Array]:
-    """Matérn 5/2, and what its derivatives by the log lengths have in common."""
+    """Matérn 5/2, and what its derivatives by the log lengths have in common.
+
+    Args:
+        squares: squared differences by dimension, shape (2, …).
+        length: shape (2,).
+    """
     r = np.sqrt(5 * (squares[0] / length[0] ** 2 + squares[1] / length[1] ** 2))
     e = np.exp(-r)
     return (1 + r + r * r / 3) * e, (5 / 3) * (1 + r) * e
@@ -88,10 +93,12 @@ class Surface:
         self, rows: Rows, rounds: int = 4, prior: Array = PRIOR, rough: float = 0.0
     ) -> None:
         self._rows, self._prior = rows, prior
-        self._same = (rows.group[:, None] == rows.group[None]) / np.sqrt(
-            rows.seeds[:, None] * rows.seeds[None]
-        )
-        self._squares = _squares(rows.x, rows.x)
+        # Symmetric matrices are kept as their lower triangle: half of the work.
+        self._pairs = one, other = np.tril_indices(len(rows.y))
+        self._diagonal = np.flatnonzero(one == other)
+        shared = rows.group[one] == rows.group[other]
+        self._same = shared / np.sqrt(rows.seeds[one] * rows.seeds[other])
+        self._squares = (rows.x[one] - rows.x[other]).T ** 2
         self.rough = rough
         self._ripple = _matern(self._squares, ROUGH_LENGTH)[0]
         self.top = float(np.quantile(rows.y, 0.9))
@@ -130,40 +137,58 @@ class Surface:
         self._slope = np.exp(np.minimum(at, 0) / self.scale)  # warped points per point
         self._z = at + (y - self.points(at)) * self._slope
 
-    def _kernel(self, t: Array, gradient: bool = True) -> tuple[Array, list[Array]]:
+    def _kernel(self, t: Array) -> tuple[Array, list[tuple[Array, bool]]]:
+        """Covariance of the pseudo-observations, lower triangle by rows, and its derivatives.
+
+        Returns:
+            shape (pairs,); and for every parameter its derivative, on all pairs (True) or on the
+            diagonal (False).
+        """
         m, slope = _matern(self._squares, np.exp(t[1:3]))
         s2, n2, a2, b2, c2 = np.exp(2 * t[[0, 3, 4, 5, 6]])
         noise = n2 * self._slope**2 / self._rows.seeds
         extra = c2 * (1 - self._slope) ** 2
         off = a2 * self._same
-        deviation = b2 * self._same
-        size = s2 + deviation
+        size = s2 + b2 * self._same
         k = FLAT + size * m + off + self.rough**2 * self._ripple
-        k[np.diag_indices_from(k)] += noise + extra + 1e-8
-        if not gradient:
-            return k, []
-        size = size * slope
-        lengths = [
-            size * q * np.exp(-2 * log_length)
-            for q, log_length in zip(self._squares, t[1:3], strict=True)
+        k[self._diagonal] += noise + extra + 1e-8
+        size *= slope
+        near, far = (size * q * np.exp(-2 * t[1 + i]) for i, q in enumerate(self._squares))
+        parts = [
+            (2 * s2 * m, True),
+            (near, True),
+            (far, True),
+            (2 * noise, False),
+            (2 * off, True),
+            (2 * b2 * self._same * m, True),
+            (2 * extra, False),
         ]
-        return k, [2 * s2 * m, *lengths, 2 * noise, 2 * off, 2 * deviation * m, 2 * extra]
+        return k, parts
 
     def _objective(self, t: Array) -> tuple[float, Array]:
+        """Negative log posterior of the parameters, and its gradient."""
         k, parts = self._kernel(t)
         # LAPACK directly: SciPy's wrappers cost as much as the factorisation of so small a matrix.
-        factor, failed = dpotrf(k, lower=1)
+        factor, failed = dpotrf(self._square(k), lower=1, overwrite_a=1)
         if failed:
             return 1e10, np.zeros(len(t))
         alpha = dpotrs(factor, self._z, lower=1)[0]
         off = (t - self._prior[:, 0]) / self._prior[:, 1]
         value = 0.5 * self._z @ alpha + np.log(np.diag(factor)).sum() + 0.5 * off @ off
-        lower = np.tril(dpotri(factor, lower=1)[0])
-        inverse = lower + np.tril(lower, -1).T
-        inverse -= np.outer(alpha, alpha)
-        diagonal = np.diag(inverse)
-        slope = np.array([0.5 * np.vdot(inverse if p.ndim == 2 else diagonal, p) for p in parts])
+        rows, columns = self._pairs
+        weight = dpotri(factor, lower=1, overwrite_c=1)[0][rows, columns]
+        weight -= alpha[rows] * alpha[columns]
+        diagonal = 0.5 * weight[self._diagonal]
+        weight[self._diagonal] = diagonal  # every other pair stands for two
+        slope = np.array([p @ weight if everywhere else p @ diagonal for p, everywhere in parts])
         return float(value), slope + off / self._prior[:, 1]
+
+    def _square(self, pairs: Array) -> Array:
+        """A matrix in LAPACK's order whose lower triangle has the values; the rest is empty."""
+        n = len(self._rows.y)
+        square = np.empty((n, n), order="F")
+        square[self._pairs] = pairs
+        return square
 
     def _fit(self, iterations: int) -> None:
         starts = [self.theta]
@@ -183,8 +208,8 @@ class Surface:
         self.theta = min(fits, key=lambda f: f.fun).x
 
     def _solve(self, t: Array) -> None:
-        k, _ = self._kernel(t, gradient=False)
-        self._factor = np.linalg.cholesky(k)
+        k, _ = self._kernel(t)
+        self._factor = np.linalg.cholesky(self._square(k))
         self._alpha = cho_solve((self._factor, True), self._z)
         self._t = t
 
