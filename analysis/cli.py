@@ -113,6 +113,11 @@ def power(
     """Say which design a precision or a margin needs, before a study is run."""
     if (sd is None) == (pilot is None):
         raise BadInputError("one of --sd and --pilot is needed")
+    _checked_margin(margin)
+    if not -1 < regret < 1:
+        raise BadInputError(f"--regret {regret:g}: allowed is a fraction between -1 and 1")
+    if networks_per_search < 1:
+        raise BadInputError(f"--networks-per-search {networks_per_search}: allowed is 1 or more")
     with bad_input():
         if half_width is None:
             _power_of_one_difference(sd, pilot, margin, regret, as_json)

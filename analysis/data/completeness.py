@@ -33,7 +33,7 @@ class Completeness(Record):
     Attributes:
         stages: {stage: networks planned and done}; for a cell the confirm stage alone.
         missing_confirm: confirm networks that are planned and have no row; without `plan.json`,
-            seeds that another arm of the cell has.
+            seeds that another arm or cell of the study has.
         not_finite: confirm networks that are complete and have no test accuracy.
         diverged: confirm networks that diverged; they count with the accuracy of guessing.
         missing_pairs: {arm: confirm seeds without a pair of the comparator and this arm}.
@@ -49,8 +49,10 @@ class Completeness(Record):
 
     @property
     def is_complete(self) -> bool:
-        """Whether every planned confirm network has a test accuracy."""
-        return self.missing_confirm == 0 and self.not_finite == 0
+        """Whether every planned network has a row, and every confirm network an accuracy."""
+        stages = [stage for stage in self.stages.values() if stage.planned is not None]
+        rows = all(stage.done >= (stage.planned or 0) for stage in stages)
+        return rows and self.missing_confirm == 0 and self.not_finite == 0
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ def cell_completeness(
         plan: what it plans; None where unknown.
         comparator: the arm that others are compared with.
     """
+    # Two rows of an arm with one seed do not stand for two seeds.
+    confirm = confirm.drop_duplicates(["arm", "replicate", "seed"])
     pooled = confirm[confirm["replicate"].isna()]
     own = confirm[confirm["replicate"].notna()]
     planned: int | None
@@ -155,7 +159,7 @@ def study_completeness(study: Study, cells: Iterable[Completeness]) -> Completen
         stages[stage.value] = StageCount(planned, done)
     confirm = stages[Stage.CONFIRM.value]
     if confirm.planned is None:
-        missing = sum(cell.missing_confirm for cell in cells)
+        missing = max(sum(cell.missing_confirm for cell in cells), _missing_seeds(study))
     else:
         by_cell = sum(cell.missing_confirm for cell in cells)
         missing = max(confirm.planned - confirm.done, by_cell, 0)
@@ -166,6 +170,25 @@ def study_completeness(study: Study, cells: Iterable[Completeness]) -> Completen
     not_finite, diverged = _faults(rows)
     sentence = _sentence(missing, confirm.planned, not_finite, pairs, stages)
     return Completeness(stages, missing, not_finite, diverged, pairs, sentence)
+
+
+def _missing_seeds(study: Study) -> int:
+    """Confirm networks that a study without a plan lacks, if its cells have the same seeds."""
+    if len(study.uris) > 1:
+        return 0  # the seeds of another study are no gap in this one
+    trials = study.trials[
+        study.trials["replicate"].isna() | (study.trials["stage"] != Stage.CONFIRM)
+    ]
+    confirm = trials[trials["stage"] == Stage.CONFIRM]
+    every = confirm["seed"].nunique()
+    missing = 0
+    for cell_id, rows in trials.groupby("cell_id"):
+        of_cell = confirm[confirm["cell_id"] == cell_id]
+        if of_cell.empty:
+            missing += every * rows["arm"].nunique()
+        else:
+            missing += int((every - of_cell.groupby("arm")["seed"].nunique()).sum())
+    return missing
 
 
 def _faults(confirm: pd.DataFrame) -> tuple[int, int]:

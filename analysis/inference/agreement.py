@@ -22,7 +22,7 @@ from analysis.inference.cell_records import (
     CrossEntropyReference,
     RuleVerdict,
 )
-from analysis.inference.comparison import ArmComparison, confirm_table, differences, rule_of
+from analysis.inference.comparison import ArmComparison, confirm_table, rule_of
 from analysis.inference.examples import example_effects
 from analysis.inference.intervals import CONFIDENCE, mean_interval
 from analysis.inference.procedure import Gain, procedure
@@ -39,6 +39,10 @@ PREFERRED_RULE = "activation"
 SAME_EPSILON_REASON = "best and analytic ε are the same ε, so that nothing is measured"
 
 NO_BEST = "the study has no arm best, so the value of analytic ε is not measured"
+NO_PAIRS = "no paired confirm networks of arms best and analytic"
+NO_SURFACE = (
+    "too few networks of search and sweep to know whether the confirmed points are the best"
+)
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,12 @@ def conclude(value: Interval, margin: float) -> Verdict:
 
 
 def judge(
-    value: Cost | None, zero: Interval | None, over_zero: Interval | None, margin: float
+    value: Cost | None, zero: Cost | None, over_zero: Cost | None, margin: float
 ) -> tuple[Verdict, str]:
     """Verdict on the value of one rule in one cell, and the reason in words.
 
-    Analytic ε is judged first. A cell cannot tell only where analytic ε, ε = 0 and the best ε are
-    mutually equivalent.
+    Analytic ε is judged first. A cell cannot tell only where the confirmed analytic ε, ε = 0 and
+    best ε are mutually equivalent as measured; the surface may still leave room for a better ε.
 
     Args:
         value: cost of analytic ε against the best ε; None where it was not measured.
@@ -95,17 +99,17 @@ def judge(
     if value.mean is None and value.same_epsilon:
         return Verdict.UNDECIDED, SAME_EPSILON_REASON
     if value.mean is None:
-        return Verdict.UNDECIDED, "no paired confirm networks of arms best and analytic"
+        return Verdict.UNDECIDED, NO_PAIRS
     if value.low is None:
         return Verdict.UNDECIDED, "one confirm seed has no spread; two are the least"
     verdict = conclude(value, margin)
-    others = [interval for interval in (zero, over_zero) if interval is not None]
-    if (
-        verdict == Verdict.EQUIVALENT
-        and len(others) == 2
-        and all(conclude(interval, margin) == Verdict.EQUIVALENT for interval in others)
-    ):
+    measured = [c.measured for c in (value, zero, over_zero) if c is not None]
+    if verdict == Verdict.INFERIOR:
+        pass
+    elif len(measured) == 3 and all(conclude(m, margin) == Verdict.EQUIVALENT for m in measured):
         verdict = Verdict.CANNOT_TELL
+    elif verdict.agrees and not value.has_surface:
+        return Verdict.UNDECIDED, NO_SURFACE
     reason = {
         Verdict.EQUIVALENT: "the whole interval lies within ± the margin",
         Verdict.NON_INFERIOR: "the whole interval lies below the margin",
@@ -162,7 +166,12 @@ def judge_cell(
     costs = {}
     if comparator is not None:
         others = [name for name in table if name != comparator]
-        costs = {str(arm): compare.contrast(comparator, str(arm)) for arm in others}
+        costs = {
+            str(arm): compare.over_best(str(arm))
+            if comparator == BEST
+            else compare.contrast(comparator, str(arm))
+            for arm in others
+        }
     controls = {
         arm: cost(contrast, margin) for arm, contrast in costs.items() if rule_of(arm) is None
     }
@@ -181,7 +190,8 @@ def judge_cell(
     verdicts = {}
     no_pairs = cost(Contrast(cell.cell_id, cell.dataset, pd.Series(dtype=float)), margin)
     for rule in analytic:
-        measured = value.get(rule) if comparator != BEST else value.get(rule) or no_pairs
+        # Without any confirm network, nothing says that the study has no arm best.
+        measured = value.get(rule) or (None if comparator == TUNED else no_pairs)
         verdict, reason = judge(measured, controls.get(ZERO), over_zero.get(rule), margin)
         if not completeness.is_complete:
             reason += f"; incomplete: {completeness.sentence}"
@@ -222,8 +232,14 @@ def judge_cell(
         verdicts=verdicts,
         completeness=completeness,
     )
-    pairs = differences(table, comparator)
-    pairs = pairs[~pairs["arm"].isin([arm for arm, c in costs.items() if c.same_epsilon])]
+    pairs = pd.concat(
+        [pd.DataFrame({"arm": [], "seed": [], "regret": []})]
+        + [
+            contrast.differences.rename("regret").rename_axis("seed").reset_index().assign(arm=arm)
+            for arm, contrast in costs.items()
+            if len(contrast.differences)
+        ]
+    )
     return JudgedCell(judged, pairs, values, gains, tuning)
 
 

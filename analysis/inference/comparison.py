@@ -12,10 +12,10 @@ from analysis.data.evidence import confirmed_point
 from analysis.data.load import StudyCell
 from analysis.inference.examples import ExampleEffects, example_effects
 from analysis.inference.means import Array
-from analysis.inference.value import Contrast, estimate
+from analysis.inference.value import Contrast
 from analysis.response.surface import CellSurface, SurfaceDraws
 from analysis.response.top import Measured
-from study.results.arms import BEST, CE, Arm
+from study.results.arms import BEST, CE, ZERO, Arm
 
 SAME_EPSILON = 1e-6
 """Two ε that differ by less are the same."""
@@ -28,23 +28,6 @@ def confirm_table(confirm: pd.DataFrame) -> pd.DataFrame:
         confirm: confirm rows of a cell on the common seeds, with those of plain cross-entropy.
     """
     return confirm.pivot_table(index="seed", columns="arm", values="test_acc", aggfunc="mean")
-
-
-def differences(table: pd.DataFrame, comparator: str | None) -> pd.DataFrame:
-    """Paired differences comparator − arm.
-
-    Args:
-        table: from `confirm_table`.
-        comparator: the arm that the others are compared with; None for no differences.
-
-    Returns:
-        columns arm, seed, regret (a fraction); no rows where the comparator is absent.
-    """
-    if comparator is None or comparator not in table:
-        return pd.DataFrame({"arm": [], "seed": [], "regret": []})
-    difference = table.drop(columns=comparator).rsub(table[comparator], axis=0)
-    out = difference.melt(ignore_index=False, var_name="arm", value_name="regret")
-    return out.dropna(subset=["regret"]).reset_index()[["arm", "seed", "regret"]]
 
 
 def confirmed_epsilons(confirm: pd.DataFrame) -> dict[str, tuple[str, float]]:
@@ -79,7 +62,7 @@ class ArmComparison:
             if label in correct:
                 self._bits.setdefault(str(arm), {})[int(seed)] = correct[label]
         self._draws: SurfaceDraws | None = None
-        self._leading: set[str] = set()  # analytic arms that the surface ranks above `best`
+        self._rank = [BEST]  # arms that may be the best one, highest on the surface first
         if surface is not None and BEST in table:
             self._look_at(surface, pooled)
 
@@ -90,42 +73,56 @@ class ArmComparison:
         arms = {arm: None if arm == BEST else point.epsilon for arm, point in points.items()}
         if not all(surface.has(point) for point in points.values()):
             return
-        level = {arm: surface.level(point) for arm, point in points.items()}
         analytic = [arm for arm in points if rule_of(arm) is not None]
-        self._leading = {arm for arm in analytic if level[arm] > level[BEST]}
+        level = {arm: surface.level(points[arm]) for arm in (BEST, *analytic)}
+        self._rank = sorted(level, key=lambda arm: -level[arm])
         measured = {}
         for arm in analytic:
-            plain = estimate([self._plain(BEST, arm)])
-            if plain is not None and plain.has_interval:
-                error = 100 * plain.measured.error
-                seeds = plain.measured.n
-                measured[arm] = Measured(100 * plain.measured.value, error, seeds)
+            over = self._rival(arm)
+            plain = self._plain(over, arm)
+            if len(plain.differences):
+                difference = 100 * float(plain.differences.mean())
+                measured[arm] = Measured(over, difference, over_is_fixed=over != BEST)
         self._draws = surface.draw(arms, points, measured)
 
-    def contrast(self, first: str, second: str) -> Contrast:
-        """First arm minus second arm, with what the surface says about their points.
+    def _rival(self, arm: str) -> str:
+        """The arm that an analytic arm is compared with: the highest other one on the surface."""
+        others = [name for name in self._rank if name != arm]
+        other_epsilon = [
+            name
+            for name in others
+            if not have_same_epsilon(self._epsilon[name], self._epsilon[arm])
+        ]
+        return (other_epsilon or others)[0]
 
-        Where the surface ranks analytic ε above `best`, what other arms lack of the best point is
-        measured from the analytic arm.
+    def over_best(self, arm: str) -> Contrast:
+        """What an arm costs against the best ε, with what the surface says about it.
+
+        The comparator is the highest arm on the surface, mostly `best`: where search and sweep rank
+        an analytic ε first, the other arms are compared with that one, and it is compared with the
+        strongest challenger.
         """
-        leading = sorted(self._leading)
-        if first == BEST and leading and rule_of(second) is None:
-            lack = self._lack("below", leading[0], second)
-            return replace(self._plain(leading[0], second), lack=lack)
-        plain = self._plain(first, second)
+        if rule_of(arm) is None:
+            first = self._rank[0]
+            return replace(self._plain(first, arm), lack=self._lack("below", first, arm))
+        first = self._rival(arm)
+        plain = self._plain(first, arm)
         if plain.same_epsilon:
             return plain
-        given = None
-        if first == BEST and self._draws is not None:
-            given = self._draws.given.get(second)
+        leads = self._rank[0] == arm
+        given = None if self._draws is None else self._draws.given.get(arm)
         if given is None:
-            return replace(plain, lack=self._lack("lacks", first, second))
+            return replace(plain, lack=self._lack("below", first, arm), leads=leads)
         return replace(
             plain,
             lack=given.cost - given.slope * float(plain.differences.mean()),
             slope=given.slope,
-            leads=second in self._leading,
+            leads=leads,
         )
+
+    def contrast(self, first: str, second: str) -> Contrast:
+        """First arm minus second arm, each at its best learning rate."""
+        return replace(self._plain(first, second), lack=self._lack("lacks", first, second))
 
     def _lack(self, which: str, first: str, second: str) -> Array | None:
         """What the first arm's point lacks minus what the second arm's point lacks."""
@@ -135,12 +132,11 @@ class ArmComparison:
         return of_first[first] - self._draws.lacks[second]
 
     def _plain(self, first: str, second: str) -> Contrast:
-        """First arm minus second arm as measured; nothing where best and analytic ε are one."""
+        """First arm minus second arm as measured; nothing where the two ε are one."""
         difference = (self._table[first] - self._table[second]).dropna()
-        best_is_analytic = BEST in (first, second) and (
-            rule_of(first) is not None or rule_of(second) is not None
-        )
-        same = best_is_analytic and have_same_epsilon(self._epsilon[first], self._epsilon[second])
+        names = {first, second}
+        same = any(rule_of(name) is not None for name in names) and ZERO not in names
+        same = same and have_same_epsilon(self._epsilon[first], self._epsilon[second])
         return Contrast(
             cell_id=self._cell.cell_id,
             dataset=self._cell.dataset,

@@ -19,6 +19,8 @@ from analysis.data.completeness import Completeness
 from analysis.formatting import count, listing, points
 from analysis.inference.agreement import (
     NO_BEST,
+    NO_PAIRS,
+    NO_SURFACE,
     SAME_EPSILON_REASON,
     JudgedCell,
     conclude,
@@ -70,7 +72,7 @@ def pool(judged: Sequence[JudgedCell], completeness: Completeness, margin: float
     averaged = [cell.verdict for cell in (matter or judged)]
     value = pooled_value([c for cell in averaged if (c := contrasts.get(cell.cell_id))])
     evidence = sum(cell.evidence for cell in cells)
-    verdict, reason = _conclude(cells, value, every, evidence, margin)
+    verdict, reason = _conclude(judged, value, every, evidence, margin)
     refused = _refusal(completeness)
     measured = [cell for cell in cells if cell.accuracy and cell.rule is not None]
     return PooledVerdict(
@@ -81,7 +83,9 @@ def pool(judged: Sequence[JudgedCell], completeness: Completeness, margin: float
         all_cells_value=every,
         procedure=_pooled_procedure(judged, margin),
         recovered=_pooled_recovered(matter),
-        scope=_scope(averaged, contrasts, bool(matter)),
+        scope=_scope(
+            [c for c in averaged if c.cell_id not in value.left_out], contrasts, bool(matter)
+        ),
         confidence=CONFIDENCE,
         margin=margin,
         verdict=Verdict.UNDECIDED if refused else verdict,
@@ -96,13 +100,19 @@ def pool(judged: Sequence[JudgedCell], completeness: Completeness, margin: float
 
 
 def _conclude(
-    cells: Cells, value: PooledValue, every: PooledValue, evidence: int, margin: float
+    judged: Sequence[JudgedCell],
+    value: PooledValue,
+    every: PooledValue,
+    evidence: int,
+    margin: float,
 ) -> tuple[Verdict, str]:
     """Verdict over cells and the reason in words, before completeness is looked at."""
+    cells = [cell.verdict for cell in judged]
     if not cells:
         return Verdict.UNDECIDED, "no cell compares ε"
     if not any(cell.comparator == BEST for cell in cells):
-        return Verdict.UNDECIDED, NO_BEST
+        confirmed = any(cell.comparator is not None for cell in cells)
+        return Verdict.UNDECIDED, NO_BEST if confirmed else NO_PAIRS
     verdict = conclude(value, margin)
     if verdict == Verdict.INFERIOR:
         return verdict, "the interval lies above the margin"
@@ -126,6 +136,15 @@ def _conclude(
         )
     if verdict == Verdict.UNDECIDED:
         return verdict, "the interval contains the margin"
+    if any((c := _value(cell)) is not None and c.lack is None for cell in judged):
+        return Verdict.UNDECIDED, NO_SURFACE
+    inferior = {cell.cell_id for cell in cells if cell.verdict == Verdict.INFERIOR}
+    if worse := [name for name in value.left_out if name in inferior]:
+        return (
+            Verdict.UNDECIDED,
+            "the interval lies below the margin, but analytic ε is inferior in "
+            f"{count(len(worse), 'cell')} with too few seeds for the mean: {listing(worse)}",
+        )
     return verdict, "the interval lies below the margin"
 
 

@@ -125,6 +125,11 @@ class Cost(Interval):
     non_inferiority_p: float | None
     equivalence_p: float | None
 
+    @property
+    def has_surface(self) -> bool:
+        """Whether the surface over ε and learning rate says how far the points fall short."""
+        return self.shares is None or self.shares.surface is not None
+
 
 @dataclass(frozen=True)
 class ReplicateGain(Record):

@@ -131,6 +131,12 @@ def _scope(verdict: StudyVerdict) -> str:
     )
     if leading:
         text += f"; search and sweep rank analytic ε first in {leading}"
+    edge = sum(
+        cell.epsilon_best is not None and cell.epsilon_best.on_edge for cell in verdict.cells
+    )
+    if edge:
+        text += f"; the best ε lies on the edge of the searched range in {edge}, so the cost there "
+        text += "is a lower bound"
     if same:
         text += f"; not measured, because best and analytic ε are the same: {listing(same)}"
     return f"{text}."

@@ -244,6 +244,33 @@ class Surface:
         v = solve_triangular(self._factor, cross.T, lower=True)
         return cross @ self._alpha, self._smooth(x, x) - v.T @ v
 
+    def gain(self, x: Array, first: Array, second: Array) -> Array:
+        """How far the surface at x follows a difference that is measured between two points.
+
+        Gaussian conditioning on an exact difference, by the smooth part of the surface: features
+        that the networks may not have seen have no part in what points have in common. Nothing
+        follows further than the two points themselves.
+
+        Args:
+            x: shape (n, 2).
+            first: a point, shape (2,).
+            second: another point, shape (2,).
+
+        Returns:
+            shape (n,); 1 larger at the first than at the second point.
+        """
+        pair = np.vstack([first, second])
+        smooth = self.at(self._t, 0.0, solve=False)
+        crosses = [smooth._cross(points) for points in (x, pair)]
+        v = [solve_triangular(self._factor, cross.T, lower=True) for cross in crosses]
+        with_both = smooth._smooth(np.vstack([x, pair]), pair) - np.hstack(v).T @ v[1]
+        with_difference = with_both[:, 0] - with_both[:, 1]
+        at_first, at_second = with_difference[-2:]
+        gain = with_difference[:-2] / max(at_first - at_second, _LEAST_VARIANCE)
+        low = at_second / max(at_first - at_second, _LEAST_VARIANCE)
+        followed: Array = np.clip(gain, low, low + 1)
+        return followed
+
     def draw(self, x: Array, count: int, rng: np.random.Generator) -> Array:
         """Drawn surfaces at x, points, shape (len(x), count)."""
         mean, covariance = self.joint(x)
@@ -268,9 +295,16 @@ class Surface:
         drawn: Array = np.clip(draws, BOUNDS[:, 0], BOUNDS[:, 1])
         return drawn
 
-    def at(self, theta: Array, rough: float) -> Surface:
-        """The same surface under other parameters."""
+    def at(self, theta: Array, rough: float, solve: bool = True) -> Surface:
+        """The same surface under other parameters.
+
+        Args:
+            theta: log parameters.
+            rough: size of the features that the networks may not have seen.
+            solve: whether the networks are looked at again under these parameters.
+        """
         other = copy(self)
         other.rough = rough
-        other._solve(theta)
+        if solve:
+            other._solve(theta)
         return other

@@ -45,7 +45,8 @@ class GivenMeasured:
     """What an arm's ε costs, by the surface given what was measured.
 
     Attributes:
-        cost: draws of the best accuracy minus the arm's best one, fractions, shape (SCENARIOS, n).
+        cost: draws of the best accuracy minus the arm's best one, fractions, shape (SCENARIOS, n);
+            in the scenario LOW of the point that is best on average, and so possibly below 0.
         slope: derivative of the cost by the measured difference, in [0, 1]: 1 where the best point
             resembles the one that was measured, 0 where the measurement says nothing about it.
     """
@@ -140,7 +141,7 @@ class CellSurface:
         Args:
             arms: as of `choose_points`.
             points: {arm: where it was confirmed}.
-            measured: {arm: how much the free arm exceeds it on fresh seeds}.
+            measured: {arm: how much another arm exceeds it on fresh seeds}.
             rng_seed: of the draws.
             settings: draws of the surface's parameters per scenario.
             each: surfaces drawn for each of them.
@@ -181,7 +182,8 @@ class CellSurface:
                 lines = [own.reached_given, *(by_loss[loss][arm].reached for loss in others)]
                 gap = np.max(tops, axis=0) - np.max([k for k in lines if k is not None], axis=0)
                 slope = own.slope.reshape(SCENARIOS, -1)[MIDDLE].mean()
-                given[arm] = GivenMeasured(_share(gap), float(np.clip(slope, 0, 1)))
+                cost = gap.reshape(SCENARIOS, -1) / 100
+                given[arm] = GivenMeasured(cost, float(np.clip(slope, 0, 1)))
         return SurfaceDraws(lacks, below, given)
 
     def _highest(self, fixed: float | None) -> ChosenPoint:

@@ -23,7 +23,7 @@ from analysis.response.line import LEAST_RATES, RateCurve
 
 LOW, MIDDLE, HIGH = 0, 1, 2
 """The scenarios that the low end, the estimate and the high end of an interval assume."""
-ROUGH: Array = np.array([0.06, 0.6, 1.1])
+ROUGH: Array = np.array([0.06, 0.6, 1.2])
 """Sizes of features that the networks may not have seen, in margins δ (at most 1 point); chosen on
 planted surfaces (docs/statistics.md)."""
 SCENARIOS = len(ROUGH)
@@ -48,15 +48,13 @@ class Area:
         name: of the arm.
         candidates: points that may be better than the arm's, shape (n, 2).
         point: the arm's point; None where it lies on another surface.
-        near_top: whether the area reaches the top; else only the coarse surface describes it.
-        is_free: whether the arm is free to choose ε.
+        near_top: whether the area reaches the top; else the fine surface does not describe it.
     """
 
     name: str
     candidates: Array
     point: Array | None
     near_top: bool
-    is_free: bool
 
 
 @dataclass(frozen=True)
@@ -64,14 +62,14 @@ class Measured:
     """A paired difference on fresh seeds.
 
     Attributes:
-        value: percentage points.
-        error: its standard error, percentage points.
-        seeds: number of pairs.
+        over: the area whose point exceeds that of another area.
+        value: by how much, percentage points.
+        over_is_fixed: whether `over` fixes ε.
     """
 
+    over: str
     value: float
-    error: float
-    seeds: int
+    over_is_fixed: bool
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,8 @@ class Drawn:
     Attributes:
         reached: maximum.
         at_point: accuracy at the arm's point; None where it lies on another surface.
-        top_given: maximum over all areas, given the measured difference; None without one.
+        top_given: maximum over all areas, given the measured difference; None without one. In the
+            scenario LOW, the point that is best on average.
         reached_given: maximum of this area, given the measured difference; None without one.
         slope: derivative of top_given − reached_given by the measured difference; None without one.
     """
@@ -136,14 +135,16 @@ class Top:
         """How much points are expected to exceed another one, at their best (Mockus 1975).
 
         Points that resemble the incumbent cannot exceed it by much; points that the networks left
-        uncertain can. Features that the networks may not have seen have their middle size.
+        uncertain can. Features that the networks may not have seen have their middle size. Points
+        that are expected to be far below the incumbent count only where all are.
 
         Args:
             x: points, shape (n, 2).
             incumbent: the point to exceed, shape (2,).
 
         Returns:
-            E max(difference, 0), shape (n,), warped percentage points.
+            E max(difference, 0), shape (n,), warped percentage points; where all points are far
+            below, the expected difference.
         """
         surface = self._fine.at(self._fine.theta, float(self._sizes[MIDDLE]))
         mean, covariance = surface.joint(np.vstack([x, incumbent[None]]))
@@ -152,7 +153,8 @@ class Top:
         sd = np.sqrt(np.maximum(variance[:-1] + variance[-1] - 2 * covariance[:-1, -1], 1e-12))
         z = gap / sd
         improvement: Array = sd * (z * stats.norm.cdf(z) + stats.norm.pdf(z))
-        return improvement
+        near = -gap < max(_SDS * self.sd, 1.0)
+        return np.where(near, improvement, 0.0) if near.any() else gap
 
     def area(self, name: str, epsilon: float | None, point: Array | None) -> Area:
         """Where an arm may have its best point.
@@ -171,14 +173,14 @@ class Top:
             near = bool((np.abs(self._tried[:, 0] - epsilon) < _SAME).any())
             near = near or bool(self._coarse.mean(x).max() > self._limit)
         if not near:
-            return Area(name, x, point, False, epsilon is None)
+            return Area(name, x, point, False)
         low = self._coarse.warp(np.array([self._limit]))[0]
         mean, sd = self._fine.spread(x)
         coarse_mean, coarse_sd = self._coarse.spread(x)
         hope = np.where(coarse_mean + 2 * coarse_sd > low, mean + 2.5 * sd, -np.inf)
         best_mean = mean.max() if point is None else self._fine.spread(point[None])[0][0]
         order = np.argsort(-hope)[:limit]
-        return Area(name, x[order[hope[order] > best_mean]], point, True, epsilon is None)
+        return Area(name, x[order[hope[order] > best_mean]], point, True)
 
     def draw(
         self,
@@ -195,7 +197,8 @@ class Top:
             rng: of the draws.
             settings: draws of the surface's parameters per scenario.
             each: surfaces drawn for each of them.
-            measured: {area: how much the point of the free area exceeds that of this one}.
+            measured: {area: how much the point of another area exceeds that of this one}, of areas
+                that reach the top and have their points on this surface.
 
         Returns:
             {area: draws}, shape (SCENARIOS · settings · each,), scenario by scenario.
@@ -204,7 +207,13 @@ class Top:
         count = SCENARIOS * settings * each
         drawn: dict[str, Drawn] = {}
         if near:
-            drawn = self._fine_draws(near, rng, settings, each, measured or {})
+            names = {area.name for area in near if area.point is not None}
+            on_it = {
+                name: difference
+                for name, difference in (measured or {}).items()
+                if {name, difference.over} <= names
+            }
+            drawn = self._fine_draws(near, rng, settings, each, on_it)
         for area in areas:
             if not area.near_top:
                 g = self._draws_below(area, count, rng)
@@ -220,15 +229,6 @@ class Top:
             return self._coarse.draw(points, count, rng)
         curve = RateCurve(rates, self._rows.y[on_line], self._rows.seeds[on_line])
         return curve.draw(points[:, 1], count, rng)
-
-    def _noise(self, difference: Measured) -> float:
-        """Error against which a measured difference is weighed, points.
-
-        Where a few seeds fail, the error of the mean is large because the mean matters: networks
-        that fail are not on the fine surface, so the surface must not overrule them. The error is
-        therefore at most that of networks near the top.
-        """
-        return min(difference.error, self.sd * float(np.sqrt(2 / difference.seeds)))
 
     def _fine_draws(
         self,
@@ -246,20 +246,14 @@ class Top:
         chosen = np.zeros((len(x), 1), dtype=bool)
         for area in areas:
             chosen[rows[area.name].stop - 1] |= area.point is not None
-        free = next((area.name for area in areas if area.is_free and area.point is not None), None)
-        pairs = {
-            area.name: measured[area.name]
-            for area in areas
-            if free is not None and area.point is not None and area.name in measured
-        }
         low = self._coarse.warp(np.array([self._limit]))[0]
         coarse_mean, coarse_covariance = self._coarse.joint(x)
         coarse_root = root_of(coarse_covariance)
         sizes = np.repeat(self._sizes, settings)
         parts: dict[str, list[tuple[Array, Array | None]]] = {area.name: [] for area in areas}
-        after: dict[str, list[tuple[Array, Array, Array]]] = {name: [] for name in pairs}
-        for theta, rough in zip(self._fine.hyperparameters(len(sizes), rng), sizes, strict=True):
-            fine = self._fine.at(theta, float(rough))
+        after: dict[str, list[tuple[Array, Array, Array]]] = {name: [] for name in measured}
+        for k, theta in enumerate(self._fine.hyperparameters(len(sizes), rng)):
+            fine = self._fine.at(theta, float(sizes[k]))
             mean, covariance = fine.joint(x)
             g = normal_draws(mean, root_of(covariance), each, rng)
             trained = (normal_draws(coarse_mean, coarse_root, each, rng) > low) | chosen
@@ -268,19 +262,24 @@ class Top:
                 of_area = f[rows[area.name]]
                 at = None if area.point is None else of_area[-1]
                 parts[area.name].append((of_area.max(axis=0, initial=-np.inf), at))
-            for name, difference in pairs.items():
-                assert free is not None
-                b, a = rows[free].stop - 1, rows[name].stop - 1
-                # Gaussian conditioning of every draw on the measured difference (Matheron's rule).
-                gain = covariance[:, b] - covariance[:, a]
-                gain = gain / (gain[b] - gain[a] + self._noise(difference) ** 2)
+            for name, difference in measured.items():
+                first, second = rows[difference.over], rows[name]
+                b, a = first.stop - 1, second.stop - 1
+                gain = fine.gain(x, x[b], x[a])
+                # What a measurement says about an ε holds at every learning rate.
+                gain[second] = gain[a]
+                if difference.over_is_fixed:
+                    gain[first] = gain[b]
                 target = fine.warp(fine.points(g[a]) + difference.value) - g[a]
-                moved = g + gain[:, None] * (target - (g[b] - g[a]))
-                f = np.where(trained, fine.points(moved), -np.inf)
-                line = f[rows[name]]
-                top, best = f.argmax(axis=0), line.argmax(axis=0)
-                slope = gain[top] - gain[rows[name]][best]
-                after[name].append((f.max(axis=0), line.max(axis=0), slope))
+                moved = fine.points(g + gain[:, None] * (target - (g[b] - g[a])))
+                line = np.where(trained[second], moved[second], -np.inf).max(axis=0)
+                if k < settings:  # scenario LOW: the point that is best on average
+                    often = np.where(trained.mean(axis=1) > 0.5, moved.mean(axis=1), -np.inf)
+                    best = np.full(each, int(often.argmax()))
+                else:
+                    best = np.where(trained, moved, -np.inf).argmax(axis=0)
+                top = moved[best, np.arange(each)]
+                after[name].append((top, line, gain[best] - gain[a]))
         drawn = {}
         for area in areas:
             top, at = zip(*parts[area.name], strict=True)

@@ -62,13 +62,10 @@ def test_verdict_follows_the_planted_truth(tmp_path, cell, expected, evidence):
 
 
 def test_where_epsilon_does_nothing_nothing_agrees(tmp_path):
-    """The surface leaves room for a better ε that no network saw; without it the cell cannot tell.
-
-    Neither is an agreement.
-    """
+    """The three confirmed arms are equivalent, with or without a surface: the cell cannot tell."""
     cells = [Planted(response=flat(), noise_rate=r) for r in (0.0, 0.4)]
     verdict = analysed(tmp_path / "a", cells, **sure())
-    assert verdict.pooled.verdict in ("undecided", "cannot_tell")
+    assert verdict.pooled.verdict == "cannot_tell"
     assert verdict.pooled.evidence_cells == 0
     bare = analysed(tmp_path / "b", cells, **sure(stages=("confirm",)))
     assert [c.verdict for c in bare.cells] == ["cannot_tell"] * 2
@@ -183,7 +180,7 @@ def test_without_confirm_the_verdict_is_undecided_and_says_why(tmp_path):
     assert judged.verdict == "undecided"
     assert judged.reason == "no analytic arm was run"
     assert judged.epsilon_best.value == pytest.approx(3.6, abs=0.2)
-    assert "no arm best" in verdict_paragraph(verdict)
+    assert "no paired confirm networks" in verdict_paragraph(verdict)
 
 
 def test_without_search_and_sweep_there_is_a_value_without_surface(tmp_path):

@@ -124,3 +124,50 @@ def test_only_the_confirm_rows_have_what_is_right(tmp_path):
     assert right / 100 == pytest.approx(confirm["test_acc"].iloc[0])
     assert analysis.verdict.notes == []
     assert analysis.verdict.pooled.value.shares.test_examples is not None
+
+
+def test_a_cell_without_confirm_networks_is_missed_without_a_plan(tmp_path):
+    cells = [Planted(response=gaussian(3.1), noise_rate=r) for r in (0.0, 0.4)]
+    folder = write_study(tmp_path, cells, arms=BEST_ARMS, search=16, sweep_seeds=2)
+    change_rows(folder, lambda f: f["cell_id"].str.contains("0.4"))
+    verdict = analyse(str(folder))
+    text = verdict_paragraph(verdict)
+    assert "(incomplete)" in text
+    assert verdict.pooled.completeness.missing_confirm > 0
+    (empty,) = [cell for cell in verdict.cells if cell.noise_rate == 0.4]
+    assert "no arm best" not in empty.reason
+
+
+def test_duplicates_do_not_stand_for_missing_networks(folder):
+    rows = pooled_arm("analytic:activation", 2)
+    (path,) = (folder / "trials/confirm").glob("*.parquet")
+    frame = pq.read_table(path).to_pandas()
+    others = frame[pooled_arm("analytic:activation", 4)(frame) & ~rows(frame)]
+    change_rows(folder, rows, lambda _: others.assign(network_id=others["network_id"] + "-again"))
+    verdict = analyse(str(folder))
+    assert verdict.pooled.refused == "not finished: 2 of 54 confirm networks are missing"
+
+
+def test_missing_search_networks_are_in_the_answer(folder):
+    (path,) = (folder / "trials/search").glob("*.parquet")
+    table = pq.read_table(path)
+    pq.write_table(table.slice(0, table.num_rows // 2), path)
+    text = verdict_paragraph(analyse(str(folder)))
+    assert text.split(":")[0].endswith("(incomplete) (mae on digit-pairs")
+    assert "search networks are missing" in text
+
+
+def test_an_inferior_cell_with_few_seeds_keeps_the_mean_from_agreeing(tmp_path):
+    """Four cells agree; a fifth has 3 of 12 seeds and loses 14 points."""
+    good = [Planted(response=gaussian(3.1), noise_rate=0.1 * k) for k in range(4)]
+    bad = Planted(response=gaussian(4.5), noise_rate=0.7)
+    options = {"arms": BEST_ARMS, "confirm_seeds": 12, "sd": 0.001, "sweep_seeds": 2}
+    folder = write_study(tmp_path, [*good, bad], search=16, **options)
+    last = [200 + k for k in range(3, 12)]
+    few = lambda f: f["cell_id"].eq(bad.cell_id) & f["seed"].isin(last)  # noqa: E731
+    change_rows(folder, lambda f: few(f) & f["replicate"].isna())
+    verdict = analyse(str(folder))
+    assert verdict.pooled.value.left_out == [bad.cell_id]
+    assert verdict.pooled.verdict == "undecided"
+    assert "inferior in 1 cell with too few seeds" in verdict.pooled.reason
+    assert verdict.pooled.scope.cells == 4

@@ -71,3 +71,17 @@ def test_curve_over_the_learning_rate_stays_near_its_networks():
     at = curve.draw(np.array([0.5]), 400, np.random.default_rng(0))
     assert at.mean() == pytest.approx(17, abs=1)
     assert at.std() < 1
+
+
+def test_a_second_rule_that_is_best_is_the_comparator_of_the_first(tmp_path):
+    """`gradient` (4.0) is best, so `best` is a poor challenger; `activation` (3.03) loses to it."""
+    cell = Planted(
+        response=gaussian(4.0), tuned=6.5, analytic={"activation": 3.03, "gradient": 4.0}
+    )
+    options = {"arms": BEST_ARMS, "confirm_seeds": 10, "sd": 0.003, "sweep_seeds": 2}
+    judged, value = value_of(write_study(tmp_path, [cell], **options))
+    assert judged.verdict.verdict == "inferior"
+    assert value.mean == pytest.approx(cell.value("activation"), abs=0.01)
+    second = judged.verdict.value["gradient"]
+    assert second.leads
+    assert -0.01 < second.low < 0 < second.mean < 0.01  # planted: 0
