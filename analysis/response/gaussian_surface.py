@@ -125,7 +125,11 @@ class Surface:
         return np.where(y < self.top, -self.scale * np.log1p(below / self.scale), y - self.top)
 
     def points(self, g: Array) -> Array:
-        """Warped values as accuracy in points."""
+        """Warped values as accuracy in points, from 0 to 100."""
+        return np.clip(self._unwarp(g), 0, 100)
+
+    def _unwarp(self, g: Array) -> Array:
+        """The inverse of `warp`."""
         low = np.minimum(g, 0)
         return self.top + np.where(g < 0, -self.scale * np.expm1(-low / self.scale), g)
 
@@ -135,7 +139,7 @@ class Surface:
         w = self.warp(y)
         at = w if first else np.clip(self._at, w - 2 * sd, w + 2 * sd)
         self._slope = np.exp(np.minimum(at, 0) / self.scale)  # warped points per point
-        self._z = at + (y - self.points(at)) * self._slope
+        self._z = at + (y - self._unwarp(at)) * self._slope
 
     def _kernel(self, t: Array) -> tuple[Array, list[tuple[Array, bool]]]:
         """Covariance of the pseudo-observations, lower triangle by rows, and its derivatives.

@@ -33,6 +33,8 @@ _LARGEST_MARGIN = 0.01  # features that went unseen do not grow with a wide marg
 _GRID = (81, 41)  # ε × learning rate, where a better point is looked for
 _CANDIDATES = 250
 _SAME = 1e-6  # ε closer than this are on one line
+_NEARBY: Array = np.array([0.03, 0.06])  # widths in which networks fail alike
+_ZERO: Array = np.zeros(1)
 _DROP, _SDS = 4.0, 3.0  # points, and standard deviations of a network, that are still the top
 
 _LOCAL: Array = PRIOR.copy()
@@ -127,7 +129,18 @@ class Top:
         return self._fine.sd
 
     def level(self, x: Array) -> Array:
-        """Expected accuracy in points at x, shape (n, 2): no higher than either surface says."""
+        """Expected accuracy in points at x, shape (n, 2): no higher than either surface says.
+
+        Where some of the networks fail (near the learning rate at which training breaks down), both
+        surfaces describe those that do not. The mean shortfall of the networks nearby counts.
+        """
+        square = (((x[:, None] - self._rows.x[None]) / _NEARBY) ** 2).sum(axis=2)
+        weight = self._rows.seeds * np.exp(-0.5 * square)
+        shortfall = weight @ np.minimum(self._rows.y - self._smooth_level(self._rows.x), 0.0)
+        level: Array = self._smooth_level(x) + shortfall / (weight.sum(axis=1) + 1)
+        return level
+
+    def _smooth_level(self, x: Array) -> Array:
         level: Array = np.minimum(self._fine.mean(x), self._coarse.mean(x))
         return level
 
@@ -255,7 +268,8 @@ class Top:
         for k, theta in enumerate(self._fine.hyperparameters(len(sizes), rng)):
             fine = self._fine.at(theta, float(sizes[k]))
             mean, covariance = fine.joint(x)
-            g = normal_draws(mean, root_of(covariance), each, rng)
+            # No accuracy is below 0; the warp would make a deep collapse infinitely deep.
+            g = np.maximum(normal_draws(mean, root_of(covariance), each, rng), fine.warp(_ZERO))
             trained = (normal_draws(coarse_mean, coarse_root, each, rng) > low) | chosen
             f = np.where(trained, fine.points(g), -np.inf)
             for area in areas:
@@ -270,6 +284,8 @@ class Top:
                 gain[second] = gain[a]
                 if difference.over_is_fixed:
                     gain[first] = gain[b]
+                if self.level(x[[b]])[0] <= self._limit:
+                    gain[:] = 0.0  # a point in the collapse says nothing about the top
                 target = fine.warp(fine.points(g[a]) + difference.value) - g[a]
                 moved = fine.points(g + gain[:, None] * (target - (g[b] - g[a])))
                 line = np.where(trained[second], moved[second], -np.inf).max(axis=0)
