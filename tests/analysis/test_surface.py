@@ -21,8 +21,8 @@ def test_a_challenger_that_loses_shows_that_analytic_is_best(tmp_path, challenge
     judged, value = value_of(write_study(tmp_path, [cell], **options))
     assert value.leads
     assert value.measured.high < -0.03
-    assert 0 <= value.mean < 0.002
-    assert -0.001 < value.low < value.high < 0.005
+    assert 0 <= value.mean < 0.003
+    assert -0.001 < value.low < value.high < 0.008
     assert judged.values["activation"].slope < 0.1
     zero = judged.verdict.controls["zero"]  # measured from the analytic arm
     assert zero.mean == pytest.approx(float(np.subtract(*gaussian(3.03)([3.03, 0.0]))), abs=0.02)

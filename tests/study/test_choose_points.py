@@ -105,17 +105,17 @@ def test_one_network_is_enough() -> None:
 
 
 def test_a_learning_rate_at_which_every_second_network_fails_is_not_chosen() -> None:
-    """Accuracy rises with the learning rate up to 2, where half of the networks fail."""
+    """Accuracy rises with the learning rate; from 1 on, half of the networks fail."""
     draw = random.Random(0)
     rows = []
     for seed in range(4):
         for _ in range(16):
             lr = float(np.exp(draw.uniform(*np.log(LR))))
             accuracy = 0.85 + 0.01 * np.log(lr / 0.05) + draw.gauss(0, 0.003)
-            if lr > 1.6 and draw.random() < 0.5:
+            if lr > 1.0 and draw.random() < 0.5:
                 accuracy = 0.3
-            epsilon = draw.choice([3.0, draw.uniform(2.0, 6.0)])
+            epsilon = draw.choice([3.0, 4.0])
             rows.append(EvidenceRow(Stage.SEARCH, "tuned", seed, "mae", epsilon, lr, accuracy))
     arms = {"best": None, "analytic:activation": 3.0}
     points = choose_points(CellEvidence(tuple(rows), {"mae": True}, EPSILON, LR), arms)
-    assert all(0.5 < point.lr < 1.6 for point in points.values())
+    assert all(0.3 < point.lr < 1.2 for point in points.values())
