@@ -156,12 +156,12 @@ class Top:
             incumbent: the point to exceed, shape (2,).
 
         Returns:
-            E max(difference, 0), shape (n,), warped percentage points; where all points are far
-            below, the expected difference.
+            E max(difference, 0), shape (n,), percentage points; where all points are far below,
+            the expected difference.
         """
         surface = self._fine.at(self._fine.theta, float(self._sizes[MIDDLE]))
-        mean, covariance = surface.joint(np.vstack([x, incumbent[None]]))
-        gap = np.minimum(mean[:-1], self._fine.warp(self._coarse.mean(x))) - mean[-1]
+        _, covariance = surface.joint(np.vstack([x, incumbent[None]]))
+        gap = self.level(x) - self.level(incumbent[None])
         variance = np.diag(covariance)
         sd = np.sqrt(np.maximum(variance[:-1] + variance[-1] - 2 * covariance[:-1, -1], 1e-12))
         z = gap / sd
