@@ -8,7 +8,7 @@ analytic ε costs) and procedure (what tuning ε gains).
 
 - `holds_mean_of_others`: number of 90 % intervals that hold the mean of the other studies' means.
 - `sd_over_promised`: standard deviation of the means over the standard error that the intervals
-  promise (root mean square).
+  promise (root mean square of half-width / quantile).
 - `contradictions`: pairs of decided verdicts of which one says that analytic ε costs less than the
   margin (non-inferior, equivalent, cannot tell) and the other that it costs more (inferior).
 
@@ -73,45 +73,52 @@ def is_done(folder: Path) -> bool:
         return False
 
 
-def answer(interval: Interval | None, error: float | None, verdict: Verdict) -> Answer | None:
-    """Mean, interval (points), promised standard error and verdict of one quantity."""
+def answer(interval: Interval | None, verdict: Verdict, quantile: float) -> Answer | None:
+    """Mean, interval (points), promised standard error and verdict of one quantity.
+
+    Args:
+        interval: the quantity.
+        verdict: on it.
+        quantile: half-width of the interval in standard errors.
+    """
     if interval is None or interval.mean is None:
         return None
+    low, high = interval.ends or (None, None)
+    error = None if low is None or high is None else 100 * (high - low) / 2 / quantile
     return {
         "mean": 100 * interval.mean,
-        "low": None if interval.low is None else 100 * interval.low,
-        "high": None if interval.high is None else 100 * interval.high,
-        "error": None if error is None else 100 * error,
+        "low": None if low is None else 100 * low,
+        "high": None if high is None else 100 * high,
+        "error": error,
         "verdict": verdict.value,
     }
 
 
+def value_answer(value: Interval | None, verdict: Verdict) -> Answer | None:
+    """The answer about the value, whose interval is nearly normal."""
+    return answer(value, verdict, float(stats.norm.ppf(0.95)))
+
+
 def procedure_answer(procedure: Procedure | None) -> Answer | None:
-    """The answer about the procedure; its error follows from the t interval over searches."""
+    """The answer about the procedure, a t interval over searches."""
     if procedure is None:
         return None
-    error = None
-    if procedure.low is not None and procedure.high is not None:
-        half = (procedure.high - procedure.low) / 2
-        error = half / float(stats.t.ppf(0.95, procedure.n - 1))
-    return answer(procedure, error, procedure.verdict)
+    quantile = float(stats.t.ppf(0.95, max(procedure.n - 1, 1)))
+    return answer(procedure, procedure.verdict, quantile)
 
 
 def pooled_answers(pooled: PooledVerdict) -> dict[str, Answer | None]:
     """Value and procedure over all cells."""
-    value = pooled.value
     return {
-        "value": answer(value, value.standard_error, pooled.verdict),
+        "value": value_answer(pooled.value, pooled.verdict),
         "procedure": procedure_answer(pooled.procedure),
     }
 
 
 def cell_answers(cell: CellVerdict) -> dict[str, Answer | None]:
     """Value and procedure of one cell."""
-    value = cell.primary_value
-    error = None if value is None else value.standard_error
     return {
-        "value": answer(value, error, cell.verdict),
+        "value": value_answer(cell.primary_value, cell.verdict),
         "procedure": procedure_answer(cell.primary_procedure),
     }
 
