@@ -5,8 +5,8 @@ cost = slope · (first arm − second arm on fresh seeds, paired) + what the sur
 The first part is measured. Its error has two sources: seeds, and the choice of test examples
 (`analysis.inference.examples`); together they have Welch–Satterthwaite degrees of freedom. The
 second part is drawn from the surface over ε and learning rate (`analysis.response.surface`). For
-best and analytic ε, the surface is conditioned on the measured difference, and `slope` says how far
-the cost follows it. For other pairs, `slope` is 1 and the surface adds what the first arm's point
+best and analytic ε, the measured difference moves the surface, and `slope` says how far the cost
+follows it. For other pairs, `slope` is 1 and the surface adds what the first arm's point
 may lack of the best one, minus what the second arm's point may lack.
 
 Surfaces are drawn under several sizes of features that no network could have seen: the low end of

@@ -67,8 +67,8 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
     return ReportSection(
         intro="Test accuracy at the best ε minus test accuracy at analytic ε, each at its best "
         "learning rate, on fresh seeds paired by noise draw, data order and initialisation. The "
-        "dots are the seeds. The mark is the cost by the surface over ε and learning rate, given "
-        f"these differences; the line is its {level} interval, with "
+        "dots are the seeds. The mark is the cost: their mean with what the surface over ε and "
+        f"learning rate adds; the line is its {level} interval, with "
         "the errors of seeds, test examples and surface. An interval left of the margin of "
         f"{points(pooled.margin)} points means that analytic ε costs less than it.",
         legend=[
