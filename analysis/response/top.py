@@ -34,7 +34,6 @@ _GRID = (81, 41)  # ε × learning rate, where a better point is looked for
 _CANDIDATES = 250
 _SAME = 1e-6  # ε closer than this are on one line
 _NEARBY: Array = np.array([0.03, 0.06])  # widths in which networks fail alike
-_ZERO: Array = np.zeros(1)
 _DROP, _SDS = 4.0, 3.0  # points, and standard deviations of a network, that are still the top
 
 _LOCAL: Array = PRIOR.copy()
@@ -268,10 +267,10 @@ class Top:
         for k, theta in enumerate(self._fine.hyperparameters(len(sizes), rng)):
             fine = self._fine.at(theta, float(sizes[k]))
             mean, covariance = fine.joint(x)
-            # No accuracy is below 0; the warp would make a deep collapse infinitely deep.
-            g = np.maximum(normal_draws(mean, root_of(covariance), each, rng), fine.warp(_ZERO))
+            g = normal_draws(mean, root_of(covariance), each, rng)
             trained = (normal_draws(coarse_mean, coarse_root, each, rng) > low) | chosen
-            f = np.where(trained, fine.points(g), -np.inf)
+            level = fine.points(g)
+            f = np.where(trained, level, -np.inf)
             for area in areas:
                 of_area = f[rows[area.name]]
                 at = None if area.point is None else of_area[-1]
@@ -286,8 +285,7 @@ class Top:
                     gain[first] = gain[b]
                 if self.level(x[[b]])[0] <= self._limit:
                     gain[:] = 0.0  # a point in the collapse says nothing about the top
-                target = fine.warp(fine.points(g[a]) + difference.value) - g[a]
-                moved = fine.points(g + gain[:, None] * (target - (g[b] - g[a])))
+                moved = level + gain[:, None] * (difference.value - (level[b] - level[a]))
                 line = np.where(trained[second], moved[second], -np.inf).max(axis=0)
                 if k < settings:  # scenario LOW: the point that is best on average
                     often = np.where(trained.mean(axis=1) > 0.5, moved.mean(axis=1), -np.inf)
