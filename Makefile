@@ -32,8 +32,12 @@ lint: $(STAMP)  ## ruff, mypy (strict) and the import contracts of pyproject.tom
 docs: $(STAMP)  ## the documentation as one site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
-bench: $(STAMP)  ## benchmarks; results go to benchmarks/results/
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+# These take hours and are run by hand: docs/statistics.md ("Measuring all of it") has the commands.
+LONG_BENCHMARKS := $(addprefix benchmarks/,operating_characteristics.py repeatability.py coverage.py)
+
+bench: $(STAMP)  ## benchmarks of minutes; results go to benchmarks/results/
+	for script in $(filter-out $(LONG_BENCHMARKS),$(sort $(wildcard benchmarks/*.py))); do \
+	  $(BIN)/python $$script || exit 1; done
 
 clean:  ## remove the environment (results stay)
 	rm -rf .venv

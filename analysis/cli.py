@@ -6,15 +6,19 @@ Commands import what they need, so that the command line starts fast.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from analysis.console import Json, bad_input, out, print_json
-from analysis.formatting import table_value
+from analysis.formatting import count, points, table_value
 from trainables.errors import BadInputError
+
+if TYPE_CHECKING:
+    from analysis.inference.design import Pilot
 
 commands = typer.Typer()
 
@@ -85,28 +89,58 @@ def power(
     ] = None,
     pilot: Annotated[
         str | None,
-        typer.Option(help="Take it from this analysed study folder."),
+        typer.Option(help="Take the sources of variance from this study folder."),
     ] = None,
+    half_width: Annotated[
+        float | None,
+        typer.Option(
+            help="Plan replicates, seeds and networks for intervals of value and procedure that "
+            "are this wide on each side, a fraction of accuracy."
+        ),
+    ] = None,
+    sd_search: Annotated[
+        float, typer.Option(help="With --sd and --half-width: the same between searches.")
+    ] = 0.0,
+    networks_per_search: Annotated[
+        int, typer.Option(help="With --sd and --half-width: networks per searched arm.")
+    ] = 16,
     margin: Annotated[float, typer.Option(help="Margin, a fraction of accuracy.")] = 0.005,
-    regret: Annotated[float, typer.Option(help="True regret to assume.")] = 0.0,
+    regret: Annotated[
+        float, typer.Option(help="True cost of analytic ε, and true gain of tuning, to assume.")
+    ] = 0.0,
     as_json: Json = False,
 ) -> None:
-    """Say how many confirm seeds a margin needs, before a study is run."""
+    """Say which design a precision or a margin needs, before a study is run."""
+    if (sd is None) == (pilot is None):
+        raise BadInputError("one of --sd and --pilot is needed")
+    _checked_margin(margin)
+    if not -1 < regret < 1:
+        raise BadInputError(f"--regret {regret:g}: allowed is a fraction between -1 and 1")
+    if networks_per_search < 1:
+        raise BadInputError(f"--networks-per-search {networks_per_search}: allowed is 1 or more")
+    with bad_input():
+        if half_width is None:
+            _power_of_one_difference(sd, pilot, margin, regret, as_json)
+        else:
+            variances = _variances(sd, sd_search, networks_per_search, pilot)
+            _power_of_designs(variances, half_width, margin, regret, as_json)
+
+
+def _power_of_one_difference(
+    sd: float | None, pilot: str | None, margin: float, regret: float, as_json: bool
+) -> None:
+    """Confirm seeds for one paired difference."""
     import pandas as pd
 
     from analysis.inference.power import pilot_sd, power_table, seeds_needed
 
-    if (sd is None) == (pilot is None):
-        raise BadInputError("one of --sd and --pilot is needed")
-    _checked_margin(margin)
-    with bad_input():
-        if pilot is not None:
-            pairs = Path(pilot) / "analysis" / "tables" / "regret_by_seed.csv"
-            if not pairs.is_file():
-                raise BadInputError(f"{pairs}: no such file; first logit-bias analyse {pilot}")
-            sd = pilot_sd(pd.read_csv(pairs))
-        assert sd is not None
-        table, needed = power_table(sd, margin, regret), seeds_needed(sd, margin, regret=regret)
+    if sd is None:
+        assert pilot is not None
+        pairs = Path(pilot) / "analysis" / "tables" / "regret_by_seed.csv"
+        if not pairs.is_file():
+            raise BadInputError(f"{pairs}: no such file; first logit-bias analyse {pilot}")
+        sd = pilot_sd(pd.read_csv(pairs))
+    table, needed = power_table(sd, margin, regret), seeds_needed(sd, margin, regret=regret)
     if as_json:
         print_json(
             {
@@ -124,6 +158,65 @@ def power(
     print(
         f"standard deviation {100 * sd:.2f} points, margin {100 * margin:g} points: "
         f"{needed} seeds for 80 % power"
+    )
+
+
+def _variances(
+    sd: float | None, sd_search: float, networks_per_search: int, pilot: str | None
+) -> Pilot:
+    """Sources of variance, from numbers or from a pilot study."""
+    from analysis.inference.design import NetworkCounts, Pilot, Spread, pilot_of
+    from analysis.verdict import compute
+    from study.results.folder import StudyFolder
+    from study.results.plan_summary import read_plan_summary
+
+    if pilot is not None:
+        return pilot_of(compute(pilot).judged, read_plan_summary(StudyFolder.at(pilot)))
+    assert sd is not None
+    for name, value in (("--sd", sd), ("--sd-search", sd_search)):
+        if not (math.isfinite(value) and value >= 0):
+            raise BadInputError(f"{name} {value:g}: allowed is a number from 0")
+    # One cell with the arms tuned, analytic (both searched), best and zero, without a sweep.
+    counts = NetworkCounts(2 * networks_per_search, 0, per_seed=3, per_replicate_seed=2)
+    return Pilot(Spread(sd), sd_search, sd, 0.0, counts)
+
+
+def _power_of_designs(
+    variances: Pilot, half_width: float, margin: float, regret: float, as_json: bool
+) -> None:
+    """The smallest design with a wanted precision, and usual designs beside it."""
+    from analysis.inference.design import design_table, smallest_design
+
+    smallest = smallest_design(variances, half_width, margin, regret)
+    table = list(design_table(variances, smallest.replicate_seeds, margin, regret))
+    if as_json:
+        print_json(
+            {
+                "half_width": half_width,
+                "margin": margin,
+                "regret": regret,
+                "smallest": smallest.to_json(),
+                "table": [design.to_json() for design in table],
+            }
+        )
+        return
+    shown = Table("confirm seeds", "replicates", "networks", "value ±", "procedure ±", box=None)
+    for design in table:
+        shown.add_row(
+            str(design.seeds),
+            str(design.replicates),
+            str(design.networks),
+            points(design.value_half_width),
+            points(design.procedure_half_width),
+        )
+    out.print(shown)
+    print(
+        f"{count(smallest.replicate_seeds, 'seed')} per replicate; half-widths in percentage "
+        f"points of 90 % intervals. Smallest design for ±{points(half_width)}: "
+        f"confirm.seeds {smallest.seeds}, search.replicates {smallest.replicates}, "
+        f"confirm.replicate_seeds {smallest.replicate_seeds}, {smallest.networks} networks. Power "
+        f"at a margin of {points(margin)} and a true difference of {points(regret)}: value "
+        f"{100 * smallest.value_power:.0f} %, procedure {100 * smallest.procedure_power:.0f} %."
     )
 
 

@@ -9,45 +9,59 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pandas as pd
+from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
 
-from analysis.data.load import FACTORS, LoadError, Study, cells, reference_rows, response_metric
+from analysis.data.completeness import CellPlan, cell_plans, study_completeness
+from analysis.data.evidence import cell_evidence
+from analysis.data.load import (
+    FACTORS,
+    LoadError,
+    Study,
+    StudyCell,
+    cells,
+    reference_rows,
+    response_metric,
+)
 from analysis.data.pool import load_pooled
 from analysis.data.provenance import provenance
 from analysis.exploratory.dynamics import epoch_frame, learning_curves, network_dynamics, summarise
 from analysis.exploratory.importance import grid_importance, importance_table
 from analysis.exploratory.logit_spread import logit_spread
 from analysis.exploratory.transitions import Transition, transition_matrices
-from analysis.inference.agreement import judge_cell
+from analysis.inference.agreement import JudgedCell, judge_cell
+from analysis.inference.cell_records import CellVerdict, IndifferenceRegion, ResponseSummary
 from analysis.inference.pooling import margin_curve, noise_slopes, pool, value_agreement
-from analysis.inference.records import (
-    CellVerdict,
-    IndifferenceRegion,
-    ResponseSummary,
-    StudyVerdict,
-)
+from analysis.inference.study_records import StudyVerdict
 from analysis.response.fit import Response, fit_response
+from analysis.response.surface import CellSurface
 from analysis.tables import (
     arm_table,
     cell_table,
+    choice_table,
     concatenate,
+    cost_table,
     latex,
     noise_slope_table,
-    regret_table,
+    procedure_table,
     value_agreement_table,
+    variance_table,
 )
-from study.results.arms import CE
+from study.results.arms import BEST, CE
 from study.results.folder import StudyFolder
 from study.results.schema import Stage
 
-_CELL_COLUMNS = ["stage", "cell_id", "arm", "epsilon", "lr", "seed", "status", "loss_params"]
-_CELL_COLUMNS += ["val_acc_noisy", "val_acc_clean", "test_acc"]
+_CELL_COLUMNS = ["stage", "cell_id", "network_id", "arm", "epsilon", "lr", "rescale", "seed"]
+_CELL_COLUMNS += ["replicate", "status", "loss_params", "val_acc_noisy", "val_acc_clean"]
+_CELL_COLUMNS += ["test_acc"]
 _SWEPT = ["epsilon", "lr", "loss", "loss_params"]
 _MAX_LATEX_ROWS = 400  # longer tables are for programs
+_CELLS_PER_PROCESS, _MAX_PROCESSES = 12, 32
 _CURVE_STEP = 4  # every fourth point of a curve's grid is written
 
 Folders = str | Sequence[str]
@@ -63,6 +77,7 @@ class StudyAnalysis:
         responses: {cell_id: fitted response to ε}, of the cells that have a curve.
         tables: {name: tidy table}, the content of `analysis/tables/`.
         transitions: transition matrices of the label noise.
+        judged: the cells with the contrasts that their verdicts come from.
     """
 
     study: Study
@@ -70,6 +85,7 @@ class StudyAnalysis:
     responses: dict[str, Response]
     tables: dict[str, pd.DataFrame]
     transitions: list[Transition] = field(default_factory=list)
+    judged: list[JudgedCell] = field(default_factory=list)
 
     def folder(self, into: str | None = None) -> StudyFolder:
         """The folder to write below.
@@ -92,13 +108,11 @@ class CellAnalysis:
     """The analysis of one cell.
 
     Attributes:
-        verdict: its entry of `verdict.json`.
-        pairs: paired regrets, columns arm, seed, regret.
+        judged: its verdict, with the response to ε, and what a verdict over cells needs.
         response: fitted response to ε; None without a curve.
     """
 
-    verdict: CellVerdict
-    pairs: pd.DataFrame
+    judged: JudgedCell
     response: Response | None
 
 
@@ -155,26 +169,51 @@ def compute(folders: Folders, margin: float | None = None) -> StudyAnalysis:
     """
     study = load_pooled([folders] if isinstance(folders, str) else folders, margin)
     analyses = _analyse_cells(study)
-    judged = [cell.verdict for cell in analyses]
+    judged = [cell.judged.verdict for cell in analyses]
     responses = {
-        cell.verdict.cell_id: cell.response for cell in analyses if cell.response is not None
+        cell.judged.verdict.cell_id: cell.response for cell in analyses if cell.response is not None
     }
     pairs = concatenate(
-        [cell.pairs.assign(cell_id=cell.verdict.cell_id) for cell in analyses],
+        [cell.judged.pairs.assign(cell_id=cell.judged.verdict.cell_id) for cell in analyses],
         ["cell_id", "arm", "seed", "regret"],
     )
+    completeness = study_completeness(study, [cell.completeness for cell in judged])
     verdict = StudyVerdict(
-        schema_version=1,
+        schema_version=2,
         study=study.name,
         cells=judged,
-        pooled=pool(judged, pairs, study.margin),
+        pooled=pool([cell.judged for cell in analyses], completeness, study.margin),
         value_agreement=value_agreement(judged),
         noise_slopes=noise_slopes(judged, {k: r.peaks for k, r in responses.items()}),
-        notes=list(study.notes),
+        notes=[*study.notes, *_notes(judged)],
         provenance=provenance(study),
     )
     tables = _tables(study, verdict, pairs, responses)
-    return StudyAnalysis(study, verdict, responses, tables, transition_matrices(study))
+    return StudyAnalysis(
+        study=study,
+        verdict=verdict,
+        responses=responses,
+        tables=tables,
+        transitions=transition_matrices(study),
+        judged=[cell.judged for cell in analyses],
+    )
+
+
+def _notes(judged: Sequence[CellVerdict]) -> list[str]:
+    """What the intervals leave out."""
+    notes = []
+    measured = [c for cell in judged for c in cell.value.values() if c.shares is not None]
+    if any(c.shares and c.shares.test_examples is None for c in measured):
+        notes.append(
+            "The rows do not say what each network got right (column test_correct), so the choice "
+            "of test examples is not in the intervals."
+        )
+    if any(c.shares and c.shares.surface is None for c in measured):
+        notes.append(
+            "Too few networks of search and sweep for a surface over ε and learning rate in some "
+            "cells: what the confirmed points may lack of the best ones is not in their intervals."
+        )
+    return notes
 
 
 def _analyse_cells(study: Study) -> list[CellAnalysis]:
@@ -182,23 +221,48 @@ def _analyse_cells(study: Study) -> list[CellAnalysis]:
     columns = [*_CELL_COLUMNS, *[c for c in FACTORS if c not in _CELL_COLUMNS]]
     trials = study.trials[columns].astype({c: object for c in ("stage", "cell_id", "arm")})
     by_cell = dict(list(trials.groupby("cell_id")))
-    cross_entropy = trials[(trials["arm"] == CE) & (trials["stage"] == Stage.CONFIRM)]
-    judged = []
+    confirm = trials[trials["stage"] == Stage.CONFIRM]
+    cross_entropy = confirm[confirm["arm"] == CE]
+    plans, correct = cell_plans(study), study.test_correct(confirm)
+
+    tasks = []
     for cell in cells(study.trials):
-        rows = by_cell[cell.cell_id]
-        reference = reference_rows(cross_entropy, cell)
-        verdict, pairs = judge_cell(cell, rows, reference, study.margin)
-        judged.append((verdict, pairs, rows[rows["stage"] == Stage.SWEEP]))
-    # NumPy's batched linear algebra releases the global interpreter lock, so threads run on all
-    # cores.
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        responses = list(
-            threads.map(lambda j: fit_response(j[2], study.margin, j[0].epsilon_analytic), judged)
-        )
-    return [
-        CellAnalysis(_with_response(verdict, response, sweep), pairs, response)
-        for (verdict, pairs, sweep), response in zip(judged, responses, strict=True)
-    ]
+        rows, reference = by_cell[cell.cell_id], reference_rows(cross_entropy, cell)
+        labels = rows.index.union(reference.index)
+        bits = {label: correct[label] for label in labels if label in correct}
+        tasks.append((cell, rows, reference, plans.get(cell.cell_id), bits))
+    # A process costs a second to start, the time of three cells.
+    workers = min(os.cpu_count() or 1, len(tasks) // _CELLS_PER_PROCESS, _MAX_PROCESSES) or 1
+    analyse = delayed(_analyse_cell)
+    return list(Parallel(workers)(analyse(*task, study.config, study.margin) for task in tasks))
+
+
+def _analyse_cell(
+    cell: StudyCell,
+    rows: pd.DataFrame,
+    reference: pd.DataFrame,
+    plan: CellPlan | None,
+    correct: Mapping[Any, bytes],
+    config: Mapping[str, Any],
+    margin: float,
+) -> CellAnalysis:
+    """Judge one cell and fit its response; arguments as of `judge_cell`."""
+    # The matrices are small: threads of linear algebra would only wait for each other.
+    with threadpool_limits(1):
+        surface = _surface(rows, config, margin)
+        judged = judge_cell(cell, rows, reference, margin, plan, correct, surface)
+        sweep = rows[rows["stage"] == Stage.SWEEP]
+        response = fit_response(sweep, margin, judged.verdict.epsilon_analytic)
+        verdict = _with_response(judged.verdict, response, sweep)
+    return CellAnalysis(replace(judged, verdict=verdict), response)
+
+
+def _surface(rows: pd.DataFrame, config: Mapping[str, Any], margin: float) -> CellSurface | None:
+    """The surface of a cell; None without the arm `best`, or with too few networks."""
+    if not ((rows["stage"] == Stage.CONFIRM) & (rows["arm"] == BEST)).any():
+        return None
+    evidence = cell_evidence(rows, config)
+    return None if evidence is None else CellSurface(evidence, margin)
 
 
 def _with_response(
@@ -238,9 +302,12 @@ def _tables(
     ]
     return {
         "cells": cell_table(judged),
-        "regret": regret_table(judged),
+        "costs": cost_table(judged),
         "regret_by_seed": pairs,
-        "margin_curve": margin_curve(judged, pairs),
+        "procedure": procedure_table(judged),
+        "choices": choice_table(judged),
+        "variance": variance_table(judged),
+        "margin_curve": margin_curve(judged, verdict.pooled),
         "value_agreement": value_agreement_table(verdict.value_agreement),
         "noise_slopes": noise_slope_table(verdict.noise_slopes),
         "arms": arm_table(judged),

@@ -1,11 +1,13 @@
 """Does the interval of the best ε hold? Planted curves, sweeps of them, and how often it covers.
 
-    python benchmarks/coverage.py [--studies 25] [--only parabola …]
+    python benchmarks/coverage.py [--studies 9] [--only parabola …] [--processes 2]
 
-Each family draws curves over ε from 0 to 8; each curve is swept at ten ε with 3, 5, 10 and 20
+Each family draws curves over ε from 0 to 8. Each curve is swept at 10 and at 14 ε with 3, 5 and 10
 seeds, a seed effect of 0.5 points and a spread of one network of 0.2, 0.5, 1 and 2 points. Nominal
 is 95 %. A curve whose top lies on an end of the range counts as covered where the interval reaches
-that end; a flat curve where the interval is the whole range. Writes benchmarks/results/.
+that end; a flat curve where the interval is the whole range; a plateau where the interval contains
+at least half of it. `--again` also fits some of the sweeps with two other random seeds of the
+analysis, and says how far the ends of the interval move. Writes benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -15,23 +17,29 @@ import os
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
+from scipy.special import ndtr
 from scipy.stats import skewnorm
 
-from analysis.response.curves import draw_curves
-from analysis.response.fit import best_epsilon, is_flat, remove_seed_effect
+from analysis.response.fit import BestEpsilon, fit_sweep
 
 Curve = Callable[[np.ndarray], np.ndarray]
-EPSILON = np.array(sorted({*np.linspace(0, 8, 9), 3.03}))
+GRIDS = {n: np.array(sorted({*np.linspace(0, 8, n - 1), 3.03})) for n in (10, 14)}
 FINE = np.linspace(0, 8, 8001)
-SEEDS, SPREADS, SEED_SD = (3, 5, 10, 20), (0.002, 0.005, 0.01, 0.02), 0.005
-INNER, EDGE, FLAT = "inner", "edge", "flat"
+SEEDS, SPREADS, SEED_SD = (3, 5, 10), (0.002, 0.005, 0.01, 0.02), 0.005
+INNER, EDGE, FLAT, PLATEAU = "inner", "edge", "flat", "plateau"
 
 
 def _sides(d: np.ndarray, left: float, right: float) -> np.ndarray:
     return np.where(d < 0, left, right)
+
+
+def _turn(r: np.random.Generator, curve: Curve) -> Curve:
+    """The curve or, as often, its mirror image."""
+    return curve if r.uniform() < 0.5 else lambda e: curve(8 - e)
 
 
 def parabola(r: np.random.Generator) -> Curve:
@@ -52,6 +60,12 @@ def bell(r: np.random.Generator) -> Curve:
     return lambda e: 0.1 + 0.83 * np.exp(-0.5 * ((e - b) / w) ** 2)
 
 
+def narrow_dome(r: np.random.Generator) -> Curve:
+    """A Gaussian over two or three points of the sweep, on a level ground."""
+    b, w, height = r.uniform(1, 7), r.uniform(0.5, 0.9), r.uniform(0.05, 0.15)
+    return lambda e: 0.8 + height * np.exp(-0.5 * ((e - b) / w) ** 2)
+
+
 def lorentz(r: np.random.Generator) -> Curve:
     """Heavy tails."""
     b, w = r.uniform(1.5, 6), r.uniform(1, 2.5)
@@ -64,7 +78,7 @@ def sech(r: np.random.Generator) -> Curve:
     return lambda e: 0.2 + 0.73 / np.cosh((e - b) / w)
 
 
-def plateau(r: np.random.Generator) -> Curve:
+def broad(r: np.random.Generator) -> Curve:
     """A broad top."""
     b, w = r.uniform(2, 5.5), r.uniform(1.5, 3.5)
     return lambda e: 0.2 + 0.73 * np.exp(-(np.abs((e - b) / w) ** 4))
@@ -150,6 +164,85 @@ def tent(r: np.random.Generator) -> Curve:
     return lambda e: 0.93 - _sides(e - b, left, right) * np.abs(e - b)
 
 
+def kink_in_bell(r: np.random.Generator) -> Curve:
+    """exp(−|d|) with a rate of its own a side."""
+    b, left, right = r.uniform(1.5, 6), r.uniform(0.7, 2), r.uniform(1, 4)
+    return lambda e: 0.2 + 0.73 * np.exp(-np.abs(e - b) / _sides(e - b, left, right))
+
+
+def _collapse(r: np.random.Generator, fall: Callable[[np.ndarray], np.ndarray]) -> Curve:
+    """A steep collapse on one side, a slow straight, bent or exponential loss on the other."""
+    at, width = r.uniform(1, 4.5), np.exp(r.uniform(np.log(0.1), np.log(0.8)))
+    drop, slope, kind = r.uniform(0.2, 0.8), r.uniform(0.004, 0.03), r.integers(3)
+
+    def curve(e: np.ndarray) -> np.ndarray:
+        slow = (e, e**2 / 8, 4 * -np.expm1(-e / 4))[kind]
+        return 0.93 - drop + drop * fall((e - at) / width) - slope * slow
+
+    return _turn(r, curve)
+
+
+def collapse_normal(r: np.random.Generator) -> Curve:
+    """A collapse as the normal distribution function, sd 0.1 to 0.8 ε."""
+    return _collapse(r, ndtr)
+
+
+def collapse_logistic(r: np.random.Generator) -> Curve:
+    """A logistic collapse, scale 0.06 to 0.5 ε."""
+    return _collapse(r, lambda t: 1 / (1 + np.exp(-t / 0.6)))
+
+
+def collapse_linear(r: np.random.Generator) -> Curve:
+    """A straight collapse over 0.3 to 2.4 ε, with a corner at its top."""
+    return _collapse(r, lambda t: np.clip(0.5 + t / 3, 0, 1))
+
+
+def collapse_gumbel(r: np.random.Generator) -> Curve:
+    """A collapse as the Gumbel distribution function: sharp at its foot, soft at its top."""
+    return _collapse(r, lambda t: np.exp(-np.exp(np.clip(-t, -50, 50))))
+
+
+def two_humps(r: np.random.Generator) -> Curve:
+    """Two Gaussians apart, the lower one 0 to 3 points lower."""
+    b, c, w, v = r.uniform(1, 3), r.uniform(5, 7), r.uniform(0.6, 1.2), r.uniform(0.6, 1.2)
+    lower = 0.3 - r.uniform(0, 0.03)
+    return _turn(
+        r,
+        lambda e: (
+            0.6
+            + 0.3 * np.exp(-0.5 * ((e - b) / w) ** 2)
+            + lower * np.exp(-0.5 * ((e - c) / v) ** 2)
+        ),
+    )
+
+
+def _plateau(r: np.random.Generator, loss: Callable[[np.ndarray], np.ndarray]) -> Curve:
+    """Exactly level over 0.5 to 3 ε."""
+    length = r.uniform(0.5, 3)
+    low = r.uniform(1, 7 - length)
+    left, right = np.exp(r.uniform(np.log(0.3), np.log(3), 2))
+
+    def curve(e: np.ndarray) -> np.ndarray:
+        return 0.93 - loss(np.maximum(low - e, 0) / left + np.maximum(e - low - length, 0) / right)
+
+    return curve
+
+
+def plateau_straight(r: np.random.Generator) -> Curve:
+    """Straight sides."""
+    return _plateau(r, lambda d: np.minimum(0.15 * d, 0.7))
+
+
+def plateau_bent(r: np.random.Generator) -> Curve:
+    """Half a parabola a side."""
+    return _plateau(r, lambda d: np.minimum(0.05 * d**2, 0.7))
+
+
+def plateau_bell(r: np.random.Generator) -> Curve:
+    """Half a Gaussian a side."""
+    return _plateau(r, lambda d: -0.7 * np.expm1(-0.5 * d**2))
+
+
 def rising(r: np.random.Generator) -> Curve:
     """A straight line up to the edge."""
     slope = r.uniform(0.01, 0.04)
@@ -158,7 +251,7 @@ def rising(r: np.random.Generator) -> Curve:
 
 def saturating(r: np.random.Generator) -> Curve:
     """Rises ever more slowly."""
-    w = r.uniform(1.2, 3)
+    w = r.uniform(0.6, 3)
     return lambda e: 0.2 + 0.7 * (1 - np.exp(-e / w))
 
 
@@ -182,76 +275,141 @@ def flat(r: np.random.Generator) -> Curve:
 
 FAMILIES = {
     INNER: (
-        *(parabola, shallow, bell, lorentz, sech, plateau, half_parabolas_mild),
+        *(collapse_normal, collapse_logistic, collapse_linear, collapse_gumbel),
+        *(tent, kink_in_bell, pointed, narrow_dome, two_humps),
+        *(parabola, shallow, bell, lorentz, sech, broad, half_parabolas_mild),
         *(half_parabolas_steep, half_bells, x_exp_minus_x, log_bell, skew_normal, beta),
-        *(logistic_rise, exponential_rise, quickstart, pointed, tent),
+        *(logistic_rise, exponential_rise, quickstart),
     ),
-    EDGE: (rising, saturating, top_beyond, falling),
+    PLATEAU: (plateau_straight, plateau_bent, plateau_bell),
+    EDGE: (saturating, rising, top_beyond, falling),
     FLAT: (flat,),
 }
 
 
-def sweep(family: Callable[[np.random.Generator], Curve], kind: str, seeds: int, spread: float,
-          study: int) -> tuple[bool, float, bool, bool]:  # fmt: skip
-    """One planted sweep: covered, length of the interval, flagged as edge, as flat."""
+@dataclass(frozen=True)
+class Case:
+    """What became of one planted sweep; `moved` is NaN unless it was fitted again."""
+
+    spread: float
+    seeds: int
+    points: int
+    covered: bool
+    length: float
+    bias: float
+    edge: bool
+    flat: bool
+    moved: float = float("nan")
+
+
+def planted(family: Callable[[np.random.Generator], Curve], points: int, seeds: int, spread: float,
+            study: int) -> tuple[Curve, np.ndarray]:  # fmt: skip
+    """A curve of the family and a sweep of it, accuracies of shape (points, seeds)."""
     name = zlib.crc32(family.__name__.encode())
-    rng = np.random.default_rng([name, seeds, round(1e4 * spread), study])
+    rng = np.random.default_rng([name, points, seeds, round(1e4 * spread), study])
     curve = family(rng)
-    y = curve(EPSILON)[:, None] + rng.normal(0, SEED_SD, seeds)
-    y = y + rng.normal(0, spread, y.shape)
-    found = remove_seed_effect(y)
-    drawn = draw_curves(EPSILON, found.means, found.variances, found.dof, study)
-    best = best_epsilon(drawn.peaks, EPSILON[0], EPSILON[-1], flat=is_flat(y))
-    truth = FINE[np.argmax(curve(FINE))]
-    covered = best.low - 1e-9 <= truth <= best.high + 1e-9
+    y = curve(GRIDS[points])[:, None] + rng.normal(0, SEED_SD, seeds)
+    return curve, y + rng.normal(0, spread, y.shape)
+
+
+def covers(best: BestEpsilon, top: np.ndarray, kind: str) -> bool:
+    """Whether the interval holds the truth: the ε in `top` are the best ones."""
+    low, high = best.low - 1e-9, best.high + 1e-9
     if kind == FLAT:
-        covered = best.low <= EPSILON[0] and best.high >= EPSILON[-1]
-    return bool(covered), best.high - best.low, best.on_edge, best.flat
+        return low <= FINE[0] and high >= FINE[-1]
+    if kind == PLATEAU:
+        return float(np.mean((low <= top) & (top <= high))) >= 0.5
+    return bool(low <= top[0] <= high)
 
 
-def summary(family: Callable[[np.random.Generator], Curve], kind: str, studies: int) -> dict:
-    """Coverage by seeds and in all, median length, and how often what is flagged."""
-    cases = {
-        n: [sweep(family, kind, n, s, k) for s in SPREADS for k in range(studies)] for n in SEEDS
-    }
-    every = [case for some in cases.values() for case in some]
+def sweep(family: Callable[[np.random.Generator], Curve], kind: str, points: int, seeds: int,
+          spread: float, study: int, again: bool) -> Case:  # fmt: skip
+    """One planted sweep."""
+    curve, y = planted(family, points, seeds, spread, study)
+    fits = [fit_sweep(GRIDS[points], y, study + 1000 * k).best for k in range(3 if again else 1)]
+    best = fits[0]
+    values = curve(FINE)
+    top = FINE[values > values.max() - 1e-12] if kind == PLATEAU else FINE[[values.argmax()]]
+    moved = max((abs(a - b) for f in fits[1:]
+                 for a, b in ((f.low, best.low), (f.high, best.high))), default=np.nan)  # fmt: skip
+    return Case(
+        *(spread, seeds, points, covers(best, top, kind), best.high - best.low),
+        float(np.clip(0, top[0] - best.value, top[-1] - best.value) * -1),
+        *(best.on_edge, best.flat, moved),
+    )
+
+
+def summary(
+    family: Callable[[np.random.Generator], Curve], kind: str, studies: int, again: int
+) -> dict[str, object]:
+    """Coverage by spread, seeds and points and in all, median length, how often what is flagged."""
+    cases = [
+        sweep(family, kind, points, seeds, spread, k, k < again)
+        for points in GRIDS
+        for seeds in SEEDS
+        for spread in SPREADS
+        for k in range(studies)
+    ]
+
+    def share(**values: float) -> float:
+        chosen = [c for c in cases if all(getattr(c, k) == v for k, v in values.items())]
+        return float(np.mean([c.covered for c in chosen]))
+
+    moved = [c.moved for c in cases if np.isfinite(c.moved)]
     return {
         "kind": kind,
-        "n": len(every),
-        "covers": float(np.mean([c[0] for c in every])),
-        **{f"covers_{n}_seeds": float(np.mean([c[0] for c in some])) for n, some in cases.items()},
-        "median_length": float(np.median([c[1] for c in every])),
-        "edge": float(np.mean([c[2] for c in every])),
-        "flat": float(np.mean([c[3] for c in every])),
+        "n": len(cases),
+        "covers": share(),
+        **{f"covers_spread_{s:g}": share(spread=s) for s in SPREADS},
+        **{f"covers_{n}_seeds": share(seeds=n) for n in SEEDS},
+        **{f"covers_{n}_points": share(points=n) for n in GRIDS},
+        "median_length": float(np.median([c.length for c in cases])),
+        "median_bias": float(np.median([c.bias for c in cases if not c.flat] or [np.nan])),
+        "edge": float(np.mean([c.edge for c in cases])),
+        "flat": float(np.mean([c.flat for c in cases])),
+        "moved_most": float(max(moved)) if moved else None,
     }
+
+
+def line(name: str, row: dict[str, float]) -> str:
+    """One line of the table that is printed."""
+    spreads = " ".join(f"{100 * row[f'covers_spread_{s:g}']:5.1f}" for s in SPREADS)
+    seeds = " ".join(f"{100 * row[f'covers_{n}_seeds']:5.1f}" for n in SEEDS)
+    points = " ".join(f"{100 * row[f'covers_{n}_points']:5.1f}" for n in GRIDS)
+    moved = "" if row["moved_most"] is None else f"  moved {row['moved_most']:.3f}"
+    return (
+        f"{name:21} {100 * row['covers']:5.1f} % of {row['n']}  by spread {spreads}  seeds {seeds}"
+        f"  points {points}  length {row['median_length']:.2f}  bias {row['median_bias']:+.2f}"
+        f"  edge {100 * row['edge']:.0f} %  flat {100 * row['flat']:.0f} %{moved}"
+    )
 
 
 def main() -> None:
     """Measure, print and save."""
-    from measure import save  # here, because it imports torch and the analysis does not
-
     parser = argparse.ArgumentParser()
-    parser.add_argument("--studies", type=int, default=25, help="for each of 16 settings")
+    parser.add_argument("--studies", type=int, default=34, help="for each of 24 settings")
+    parser.add_argument("--again", type=int, default=0, help="of these, fitted three times")
     parser.add_argument("--only", nargs="+", help="families")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--print-only", action="store_true", help="write no file")
     arguments = parser.parse_args()
     table = {}
-    with ProcessPoolExecutor(os.cpu_count()) as processes:
+    with ProcessPoolExecutor(arguments.processes) as processes:
         futures = {
-            family.__name__: processes.submit(summary, family, kind, arguments.studies)
+            family.__name__: processes.submit(
+                summary, family, kind, arguments.studies, arguments.again
+            )
             for kind, families in FAMILIES.items()
             for family in families
             if not arguments.only or family.__name__ in arguments.only
         }
         for name, future in futures.items():
-            row = table[name] = future.result()
-            by_seeds = " ".join(f"{100 * row[f'covers_{n}_seeds']:5.1f}" for n in SEEDS)
-            print(
-                f"{name:22} {100 * row['covers']:5.1f} % of {row['n']}  by seeds {by_seeds}  "
-                f"length {row['median_length']:.2f}  edge {100 * row['edge']:.0f} %  "
-                f"flat {100 * row['flat']:.0f} %",
-                flush=True,
-            )
-    save("coverage", vars(arguments), table)
+            table[name] = future.result()
+            print(line(name, table[name]), flush=True)
+    if not arguments.print_only:
+        from measure import save  # here, because it imports torch and the analysis does not
+
+        save("coverage", vars(arguments), table)
 
 
 if __name__ == "__main__":

@@ -73,6 +73,17 @@ TINY_STUDY: dict[str, Any] = {
     "confirm": {"seeds": 2, "arms": ["tuned", "analytic:activation", "zero", "ce"]},
 }
 
+BEST_STUDY: dict[str, Any] = {
+    **TINY_STUDY,
+    "name": "best",
+    "search": {**TINY_STUDY["search"], "replicates": 2},
+    "confirm": {
+        "seeds": 2,
+        "replicate_seeds": 3,
+        "arms": ["best", "tuned", "analytic:activation", "zero", "double", "rescale", "ce"],
+    },
+}
+
 ROUNDS_STUDY: dict[str, Any] = {
     **GRID_STUDY,
     "name": "rounds",

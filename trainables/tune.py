@@ -73,8 +73,11 @@ def train_cohort(
         return
     write_rows(config, results, device_name(device), started)
     checkpointer.discard(cohort_id)
-    # A list, because Tune flattens dictionaries on their way to the searcher.
+    # A list, because Tune flattens dictionaries on their way to the searcher. The driver needs no
+    # answers to single test examples.
     members = [{"network_id": r.network_id, **r.metrics.to_row()} for r in results]
+    for member in members:
+        del member["test_correct"]
     memory_mb = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else None
     tune.report({"networks": len(members), "members": members, "memory_mb": memory_mb})
 

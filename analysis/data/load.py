@@ -5,7 +5,7 @@ Every other module of `analysis` starts from a `Study`. Accuracies are fractions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,8 @@ import yaml
 
 from study.results.arms import CE, Arm
 from study.results.folder import ResultsError, StudyFolder, TableName
-from study.results.schema import READER_NAMES, STAGES, STATUSES, Stage, Status
+from study.results.plan_summary import PlanSummary, read_plan_summary
+from study.results.schema import READER_NAMES, STAGES, STATUSES, TRIALS, Stage, Status
 
 DEFAULT_MARGIN = 0.005  # half a percentage point
 FACTORS = ["dataset", "noise_kind", "noise_rate", "model", "loss"]  # they name a cell
@@ -42,13 +43,18 @@ class Study:
 
     Attributes:
         uris: the folders it was read from; several for a pooled study (`analysis.data.pool`).
-        trials: one row per network. Columns as in `study.results.schema.TRIALS`; the reader names
+        trials: one row per network. Columns as in `study.results.schema.TRIALS` without
+            `test_correct`; the reader names
             `noise_rate_requested` and `noise_rate_realised`; and `noise_rate`, the requested rate
             or, where there is none, the realised one. Null accuracies of diverged networks are
             filled with 1 / classes.
         config: the study file as run; empty where the folder has none.
         notes: sentences about rows that were left out or filled in.
         prefixes: what `trials` has in front of the network ids of each folder.
+        plans: `plan.json` of each folder; None where there is none.
+        repeats: {(cell, arm, on the common seeds): confirm networks that are in more than one
+            folder and were left out once}.
+        repeats_by_stage: {stage: networks that are in more than one folder}.
     """
 
     uris: tuple[str, ...]
@@ -56,6 +62,9 @@ class Study:
     config: dict[str, Any]
     notes: tuple[str, ...] = field(default=())
     prefixes: tuple[str, ...] = field(default=("",))
+    plans: tuple[PlanSummary | None, ...] = field(default=(None,))
+    repeats: Mapping[tuple[str, str, bool], int] = field(default_factory=dict)
+    repeats_by_stage: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def uri(self) -> str:
@@ -81,6 +90,38 @@ class Study:
         if not isinstance(value, int | float) or not 0 < value < 1:
             raise LoadError(f"{self.uri}: analysis.margin = {value!r}: allowed is 0 < δ < 1")
         return float(value)
+
+    def repeats_of(self, stage: str) -> int:
+        """Number of networks of a stage that are in more than one folder."""
+        return self.repeats_by_stage.get(stage, 0)
+
+    def test_correct(self, rows: pd.DataFrame) -> dict[Any, bytes]:
+        """What networks of the confirm stage get right.
+
+        The column is large, so it is read here and not with the others.
+
+        Args:
+            rows: rows of `trials`.
+
+        Returns:
+            {label of the row in `trials.index`: packed bits, one per test example}; rows without
+            them are absent.
+
+        Raises:
+            LoadError: a damaged file.
+        """
+        correct: dict[Any, bytes] = {}
+        label_of = dict(zip(rows["network_id"], rows.index, strict=True))
+        for uri, prefix in zip(self.uris, self.prefixes, strict=True):
+            columns = ["network_id", "test_correct"]
+            table = _read(uri, "trials", [Stage.CONFIRM], columns)
+            table = table.filter(pc.is_valid(table.column("test_correct")))
+            ids, bits = table.column("network_id"), table.column("test_correct")
+            for network_id, value in zip(ids.to_pylist(), bits.to_pylist(), strict=True):
+                label = label_of.get(f"{prefix}{network_id}")
+                if label is not None:
+                    correct[label] = value
+        return correct
 
     def stage(self, name: str) -> pd.DataFrame:
         """The rows of one stage, perhaps none.
@@ -140,7 +181,8 @@ def load(uri: str) -> Study:
         LoadError: no finished network, another schema version, a damaged file, an empty column that
             names cells, an accuracy outside [0, 1], an unknown stage or status.
     """
-    trials: pd.DataFrame = _read(uri, "trials").to_pandas()
+    columns = [name for name in TRIALS.names if name != "test_correct"]
+    trials: pd.DataFrame = _read(uri, "trials", columns=columns).to_pandas()
     _check(uri, trials)
     for column, reader_name in READER_NAMES.items():
         trials[reader_name] = trials[column]
@@ -165,7 +207,8 @@ def load(uri: str) -> Study:
             f"{leaked.sum()} networks outside the confirm stage carry a test accuracy; "
             "it was not used, but the test set was read too early."
         )
-    return Study((uri,), trials.reset_index(drop=True), _config(uri), tuple(notes))
+    trials = trials.reset_index(drop=True)
+    return Study((uri,), trials, _config(uri), tuple(notes), plans=(_plan(uri),))
 
 
 @dataclass(frozen=True)
@@ -289,6 +332,13 @@ def _read(
     try:
         return StudyFolder(uri).read(table, list(stages), columns)
     except (ResultsError, pa.ArrowException, OSError) as error:
+        raise LoadError(" ".join(str(error).split())) from error
+
+
+def _plan(uri: str) -> PlanSummary | None:
+    try:
+        return read_plan_summary(StudyFolder(uri))
+    except ResultsError as error:
         raise LoadError(" ".join(str(error).split())) from error
 
 

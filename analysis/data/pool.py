@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from analysis.data.load import LoadError, Study, load
+from study.results.plan_summary import PlanSummary
+from study.results.schema import Stage
 
 # Settings that may differ between studies of the same cells.
 _IGNORED_SETTINGS = ("name", "seed", "storage", "resources", "analysis")
+_NUMBERS = ("replicates", "seeds", "replicate_seeds")
 _DRAWS = ["seed", "noise_seed", "init_seed", "order_seed"]
 
 
@@ -18,10 +23,10 @@ def load_pooled(uris: Sequence[str], margin: float | None = None) -> Study:
     """Read study folders into one study.
 
     Folders whose study files differ only in name, seed, storage, resources, margin and numbers of
-    seeds hold the same cells, and their replicates are pooled. Otherwise the study's name is put
-    in front of the cell ids, so that the cells stay apart. Replicates of two folders are the same
-    where noise, initialisation and order have the same seeds; networks of the same cell, replicate
-    and id then count once.
+    seeds and replicates hold the same cells, and their networks are pooled. Otherwise the study's
+    name is put in front of the cell ids, so that the cells stay apart. Seeds of two folders are the
+    same where noise, initialisation and order have the same seeds; networks of the same cell, seed
+    and id then count once. Searches of two folders are always different ones.
 
     Args:
         uris: study folders, local paths or pyarrow filesystem URIs.
@@ -44,7 +49,7 @@ def load_pooled(uris: Sequence[str], margin: float | None = None) -> Study:
         return studies[0]
     names, designs = _names(studies), _designs(studies)
     names_of = {d: [n for n, k in zip(names, designs, strict=True) if k == d] for d in designs}
-    frames, notes = [], []
+    frames, notes, plans = [], [], []
     prefixes = tuple(f"{i}:" for i in range(len(studies)))
     for study, name, design, prefix in zip(studies, names, designs, prefixes, strict=True):
         # Network ids are unique within one folder only.
@@ -52,9 +57,13 @@ def load_pooled(uris: Sequence[str], margin: float | None = None) -> Study:
         frame = study.trials.assign(
             folder=study.uri, id_in_folder=network_id, network_id=prefix + network_id
         )
+        plan = study.plans[0]
         if len(names_of) > 1:
-            frame["cell_id"] = f"{names_of[design][0]}: " + frame["cell_id"]
+            first = names_of[design][0]
+            frame["cell_id"] = f"{first}: " + frame["cell_id"]
+            plan = None if plan is None else _renamed(plan, first)
         frames.append(frame)
+        plans.append(plan)
         notes += [f"{name}: {note}" for note in study.notes]
     for same_design in names_of.values():
         if len(same_design) > 1:
@@ -63,13 +72,35 @@ def load_pooled(uris: Sequence[str], margin: float | None = None) -> Study:
             )
     trials = pd.concat(frames, ignore_index=True)
     trials["seed"] = _replicates(trials)
+    # The searches of two studies are different ones, also where they have the same number.
+    search = trials.groupby(["folder", "replicate"], sort=True).ngroup().astype("Int64")
     repeated = trials.duplicated(["cell_id", "id_in_folder", "seed"])
+    again = trials[repeated]
     if repeated.any():
         notes.append(f"{repeated.sum()} networks are in more than one folder and count once.")
-        trials = trials[~repeated]
+    trials["replicate"] = search.where(trials["replicate"].notna()).astype("Float64").astype(float)
+    trials = trials[~repeated]
+    confirmed = again[again["stage"] == Stage.CONFIRM]
+    keys = zip(confirmed["cell_id"], confirmed["arm"], confirmed["replicate"].isna(), strict=True)
+    of_arm = Counter((str(cell), str(arm), bool(pooled)) for cell, arm, pooled in keys)
     config = {**studies[0].config, "analysis": {"margin": margins.pop()}}
     trials = trials.drop(columns=["folder", "id_in_folder"]).reset_index(drop=True)
-    return Study(tuple(uris), trials, config, tuple(notes), prefixes)
+    return Study(
+        uris=tuple(uris),
+        trials=trials,
+        config=config,
+        notes=tuple(notes),
+        prefixes=prefixes,
+        plans=tuple(plans),
+        repeats=of_arm,
+        repeats_by_stage=Counter(again["stage"].astype(str)),
+    )
+
+
+def _renamed(plan: PlanSummary, name: str) -> PlanSummary:
+    """The plan with the name in front of its cell ids."""
+    cells = tuple(replace(cell, cell_id=f"{name}: {cell.cell_id}") for cell in plan.cells)
+    return replace(plan, cells=cells)
 
 
 def _designs(studies: Sequence[Study]) -> list[str]:
@@ -82,9 +113,9 @@ def _designs(studies: Sequence[Study]) -> list[str]:
         config: dict[str, Any] = {
             key: value for key, value in study.config.items() if key not in _IGNORED_SETTINGS
         }
-        for stage in ("sweep", "confirm"):
+        for stage in ("search", "sweep", "confirm"):
             if isinstance(config.get(stage), dict):
-                config[stage] = {k: v for k, v in config[stage].items() if k != "seeds"}
+                config[stage] = {k: v for k, v in config[stage].items() if k not in _NUMBERS}
         designs.append(repr(sorted(config.items())) if config else study.uri)
     return designs
 

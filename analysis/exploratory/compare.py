@@ -10,11 +10,11 @@ import pandas as pd
 
 from analysis.data.load import LoadError, load
 from analysis.data.provenance import provenance
-from study.results.arms import CE, TUNED, ZERO, Arm
+from study.results.arms import BEST, CE, TUNED, ZERO, Arm
 from study.results.schema import Stage
 
-# {arm of a study: arm of `published.csv`}; analytic arms are `biased` too.
-PUBLISHED_ARM = {TUNED: "biased", ZERO: "plain", CE: "plain"}
+# The arm in `published.csv` that an arm of ours stands for; analytic arms are `biased` too.
+PUBLISHED_ARM = {BEST: "biased", TUNED: "biased", ZERO: "plain", CE: "plain"}
 COLUMNS = ["dataset", "noise_kind", "noise_rate", "model", "loss", "arm"]
 
 
@@ -72,7 +72,7 @@ def _published_arm(arm: str) -> str:
 
 
 def verdicts(folder_uris: Sequence[str]) -> pd.DataFrame:
-    """One row per study: pooled regret with its interval, verdict, and origin of the rows.
+    """One row per study: pooled value with its interval, verdict, and origin of the rows.
 
     Args:
         folder_uris: study folders.
@@ -90,10 +90,13 @@ def verdicts(folder_uris: Sequence[str]) -> pd.DataFrame:
             {
                 "study": analysis.study.name,
                 "folder": uri,
-                **{f"regret_{k}": v for k, v in pooled.regret.to_json().items()},
+                "value": pooled.value.mean,
+                "value_low": pooled.value.low,
+                "value_high": pooled.value.high,
+                "value_n": pooled.value.n,
                 "margin": pooled.margin,
                 "cells": pooled.cells,
-                "sensitive_cells": pooled.sensitive_cells,
+                "evidence_cells": pooled.evidence_cells,
                 "verdict": pooled.verdict.value,
                 "networks": sum(origin.networks.values()),
                 "device": ", ".join(origin.device),

@@ -1,4 +1,4 @@
-"""How networks learn: speed, memorised wrong labels, last against best epoch.
+"""How do networks learn? Speed, vanishing gradients, memorised labels, last against best epoch.
 
 Exploratory: these tables describe; no verdict depends on them.
 """
@@ -14,19 +14,21 @@ from study.results.schema import Stage
 # The search is adaptive, so its networks are not a representative sample.
 NON_ADAPTIVE_STAGES = (Stage.SWEEP, Stage.CONFIRM)
 REACHED_SHARE = 0.9  # of the final accuracy, for `epochs_to_90`
+_FROM_EPOCHS = ["epochs_to_90", "best_minus_last", "vanishing_first", "vanishing_last"]
 
 
 def epoch_frame(study: Study) -> pd.DataFrame:
-    """Validation accuracy per epoch of every network of sweep and confirm.
+    """Validation accuracy and vanishing gradients per epoch of every network of sweep and confirm.
 
     Args:
         study: as loaded.
 
     Returns:
-        columns trial (index into `study.trials`), epoch, accuracy (on clean labels if every row
-        has them, else on noisy ones), sorted by trial and epoch.
+        columns trial (index into `study.trials`), epoch, vanishing_share, accuracy (on clean labels
+        if every row has them, else on noisy ones), sorted by trial and epoch.
     """
-    rows = study.epochs(["epoch", "val_acc_clean", "val_acc_noisy"], NON_ADAPTIVE_STAGES)
+    columns = ["epoch", "val_acc_clean", "val_acc_noisy", "vanishing_share"]
+    rows = study.epochs(columns, NON_ADAPTIVE_STAGES)
     clean, noisy = rows.pop("val_acc_clean"), rows.pop("val_acc_noisy")
     rows["accuracy"] = clean if clean.notna().all() else noisy
     order = np.lexsort((rows["epoch"].to_numpy(), rows["trial"].to_numpy()))
@@ -41,14 +43,16 @@ def network_dynamics(study: Study, epochs: pd.DataFrame) -> pd.DataFrame:
         epochs: from `epoch_frame`.
 
     Returns:
-        cell_id, stage, arm, epsilon, and
+        cell_id, stage, arm, replicate, epsilon, lr, and
         epochs_to_90: first epoch with 90 % of the last epoch's accuracy;
         best_minus_last: accuracy lost after the best epoch, a fraction;
+        vanishing_first, vanishing_last: share of training examples in the first and the last epoch
+        whose gradient is below 1 % of its largest possible value;
         memorised: share of wrong training labels that the network reproduces minus the share that
         it corrects, in [−1, 1]; null without label noise.
     """
     trials = study.trials[study.trials["stage"].isin(NON_ADAPTIVE_STAGES)]
-    out = trials[["cell_id", "stage", "arm", "epsilon"]].copy()
+    out = trials[["cell_id", "stage", "arm", "replicate", "epsilon", "lr"]].copy()
     trial = epochs["trial"].to_numpy()
     accuracy = epochs["accuracy"].to_numpy(dtype=float)
     first = (
@@ -64,8 +68,11 @@ def network_dynamics(study: Study, epochs: pd.DataFrame) -> pd.DataFrame:
         out.loc[trial[first], "epochs_to_90"] = np.where(np.isfinite(earliest), earliest, np.nan)
         best = np.maximum.reduceat(np.nan_to_num(accuracy, nan=-1.0), first)
         out.loc[trial[first], "best_minus_last"] = best - final
+        vanishing = epochs["vanishing_share"].to_numpy(dtype=float)
+        out.loc[trial[first], "vanishing_first"] = vanishing[first]
+        out.loc[trial[first], "vanishing_last"] = vanishing[last]
     else:
-        out["epochs_to_90"], out["best_minus_last"] = np.nan, np.nan
+        out[_FROM_EPOCHS] = np.nan
     # Noisy minus clean accuracy counts wrong labels only: +1 if the network reproduces one, −1 if
     # it predicts the true class, 0 for a third class.
     rate = trials["noise_rate_real"].fillna(trials["noise_rate"])
@@ -75,19 +82,20 @@ def network_dynamics(study: Study, epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise(networks: pd.DataFrame) -> pd.DataFrame:
-    """Means of `network_dynamics` per cell, stage, arm and ε, with n, the number of networks.
+    """Means of `network_dynamics` per cell, stage, arm, replicate, ε and learning rate, with n.
 
-    Args:
-        networks: from `network_dynamics`.
+    n is the number of networks.
     """
-    keys = ["cell_id", "stage", "arm", "epsilon"]
+    keys = ["cell_id", "stage", "arm", "replicate", "epsilon", "lr"]
     grouped = networks.groupby(keys, dropna=False)
-    means = grouped[["epochs_to_90", "best_minus_last", "memorised"]].mean()
+    means = grouped[[*_FROM_EPOCHS, "memorised"]].mean()
     return means.assign(n=grouped.size()).reset_index()
 
 
 def learning_curves(study: Study, epochs: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy per epoch in the confirm stage: mean, minimum and maximum over seeds.
+    """Accuracy per epoch in the confirm stage: mean, minimum and maximum over networks.
+
+    An arm is shown on the common seeds; an arm without them, on those of its replicates.
 
     Args:
         study: as loaded.
@@ -97,6 +105,9 @@ def learning_curves(study: Study, epochs: pd.DataFrame) -> pd.DataFrame:
         columns cell_id, arm, epoch, mean, low, high (fractions).
     """
     confirm = study.stage(Stage.CONFIRM).dropna(subset=["arm"])
+    is_common = confirm["replicate"].isna()
+    has_common = is_common.groupby([confirm["cell_id"], confirm["arm"]]).transform("any")
+    confirm = confirm[is_common | ~has_common.astype(bool)]
     rows = epochs[epochs["trial"].isin(confirm.index)]
     if rows.empty:
         return pd.DataFrame(columns=["cell_id", "arm", "epoch", "mean", "low", "high"])

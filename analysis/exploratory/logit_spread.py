@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.data.load import Study
-from analysis.inference.records import CellVerdict
+from analysis.inference.cell_records import CellVerdict
 from trainables.theory.logit_bias import solve_epsilon
 
 COLUMNS = [

@@ -1,1 +1,1 @@
-"""Regret, its intervals, verdicts on cells and over cells, and the seeds that they need."""
+"""Value and procedure, verdicts on cells and over cells, and the seeds that they need."""

@@ -1,8 +1,8 @@
-"""Over cells: pooled regret, claims about many cells, agreement of values, trend with noise.
+"""Over cells: pooled value, claims about many cells, agreement of values, trend with noise.
 
-Cells of a study share seeds, so the mean over cells is taken within each seed before its interval.
-Cells of one data set share more than seeds, so conclusions about other data sets treat data sets,
-not cells, as the sample.
+Cells of a study share seeds and test examples, so the error of their mean comes from their
+covariance (`analysis.inference.means`). Cells of one data set share more than that, so conclusions
+about other data sets treat data sets, not cells, as the sample.
 """
 
 from __future__ import annotations
@@ -13,22 +13,35 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.sparse.csgraph import connected_components
 from statsmodels.stats.multitest import multipletests
 
-from analysis.inference.agreement import conclude, judge
-from analysis.inference.intervals import CONFIDENCE, mean_interval, squared_error
-from analysis.inference.records import (
-    NO_VALUES,
-    BetweenDatasets,
-    CellVerdict,
-    Interval,
-    NoiseSlope,
-    PooledVerdict,
-    ValueAgreement,
-    Verdict,
+from analysis.data.completeness import Completeness
+from analysis.formatting import count, listing, points
+from analysis.inference.agreement import (
+    NO_BEST,
+    NO_PAIRS,
+    NO_SURFACE,
+    SAME_EPSILON_REASON,
+    JudgedCell,
+    conclude,
+    is_evidence,
+    judge,
 )
-from study.results.arms import ZERO, analytic_arm
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.intervals import CONFIDENCE, mean_interval
+from analysis.inference.procedure import Gain, procedure
+from analysis.inference.records import Procedure, Recovered, Verdict
+from analysis.inference.recovered import recovered
+from analysis.inference.study_records import (
+    BetweenDatasets,
+    NoiseSlope,
+    PooledValue,
+    PooledVerdict,
+    Scope,
+    ValueAgreement,
+)
+from analysis.inference.value import Contrast, estimate
+from study.results.arms import BEST, ZERO
 
 SLOPE_MARGIN = 1.0
 """ε per unit noise rate: 0.4 over a rate of 40 %."""
@@ -40,103 +53,189 @@ Array = NDArray[np.float64]
 Cells = Sequence[CellVerdict]
 
 
-def pool(judged: Cells, pairs: pd.DataFrame, margin: float) -> PooledVerdict:
+def pool(judged: Sequence[JudgedCell], completeness: Completeness, margin: float) -> PooledVerdict:
     """The verdict over all cells, on the primary rule of each.
+
+    The headline averages over the cells in which ε is shown to matter: ε = 0 or analytic ε costs
+    more than the margin. In the other cells an agreement says nothing about the formula.
 
     Args:
         judged: from `agreement.judge_cell`.
-        pairs: columns cell_id, arm, seed, regret (of `agreement.regrets`, all cells).
+        completeness: of the study.
         margin: δ.
     """
-    sensitive = [cell for cell in judged if cell.is_sensitive]
-    regret = seed_mean(sensitive, pairs)
-    counts = {v: sum(cell.verdict == v for cell in judged) for v in Verdict}
-    verdict = conclude(regret, margin) if sensitive else Verdict.INSENSITIVE
+    cells = [cell.verdict for cell in judged]
+    matter = [cell for cell in judged if cell.verdict.matters]
+    counts = {v: sum(cell.verdict == v for cell in cells) for v in Verdict}
+    contrasts = {cell.verdict.cell_id: contrast for cell in judged if (contrast := _value(cell))}
+    every = pooled_value(list(contrasts.values()))
+    averaged = [cell.verdict for cell in (matter or judged)]
+    value = pooled_value([c for cell in averaged if (c := contrasts.get(cell.cell_id))])
+    evidence = sum(cell.evidence for cell in cells)
+    verdict, reason = _conclude(judged, value, every, evidence, margin)
+    refused = _refusal(completeness)
+    measured = [cell for cell in cells if cell.accuracy and cell.rule is not None]
     return PooledVerdict(
-        cells=len(judged),
+        cells=len(cells),
         counts=counts,
-        sensitive_cells=len(sensitive),
-        regret=regret,
-        all_cells_regret=seed_mean(judged, pairs),
-        between_datasets=between_datasets(sensitive, pairs),
+        evidence_cells=evidence,
+        value=value,
+        all_cells_value=every,
+        procedure=_pooled_procedure(judged, margin),
+        recovered=_pooled_recovered(matter),
+        scope=_scope(
+            [c for c in averaged if c.cell_id not in value.left_out], contrasts, bool(matter)
+        ),
         confidence=CONFIDENCE,
         margin=margin,
-        verdict=verdict if judged else Verdict.INCONCLUSIVE,
+        verdict=Verdict.UNDECIDED if refused else verdict,
+        reason=refused or reason,
+        refused=refused,
+        completeness=completeness,
         # Intersection–union test: each cell at its own level, no correction.
-        non_inferior_in_every_cell=bool(judged) and counts[Verdict.NON_INFERIOR] == len(judged),
+        non_inferior_in_every_cell=bool(measured) and all(c.verdict.agrees for c in measured),
         # A list of the cells that passed is a selection, which Holm's method corrects for.
-        non_inferior_cells_holm=holm(judged),
+        non_inferior_cells_holm=holm(cells),
     )
 
 
-def seed_mean(cells: Cells, pairs: pd.DataFrame) -> Interval:
-    """Mean regret over cells with its t interval.
+def _conclude(
+    judged: Sequence[JudgedCell],
+    value: PooledValue,
+    every: PooledValue,
+    evidence: int,
+    margin: float,
+) -> tuple[Verdict, str]:
+    """Verdict over cells and the reason in words, before completeness is looked at."""
+    cells = [cell.verdict for cell in judged]
+    if not cells:
+        return Verdict.UNDECIDED, "no cell compares ε"
+    if not any(cell.comparator == BEST for cell in cells):
+        confirmed = any(cell.comparator is not None for cell in cells)
+        return Verdict.UNDECIDED, NO_BEST if confirmed else NO_PAIRS
+    verdict = conclude(value, margin)
+    if verdict == Verdict.INFERIOR:
+        return verdict, "the interval lies above the margin"
+    if evidence == 0:
+        if all(cell.verdict == Verdict.CANNOT_TELL for cell in cells):
+            return (
+                Verdict.CANNOT_TELL,
+                "in every cell analytic ε, ε = 0 and the best ε are equivalent to each other",
+            )
+        return Verdict.UNDECIDED, "in no cell ε = 0 is shown to cost more than the margin"
+    if value.high is None:
+        measured = [v for cell in cells if (v := cell.primary_value) is not None]
+        if measured and all(v.same_epsilon for v in measured):
+            return Verdict.UNDECIDED, SAME_EPSILON_REASON
+        return Verdict.UNDECIDED, "fewer than two paired seeds"
+    if verdict.agrees and every.mean is not None and every.mean >= margin:
+        return (
+            Verdict.UNDECIDED,
+            "over the cells in which ε is shown to matter the interval lies below the margin, but "
+            "over all cells the mean does not",
+        )
+    if verdict == Verdict.UNDECIDED:
+        return verdict, "the interval contains the margin"
+    if any((c := _value(cell)) is not None and c.lack is None for cell in judged):
+        return Verdict.UNDECIDED, NO_SURFACE
+    inferior = {cell.cell_id for cell in cells if cell.verdict == Verdict.INFERIOR}
+    if worse := [name for name in value.left_out if name in inferior]:
+        return (
+            Verdict.UNDECIDED,
+            "the interval lies below the margin, but analytic ε is inferior in "
+            f"{count(len(worse), 'cell')} with too few seeds for the mean: {listing(worse)}",
+        )
+    return verdict, "the interval lies below the margin"
 
-    Cells that share seeds are averaged within seed first, over the seeds that all of them have.
-    Cells that share fewer than two seeds (such as those of different studies) are independent; the
-    degrees of freedom are then Satterthwaite's.
+
+def _refusal(completeness: Completeness) -> str | None:
+    """Why a study that is not finished has no verdict."""
+    missing, planned = completeness.missing_confirm, completeness.stages["confirm"].planned
+    if planned is None or missing == 0:
+        return None
+    return f"not finished: {missing} of {planned} confirm networks are missing"
+
+
+def _value(cell: JudgedCell) -> Contrast | None:
+    """The contrast of best and analytic ε of a cell's primary rule."""
+    rule = cell.verdict.rule
+    return None if rule is None else cell.values.get(rule)
+
+
+def pooled_value(contrasts: Sequence[Contrast]) -> PooledValue:
+    """The mean cost over cells with its interval.
 
     Args:
-        cells: the cells to average over, by their primary rule.
-        pairs: columns cell_id, arm, seed, regret.
-
-    Returns:
-        a fraction of accuracy, with the number of independent values; empty without pairs.
+        contrasts: of distinct cells.
     """
-    arm_of = {cell.cell_id: analytic_arm(cell.rule) for cell in cells if cell.rule}
-    primary = pairs[pairs["cell_id"].map(arm_of) == pairs["arm"]]
-    table = primary.pivot_table(index="seed", columns="cell_id", values="regret")
-    if table.empty:
-        return NO_VALUES
-    blocks = [b for cell_ids in _sharing_seeds(table) for b in _by_seed(table[cell_ids])]
-    if len(blocks) == 1:
-        return mean_interval(blocks[0][1])
-    share = np.array([weight for weight, _ in blocks]) / table.shape[1]
-    mean = float(share @ [values.mean() for _, values in blocks])
-    n = min(len(values) for _, values in blocks)
-    if n < 2:
-        return Interval(mean, None, None, n)
-    terms = share**2 * [values.var(ddof=1) / len(values) for _, values in blocks]
-    variance, freedom = float(terms.sum()), np.array([len(values) - 1 for _, values in blocks])
-    dof = variance**2 / float((terms**2 / freedom).sum()) if variance > 0 else float(freedom.sum())
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, dof) * np.sqrt(variance))
-    return Interval(mean, mean - half, mean + half, n)
+    result = estimate(contrasts)
+    if result is None:
+        return PooledValue(None, None, None, 0, 0, [], 0.0, None, None)
+    low, high = result.ends() or (None, None)
+    return PooledValue(
+        mean=result.mean,
+        low=low,
+        high=high,
+        n=result.measured.n,
+        cells=result.cells,
+        left_out=result.left_out,
+        shortfall=result.shortfall,
+        standard_error=result.standard_error,
+        shares=result.shares,
+    )
 
 
-def _sharing_seeds(table: pd.DataFrame) -> list[list[str]]:
-    """The columns of a table (seeds, cells) in groups that share seeds, directly or indirectly."""
-    has_seed = table.notna().to_numpy().astype(float)
-    _, group = connected_components(has_seed.T @ has_seed, directed=False)
-    return [list(table.columns[group == g]) for g in range(group.max() + 1)]
+def _pooled_procedure(judged: Sequence[JudgedCell], margin: float) -> Procedure | None:
+    """The gain of tuning over all cells, by their primary rules."""
+    gains: list[Gain] = []
+    for cell in judged:
+        rule = cell.verdict.rule
+        if rule is not None and rule in cell.tuning:
+            gains.append(cell.tuning[rule])
+    return procedure(gains, margin)
 
 
-def _by_seed(table: pd.DataFrame) -> list[tuple[int, Array]]:
-    """Independent blocks of cells that share seeds: (number of cells, mean over them per seed)."""
-    shared = table.dropna()
-    if len(shared) >= 2 or table.shape[1] == 1:
-        return [(table.shape[1], shared.mean(axis=1).to_numpy())]
-    return [(1, table[cell_id].dropna().to_numpy()) for cell_id in table]
+def _pooled_recovered(cells: Sequence[JudgedCell]) -> Recovered | None:
+    """The share of the mean gain that is recovered, over cells."""
+    gains = [cell.gains[r] for cell in cells if (r := cell.verdict.rule) and r in cell.gains]
+    return recovered(gains) if gains else None
 
 
-def between_datasets(cells: Cells, pairs: pd.DataFrame) -> BetweenDatasets | None:
+def _scope(averaged: Cells, contrasts: Mapping[str, Contrast], matter: bool) -> Scope:
+    measured = {name for name, c in contrasts.items() if c.differences.notna().any()}
+    cells = [cell for cell in averaged if cell.cell_id in measured]
+    datasets = list(dict.fromkeys(cell.dataset for cell in cells))
+    further = between_datasets(
+        {name: [contrasts[c.cell_id] for c in cells if c.dataset == name] for name in datasets}
+    )
+    which = "in which ε is shown to matter" if matter else "of this study"
+    these = "this cell" if len(cells) == 1 else f"these {count(len(cells), 'cell')}"
+    sentence = f"{these} {which}, on {listing(datasets)}"
+    if further is not None:
+        sentence += (
+            f"; on further data sets {points(further.mean)} points "
+            f"({points(further.low)} to {points(further.high)})"
+        )
+    elif len(datasets) == 1:
+        sentence += "; one data set says nothing about further ones"
+    return Scope(sentence, len(cells), len(datasets), further)
+
+
+def between_datasets(contrasts: Mapping[str, Sequence[Contrast]]) -> BetweenDatasets | None:
     """Random effects over data sets: what to expect on another one.
 
     Args:
-        cells: the cells to average over, by their primary rule.
-        pairs: columns cell_id, arm, seed, regret.
+        contrasts: {data set: contrasts of its cells}.
 
     Returns:
         None below two data sets with an interval.
     """
-    intervals = [
-        seed_mean([cell for cell in cells if cell.dataset == name], pairs)
-        for name in dict.fromkeys(cell.dataset for cell in cells)
-    ]
     means, variances = [], []
-    for interval in intervals:
-        if interval.mean is not None and interval.low is not None:
-            means.append(interval.mean)
-            variances.append(squared_error(interval))
+    for of_dataset in contrasts.values():
+        result = estimate(of_dataset)
+        if result is not None and (error := result.standard_error) is not None:
+            means.append(result.mean)
+            variances.append(error**2)
     return random_effects(np.array(means), np.array(variances)) if len(means) > 1 else None
 
 
@@ -197,15 +296,15 @@ def holm(judged: Cells, alpha: float = (1 - CONFIDENCE) / 2) -> list[str]:
     """Ids of the cells whose non-inferiority can be claimed at the same time, by Holm's method.
 
     Args:
-        judged: the cells.
+        judged: the cells; those that are evidence for the formula count.
         alpha: one-sided level of all claims together.
     """
     tested = [
         (cell.cell_id, p)
         for cell in judged
-        if cell.rule
-        and cell.is_sensitive
-        and (p := cell.by_rule[cell.rule].non_inferiority_p) is not None
+        if cell.evidence
+        and (value := cell.primary_value) is not None
+        and (p := value.non_inferiority_p) is not None
     ]
     if not tested:
         return []
@@ -213,39 +312,45 @@ def holm(judged: Cells, alpha: float = (1 - CONFIDENCE) / 2) -> list[str]:
     return [name for (name, _), ok in zip(tested, passed, strict=True) if ok]
 
 
-def margin_curve(judged: Cells, pairs: pd.DataFrame, margins: Array | None = None) -> pd.DataFrame:
+def margin_curve(
+    judged: Cells, pooled: PooledVerdict, margins: Array | None = None
+) -> pd.DataFrame:
     """The conclusion against δ: verdict counts and pooled verdict for each margin.
 
     Args:
         judged: the cells.
-        pairs: columns cell_id, arm, seed, regret.
+        pooled: the verdict over them at the study's own margin.
         margins: shape (m,), fractions; by default 0.1 to 3 percentage points.
 
     Returns:
-        columns margin; one count per verdict; pooled, the verdict on the mean over the cells that
-        are sensitive at the study's own margin, so that the mean stays the same.
+        columns margin; one count per verdict; evidence, the number of cells that are evidence at
+        this margin; pooled, the verdict on the mean over the cells that count at the study's own
+        margin, so that the mean stays the same.
     """
     margins = np.round(np.arange(0.001, 0.0305, 0.0005), 6) if margins is None else margins
-    sensitive = [cell for cell in judged if cell.is_sensitive]
-    mean_regret = seed_mean(sensitive, pairs)
     rows = []
     for margin in margins:
-        verdicts = [
-            judge(cell.primary_regret or NO_VALUES, cell.controls.get(ZERO), float(margin))[0]
-            for cell in judged
-        ]
-        pooled = conclude(mean_regret, float(margin)) if sensitive else Verdict.INSENSITIVE
+        delta = float(margin)
+        verdicts, evidence = [], 0
+        for cell in judged:
+            zero = cell.controls.get(ZERO) if cell.comparator == BEST else None
+            over_zero = None if cell.rule is None else cell.over_zero.get(cell.rule)
+            verdicts.append(judge(cell.primary_value, zero, over_zero, delta)[0])
+            evidence += is_evidence(zero, delta)
+        verdict = Verdict.UNDECIDED if pooled.refused else conclude(pooled.value, delta)
+        if verdict.agrees and pooled.evidence_cells == 0:
+            verdict = Verdict.UNDECIDED
         counts = {v.value: verdicts.count(v) for v in Verdict}
-        rows.append({"margin": margin, **counts, "pooled": pooled.value})
+        rows.append({"margin": margin, **counts, "evidence": evidence, "pooled": verdict.value})
     return pd.DataFrame(rows)
 
 
 def value_agreement(judged: Cells) -> dict[str, ValueAgreement]:
     """Agreement of best and analytic ε over cells, by rule (Bland & Altman 1986).
 
-    Cells whose best ε lies on the edge of the range, or that have none because their curve is flat,
-    are counted and left out. Cells of one data set are not independent, so the intervals are too
-    narrow; they describe these cells.
+    A best ε on the edge of the range is a bound: it is counted and stated, and not dropped without
+    a word. Cells without a best ε (their curve is flat) are counted. Cells of one data set are not
+    independent, so the intervals are too narrow; they describe these cells.
 
     Args:
         judged: the cells' verdicts.
@@ -258,19 +363,26 @@ def value_agreement(judged: Cells) -> dict[str, ValueAgreement]:
 
 
 def _agreement_of(rule: str, judged: Cells) -> ValueAgreement:
-    cells, on_edge, flat = 0, 0, 0
-    differences, inside, regrets = [], [], []
+    cells, flat = 0, 0
+    differences, at_edge, inside, values = [], [], [], []
+    bounds: dict[str, list[float]] = {}
     for cell in judged:
         best, analytic = cell.epsilon_best, cell.epsilon_analytic.get(rule)
-        if rule in cell.regret and (mean := cell.regret[rule].mean) is not None:
-            regrets.append(mean)
+        if rule in cell.value and (mean := cell.value[rule].mean) is not None:
+            values.append(mean)
         if best is None or analytic is None or cell.response is None:
             continue
         cells += 1
-        on_edge += best.on_edge
         flat += best.flat
         inside.append(cell.response.analytic_inside[rule])
-        if not best.on_edge and not best.flat:
+        if best.flat:
+            continue
+        if best.on_edge:
+            at_high = abs(best.value - best.high) <= abs(best.value - best.low)
+            bound = f"best ε {'≥' if at_high else '≤'} {best.high if at_high else best.low:g}"
+            bounds.setdefault(bound, []).append(analytic)
+            at_edge.append((best.high if at_high else best.low) - analytic)
+        else:
             differences.append(best.value - analytic)
     d = np.array(differences)
     bias = mean_interval(d, 0.95)
@@ -280,16 +392,25 @@ def _agreement_of(rule: str, judged: Cells) -> ValueAgreement:
         limits = (bias.mean - 1.96 * sd, bias.mean + 1.96 * sd)
     return ValueAgreement(
         cells=cells,
-        on_edge=on_edge,
+        on_edge=len(at_edge),
+        bounds=[_bound(text, analytics) for text, analytics in bounds.items()],
         flat=flat,
         bias=bias.mean,
+        bias_at_edge=mean_interval([*differences, *at_edge]).mean,
         bias_low=bias.low,
         bias_high=bias.high,
         limit_low=limits[0],
         limit_high=limits[1],
         inside=float(np.mean(inside)) if inside else None,
-        regret=float(np.mean(regrets)) if regrets else None,
+        value=float(np.mean(values)) if values else None,
     )
+
+
+def _bound(text: str, analytic: Sequence[float]) -> str:
+    """A bound with the analytic ε beside it: `best ε ≥ 8 in 4 cells (analytic ε 3.03)`."""
+    low, high = min(analytic), max(analytic)
+    beside = f"{low:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
+    return f"{text} in {count(len(analytic), 'cell')} (analytic ε {beside})"
 
 
 def noise_slopes(judged: Cells, peaks: Mapping[str, Array]) -> list[NoiseSlope]:

@@ -23,7 +23,7 @@ def non_inferiority_power(
         seeds: number of paired confirm seeds, at least 2.
         sd: standard deviation of the paired difference, > 0, same unit as margin.
         margin: δ > 0, such as 0.005 for half a percentage point.
-        regret: true regret, same unit.
+        regret: true cost of analytic ε, same unit.
         alpha: one-sided level in (0, 0.5).
 
     Raises:
@@ -44,7 +44,7 @@ def equivalence_power(
     alpha: float = ALPHA,
     simulations: int = 100_000,
 ) -> float:
-    """Probability that TOST finds |regret| < margin (Schuirmann 1987), by simulation.
+    """Probability that TOST finds |cost| < margin (Schuirmann 1987), by simulation.
 
     statsmodels has the power of TOST for a known variance only.
 
@@ -52,7 +52,7 @@ def equivalence_power(
         seeds: number of paired confirm seeds, at least 2.
         sd: standard deviation of the paired difference, > 0, same unit as margin.
         margin: δ > 0.
-        regret: true regret, same unit.
+        regret: true cost of analytic ε, same unit.
         alpha: one-sided level in (0, 0.5).
         simulations: number of draws; at 100,000 the standard error is at most 0.0016.
 
@@ -80,7 +80,7 @@ def seeds_needed(
         sd: standard deviation of the paired difference, > 0, same unit as margin.
         margin: δ > 0.
         power: wanted probability, above alpha and below 1.
-        regret: true regret, below the margin.
+        regret: true cost of analytic ε, below the margin.
         alpha: one-sided level in (0, 0.5).
 
     Raises:

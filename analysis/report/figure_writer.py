@@ -35,3 +35,19 @@ class FigureWriter:
             self._folder.write_bytes(f"analysis/figures/{name}.svg", on_paper)
             self._folder.write_bytes(f"analysis/figures/{name}.pdf", theme.pdf(figure))
         return theme.inline_svg(document, name, alt)
+
+    def save_variants(self, wide: Figure, narrow: Figure, name: str, alt: str) -> str:
+        """Write the files of a figure that exists for large and for small screens.
+
+        Args:
+            wide: for a large screen and paper.
+            narrow: for a phone; its files end in `-narrow`.
+            name: as of `save`.
+            alt: as of `save`.
+
+        Returns:
+            both `<svg>` elements; the page shows the one that fits the screen.
+        """
+        variants = {"wide": self.save(wide, name, alt)}
+        variants["narrow"] = self.save(narrow, f"{name}-narrow", alt)
+        return "".join(f'<div class="{variant}">{svg}</div>' for variant, svg in variants.items())

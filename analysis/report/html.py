@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis.data.load import LoadError
 from analysis.formatting import points
-from analysis.inference.records import StudyVerdict
+from analysis.inference.study_records import StudyVerdict
 from analysis.inference.summary import verdict_paragraph
 from analysis.report import theme
 from analysis.report.figure_writer import FigureWriter
@@ -81,7 +81,7 @@ def render(analysis: StudyAnalysis, folder: StudyFolder | None = None) -> str:
     writer = FigureWriter(folder)
     sections = [(panel, panel.build(analysis, writer)) for panel in all_panels()]
     verdict = analysis.verdict
-    regrets = [cell.primary_regret for cell in verdict.cells]
+    seeds = {arm.seeds for cell in verdict.cells for arm in cell.arms.values()}
     return (
         _environment()
         .get_template("report.html.j2")
@@ -90,7 +90,7 @@ def render(analysis: StudyAnalysis, folder: StudyFolder | None = None) -> str:
             paragraph=verdict_paragraph(verdict),
             sections=[(panel, section) for panel, section in sections if section is not None],
             select_on=(analysis.study.config.get("search") or {}).get("select_on", "val_noisy"),
-            seeds=sorted({regret.n for regret in regrets if regret is not None}),
+            seeds=sorted(seeds),
             provenance=verdict.provenance,
             training_versions=[_training_versions(text) for text in verdict.provenance.versions],
             analysis_versions=_analysis_versions(),

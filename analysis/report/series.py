@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from analysis.inference.records import CellVerdict, Verdict
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.records import Verdict
 from analysis.report.theme import (
     BLUE,
     FOREGROUND,
@@ -16,7 +17,7 @@ from analysis.report.theme import (
     SKY,
     VERMILLION,
 )
-from study.results.arms import ANALYTIC, ARM_KINDS, CE, TUNED, ZERO, Arm
+from study.results.arms import ANALYTIC, ARM_KINDS, BEST, CE, TUNED, ZERO, Arm
 from trainables.theory.rules import RULES
 
 Dash = tuple[float, ...]
@@ -49,13 +50,18 @@ class SeriesStyle:
 
 
 VERDICT_STYLES = {
-    Verdict.NON_INFERIOR: SeriesStyle(GREEN, "o", SOLID),
+    Verdict.EQUIVALENT: SeriesStyle(GREEN, "o", SOLID),
+    Verdict.NON_INFERIOR: SeriesStyle(BLUE, "^", (8, 2)),
     Verdict.INFERIOR: SeriesStyle(VERMILLION, "s", DASHED),
-    Verdict.INCONCLUSIVE: SeriesStyle(ORANGE, "D", DOTTED),
-    Verdict.INSENSITIVE: SeriesStyle(MUTED, "x", DASH_DOT),
+    Verdict.UNDECIDED: SeriesStyle(ORANGE, "D", DOTTED),
+    Verdict.CANNOT_TELL: SeriesStyle(MUTED, "x", DASH_DOT),
 }
 
+MEAN_STYLE = SeriesStyle(FOREGROUND, "D")
+"""Of a mean over cells."""
+
 _FIXED_ARM_STYLES = {
+    BEST: SeriesStyle(BLUE),
     TUNED: SeriesStyle(GREEN),
     ANALYTIC: SeriesStyle(VERMILLION, dash=DASHED),
     ZERO: SeriesStyle(PURPLE, dash=DOTTED),
@@ -68,6 +74,9 @@ _OTHER_ARM_STYLES = [  # neighbours differ in both colour and dash
     for shift in range(len(_OTHER_DASHES))
     for i, colour in enumerate(_OTHER_COLOURS)
 ]
+
+
+_ARM_MARKERS = ("^", "s", "v", "D", "P", "o", "x")
 
 
 def arm_styles(arms: Iterable[str], primary_rule: str | None = None) -> dict[str, SeriesStyle]:
@@ -97,6 +106,15 @@ def arm_styles(arms: Iterable[str], primary_rule: str | None = None) -> dict[str
             styles[name] = _OTHER_ARM_STYLES[others % len(_OTHER_ARM_STYLES)]
             others += 1
     return styles
+
+
+def arm_markers(arms: Iterable[str], primary_rule: str | None = None) -> dict[str, SeriesStyle]:
+    """The styles of `arm_styles` with a marker; markers repeat after seven arms."""
+    styles = arm_styles(arms, primary_rule)
+    return {
+        arm: replace(style, marker=_ARM_MARKERS[i % len(_ARM_MARKERS)])
+        for i, (arm, style) in enumerate(styles.items())
+    }
 
 
 def _arm_order(name: str) -> tuple[int, int, str]:

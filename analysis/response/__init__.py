@@ -1,5 +1,11 @@
-"""Accuracy as a function of ε: which curves fit a sweep, and where the best ε lies.
+"""Accuracy as a function of ε and learning rate.
 
-The modules build on each other: `shapes` (families of response shapes), `smc` (the sampler),
-`curves` (posterior draws of curves), `fit` (one cell's sweep).
+Two questions, with two groups of modules:
+
+- The value of an ε: `gaussian_surface` (a Gaussian process), `top` (one loss's surface near its
+  top), `line` (one ε far below it), `surface` (a cell's surfaces: where arms are confirmed, and
+  what their points lack).
+- The best ε of a sweep: `shapes` (losses beside the maximum), `domes`, `collapses` and `sides`
+  (kinds of curves), `quadrature` (what they share), `curves` (their posterior), `fit` (one cell's
+  sweep).
 """

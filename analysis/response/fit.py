@@ -3,25 +3,28 @@
 The accuracy of seed s at grid point i is f(ε_i) + u_s + e_is. Seeds are paired over the grid (same
 noise draw, order and initialisation), so least squares removes the seed effect u_s; only the
 interaction e_is, with spread σ, blurs the position of the maximum. `analysis.response.curves` draws
-curves f from the point means with noise σ² / seeds. The interval of the best ε is that of the
-curves' maxima; docs/statistics.md has its measured coverage.
+curves f from the point means with noise σ² / seeds. The interval of the best ε holds the sets of
+ε at which the drawn curves have their maxima; docs/statistics.md has its measured coverage.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from analysis.data.load import response_metric
-from analysis.response.curves import draw_curves
-from analysis.response.smc import FloatArray
+from analysis.response.curves import CurveDraws, draw_curves
+from analysis.response.quadrature import FloatArray
 
 CONFIDENCE = 0.95
-FLAT_LEVEL = 0.05  # level of the test whether a curve is flat
+FLAT_LEVEL = 0.1  # level of the two tests together whether a curve is flat
+_EDGE = 4  # a top within so many of `CurveDraws.positions` of an end lies on it
+_NULL_DRAWS = 4000  # of the statistic of the stretches under a flat curve
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,16 @@ class BestEpsilon:
     """The ε at which the curve is highest.
 
     Attributes:
-        value: median of the drawn maxima.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        on_edge: more than half of the maxima lie on an end of the range that was swept, so that
-            `value` is a bound.
+        value: posterior median of the maximum; of a level top, between the medians of its ends.
+        low: lower end of the interval, a quantile of where the top begins.
+        high: upper end of the interval, a quantile of where the top ends.
+        on_edge: with a probability above one half the top reaches an end of the range that was
+            swept (within 1 % of the range), so that `value` is a bound.
         confidence: of the interval, in (0, 1).
         flat: the sweep cannot tell the curve from a flat one. Then there is no best ε, and the
             interval is the whole range.
+        noise_unknown: the sweep has one seed, so that nothing says how far its networks scatter.
+            Then `flat` is set as well: no difference between two ε can be told from noise.
     """
 
     value: float
@@ -45,6 +50,7 @@ class BestEpsilon:
     on_edge: bool
     confidence: float
     flat: bool = False
+    noise_unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Response:
         curve: one row per grid point: epsilon, middle, low, high (pointwise, seed effect removed).
         best: the best ε with its interval.
         indifference: (low, high) of the stretch around the best ε that is at most δ lower.
-        peaks: ε of each drawn curve's maximum, shape (draws,).
+        peaks: ε of each drawn curve's maximum, shape (draws,); the middle of a level top.
         probes: {name: ε} as given to `fit_response`.
         shortfall: {name: best accuracy minus accuracy at the probed ε, for each drawn curve,
             shape (draws,)}.
@@ -126,8 +132,8 @@ def fit_response(
         return None
     epsilon = table.index.to_numpy(dtype=float)
     y = table.to_numpy(dtype=float)
-    adjusted = remove_seed_effect(y)
-    drawn = draw_curves(epsilon, adjusted.means, adjusted.variances, adjusted.dof, rng_seed)
+    fit = fit_sweep(epsilon, y, rng_seed)
+    drawn, adjusted = fit.drawn, fit.adjusted
     grid, draws, curve, peaks = drawn.grid, drawn.curves, drawn.middle, drawn.peaks
     at = {k: int(np.abs(grid - e).argmin()) for k, e in (probes or {}).items()}
     band = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
@@ -139,7 +145,7 @@ def fit_response(
         metric=metric,
         points=summary,
         curve=frame,
-        best=best_epsilon(peaks, float(grid[0]), float(grid[-1]), flat=is_flat(y)),
+        best=fit.best,
         indifference=indifference(grid, curve, margin),
         peaks=peaks,
         probes=dict(probes or {}),
@@ -147,6 +153,24 @@ def fit_response(
         noise=adjusted.noise,
         seeds=int(y.shape[1]),
     )
+
+
+@dataclass(frozen=True)
+class SweepFit:
+    """Point means, drawn curves and best ε of one sweep."""
+
+    adjusted: PointMeans
+    drawn: CurveDraws
+    best: BestEpsilon
+
+
+def fit_sweep(epsilon: FloatArray, y: FloatArray, rng_seed: int = 0) -> SweepFit:
+    """Fit accuracies of shape (points, seeds) at sorted ε of shape (points,)."""
+    adjusted = remove_seed_effect(y)
+    drawn = draw_curves(epsilon, adjusted.means, adjusted.variances, adjusted.dof, rng_seed)
+    unknown = adjusted.dof < 1
+    best = best_epsilon(drawn, flat=unknown or is_flat(y), noise_unknown=unknown)
+    return SweepFit(adjusted, drawn, best)
 
 
 @dataclass(frozen=True)
@@ -206,38 +230,84 @@ def _two_way(y: FloatArray) -> tuple[FloatArray, float, int]:
 
 
 def is_flat(y: FloatArray, level: float = FLAT_LEVEL) -> bool:
-    """Whether an F test with seeds as blocks does not reject equal point means.
+    """Whether neither of two tests with seeds as blocks rejects equal point means.
+
+    The F test is sensitive to many points that differ a little, the largest stretch of neighbours
+    above the others to a narrow maximum, on which the F test has little power. Each has half the
+    level.
 
     Args:
         y: accuracies, shape (points, seeds), NaN where a network is missing.
-        level: of the test, in (0, 1).
+        level: of both tests together, in (0, 1).
     """
     means, variance, dof = _two_way(y)
     if dof < 1 or variance <= 0:
         return False
-    between = float(np.isfinite(y).sum(axis=1).mean() * means.var(ddof=1))
-    return bool(stats.f.sf(between / variance, len(y) - 1, dof) > level)
+    networks = np.isfinite(y).sum(axis=1)
+    between = float(networks.mean() * means.var(ddof=1))
+    if stats.f.sf(between / variance, len(y) - 1, dof) <= level / 2:
+        return False
+    contrasts = _stretches(len(y))
+    scale = np.sqrt(variance * (contrasts**2 @ (1 / networks)))
+    return bool((contrasts @ means / scale).max() <= _stretch_limit(len(y), dof, level / 2))
+
+
+def _stretches(points: int) -> FloatArray:
+    """Contrasts of each stretch of neighbouring points with the other points."""
+    inside = np.array(
+        [
+            [first <= k < last for k in range(points)]
+            for first in range(points)
+            for last in range(first + 1, points + 1)
+            if last - first < points
+        ],
+        dtype=float,
+    )
+    size = inside.sum(axis=1, keepdims=True)
+    return np.asarray(inside / size - (1 - inside) / (points - size))
+
+
+@lru_cache(maxsize=256)
+def _stretch_limit(points: int, dof: int, level: float) -> float:
+    """The limit that the largest stretch of a flat curve exceeds with probability `level`."""
+    rng = np.random.default_rng([points, dof])
+    contrasts = _stretches(points)
+    contrasts /= np.sqrt((contrasts**2).sum(axis=1, keepdims=True))
+    largest = (rng.standard_normal((_NULL_DRAWS, points)) @ contrasts.T).max(axis=1)
+    largest /= np.sqrt(rng.chisquare(dof, _NULL_DRAWS) / dof)
+    return float(np.quantile(largest, 1 - level))
 
 
 def best_epsilon(
-    peaks: FloatArray, low: float, high: float, confidence: float = CONFIDENCE, flat: bool = False
+    drawn: CurveDraws,
+    confidence: float = CONFIDENCE,
+    flat: bool = False,
+    noise_unknown: bool = False,
 ) -> BestEpsilon:
-    """The best ε from the maxima of drawn curves.
+    """The best ε from the posterior of the curve's top.
+
+    A curve with a level top has a set of best ε. The interval therefore reaches from a quantile of
+    the top's lower end to one of its upper end.
 
     Args:
-        peaks: ε of each curve's maximum, shape (draws,).
-        low: lower end of the range that was swept.
-        high: upper end of that range.
+        drawn: the posterior.
         confidence: of the interval, in (0, 1).
         flat: whether the sweep is flat by `is_flat`.
+        noise_unknown: whether there is no estimate of the noise.
     """
-    ends = np.quantile(
-        peaks, [(1 - confidence) / 2, 0.5, (1 + confidence) / 2], method="closest_observation"
-    )
+    low, high = float(drawn.positions[0]), float(drawn.positions[-1])
+    value = 0.5 * (_quantile(drawn, drawn.first, 0.5) + _quantile(drawn, drawn.last, 0.5))
     if flat:
-        return BestEpsilon(float(ends[1]), float(low), float(high), False, confidence, True)
-    edge = max(np.mean(peaks <= low), np.mean(peaks >= high)) > 0.5
-    return BestEpsilon(float(ends[1]), float(ends[0]), float(ends[2]), bool(edge), confidence)
+        return BestEpsilon(value, low, high, False, confidence, True, noise_unknown)
+    first = _quantile(drawn, drawn.first, (1 - confidence) / 2)
+    last = _quantile(drawn, drawn.last, (1 + confidence) / 2)
+    edge = max(drawn.first[_EDGE], 1 - drawn.last[-1 - _EDGE]) > 0.5
+    return BestEpsilon(value, first, last, bool(edge), confidence)
+
+
+def _quantile(drawn: CurveDraws, distribution: FloatArray, share: float) -> float:
+    """Position at which a distribution function of the top reaches `share`, within the range."""
+    return float(np.interp(share, distribution, drawn.positions))
 
 
 def indifference(grid: FloatArray, curve: FloatArray, margin: float) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -20,6 +20,9 @@ from analysis.cli import commands as analysis_commands
 from analysis.console import Json, out, print_json
 from study.cli.catalogue import commands as catalogue_commands
 from trainables.errors import INTERRUPTED, InterruptedByUserError, MissingExtraError, UserError
+
+if TYPE_CHECKING:
+    from study.results.evidence import CellEvidence, ChosenPoint
 
 app = typer.Typer(
     add_completion=False,
@@ -66,6 +69,7 @@ def plan(study: Study, as_json: Json = False) -> None:
                 "folder": folder.uri,
                 "networks": networks,
                 "networks_trained": len(rows),
+                "replicates": config.search.replicates,
                 "hours": hours,
                 "cells": cells,
             }
@@ -78,6 +82,8 @@ def plan(study: Study, as_json: Json = False) -> None:
             cell.cell_id, str(cell.classes), ", ".join(arm.name for arm in arms), analytic
         )
     out.print(table)
+    if config.has_best:
+        print(f"{config.search.replicates} replicates of every search")
     stages = " + ".join(f"{count} {stage}" for stage, count in networks.items())
     print(f"{sum(networks.values())} networks ({stages}), {len(rows)} already in {folder.uri}")
     if hours is not None:
@@ -124,7 +130,13 @@ def run(
     for number in _stop_signals():
         signal.signal(number, signal.default_int_handler)
     try:
-        folder = run_study(config, content, options, interval_width=_interval_width)
+        folder = run_study(
+            config,
+            content,
+            options,
+            interval_width=_interval_width,
+            choose_points=_choose_points,
+        )
     except (KeyboardInterrupt, SystemExit):  # while Ray starts, SIGTERM is SystemExit
         raise InterruptedByUserError(INTERRUPTED) from None
     print(f"{folder.uri}: done; next: logit-bias report {folder.uri}")
@@ -139,6 +151,15 @@ def _interval_width(rows: Sequence[Mapping[str, Any]]) -> float | None:
 
     response = fit_response(pd.DataFrame(rows), DEFAULT_MARGIN)
     return None if response is None else response.best.high - response.best.low
+
+
+def _choose_points(
+    evidence: CellEvidence, arms: Mapping[str, float | None]
+) -> dict[str, ChosenPoint]:
+    """Where the pooled arms of a cell are confirmed."""
+    from analysis.response.surface import choose_points
+
+    return choose_points(evidence, arms)
 
 
 @app.command()

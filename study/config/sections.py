@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from study import samplers
 from study.config.base import Section
 from study.config.grid import Grid
-from study.results.arms import TUNED, Arm
+from study.results.arms import BEST, TUNED, Arm
 from trainables.engine.augment import Augmentation
 
 
@@ -115,7 +115,9 @@ class Search(Section):
     Attributes:
         sampler: a name in `study.samplers`.
         grid: size of the grid, for `sampler: grid`.
-        networks_per_cell: number of networks per arm and cell.
+        networks_per_cell: number of networks per arm and cell, and per replicate.
+        replicates: number of searches of every arm, each with fresh seeds; more than one goes with
+            the arm `best`.
         worker_hours: training time of all workers together after which the search ends early;
             every arm then still has the same number of rounds.
         points_per_round: number of points that an arm proposes at a time and trains side by side.
@@ -129,6 +131,7 @@ class Search(Section):
     sampler: str = "tpe"
     grid: GridSize | None = None
     networks_per_cell: int = Field(ge=1, le=100_000)
+    replicates: int = Field(default=1, ge=1, le=1_000)
     worker_hours: float | None = Field(default=None, gt=0)
     points_per_round: int = Field(default=1, ge=1, le=1_000)
     rounds_in_flight: int = Field(default=1, ge=1, le=1_000)
@@ -211,12 +214,15 @@ class Confirm(Section):
     """The measuring stage: arms retrained on fresh paired seeds.
 
     Attributes:
-        seeds: number of seeds.
+        seeds: number of seeds that all arms have in common.
+        replicate_seeds: with the arm `best`, number of seeds on which the choices of each replicate
+            of the search are measured.
         arms: see `study.results.arms`. A cell has the arm `rescale` only where its losses depend
             on the labelled class's probability alone.
     """
 
     seeds: int = Field(ge=2, le=10_000)
+    replicate_seeds: int = Field(default=3, ge=1, le=1_000)
     arms: list[str] = Field(default_factory=lambda: list(_DEFAULT_ARMS))
 
     @field_validator("arms")
@@ -228,6 +234,17 @@ class Confirm(Section):
         if Arm(TUNED) not in parsed or not any(arm.is_analytic for arm in parsed):
             raise ValueError("arms must contain tuned and at least one analytic:<rule>")
         return arms
+
+    @model_validator(mode="after")
+    def _replicates_are_confirmed(self) -> Confirm:
+        if "replicate_seeds" in self.model_fields_set and not self.has_best:
+            raise ValueError(f"replicate_seeds goes with the arm {BEST}")
+        return self
+
+    @property
+    def has_best(self) -> bool:
+        """Whether arms are confirmed at points that are chosen from all evidence of a cell."""
+        return Arm(BEST) in self.parsed_arms
 
     @property
     def parsed_arms(self) -> tuple[Arm, ...]:
@@ -250,7 +267,7 @@ class AnalysisSettings(Section):
     """Settings of the analysis.
 
     Attributes:
-        margin: a regret below it counts as agreement; a fraction of accuracy.
+        margin: a cost of analytic ε below it counts as agreement; a fraction of accuracy.
     """
 
     margin: float = Field(default=0.005, gt=0, lt=1)
@@ -344,6 +361,20 @@ class StudyConfig(Section):
         sampler = samplers.get(search.sampler)
         sampler.check_budget(search.networks_per_cell, search.grid_shape, losses)
         return self
+
+    @model_validator(mode="after")
+    def _replicates_have_a_use(self) -> StudyConfig:
+        if self.search.replicates > 1 and not self.has_best:
+            raise ValueError(
+                f"search.replicates = {self.search.replicates}: more than 1 goes with the arm "
+                f"{BEST} in confirm.arms"
+            )
+        return self
+
+    @property
+    def has_best(self) -> bool:
+        """Whether the study has the arm `best`, and so pooled arms and replicates."""
+        return self.confirm is not None and self.confirm.has_best
 
     @property
     def folder_uri(self) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from study.config.choices import DatasetChoice, NoiseChoice
 from study.config.sections import StudyConfig
-from study.planning.cohort_specs import data_spec, replicate_seed
+from study.planning.cohort_specs import data_spec, derived_seed
 from study.planning.plan import CONFIRM_SEEDS_FROM
 from study.results.folder import StudyFolder
 from trainables import noise
@@ -38,7 +38,7 @@ def draw_noise_record(config: StudyConfig) -> NoiseRecord:
     Raises:
         BadInputError: a data set or a noise cannot be loaded; one line says why.
     """
-    seed = replicate_seed(config, CONFIRM_SEEDS_FROM, "noise")
+    seed = derived_seed(config, CONFIRM_SEEDS_FROM, "noise")
     rows: NoiseRecord = []
     with _one_line_errors():
         for dataset in config.grid.dataset:

@@ -108,6 +108,9 @@ def reproduce(uri: str, network_id: str, device: str = "cpu") -> Reproduction:
     if row["status"] != Status.PRUNED:
         metrics = result.metrics.to_row()
         pairs += [Difference(name, row[name], metrics[name]) for name in _COMPARED]
+        if row["test_correct"] is not None:  # rows of older versions have none
+            right = [(b or b"").hex() for b in (row["test_correct"], metrics["test_correct"])]
+            pairs.append(Difference("test_correct", *right))
     retrained = {epoch.epoch: epoch.to_row() for epoch in result.epochs}
     for epoch in _epochs_of(folder, row):
         number = epoch["epoch"]
@@ -139,6 +142,7 @@ def _network_of(plan: Plan, row: Mapping[str, Any], folder: StudyFolder) -> Netw
                 rule=row["rule"],
                 point=row["point"],
                 rescale=row["rescale"],
+                replicate=row["replicate"],
             )
             if network.network_id == row["network_id"]:
                 return network

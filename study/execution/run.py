@@ -20,6 +20,7 @@ from study.planning.plan import Plan
 from study.planning.scheduler import Cohort, IntervalWidth, Scheduler
 from study.results import provenance
 from study.results.compaction import compact, discard_uncommitted
+from study.results.evidence import ChoosePoints
 from study.results.folder import StudyFolder
 from study.results.plan_summary import write_plan_summary
 from study.results.schema import STAGES, Stage
@@ -63,6 +64,7 @@ def run_study(
     options: RunOptions = RunOptions(),
     interval_width: IntervalWidth | None = None,
     display: ProgressDisplay | None = None,
+    choose_points: ChoosePoints | None = None,
 ) -> StudyFolder:
     """Train every network of the study that has no row yet.
 
@@ -71,6 +73,7 @@ def run_study(
         content: the study file; the folder keeps it, and every row contains its hash.
         options: how to run it.
         interval_width: needed if the sweep has `until_interval`; see `study.planning.scheduler`.
+        choose_points: needed if the study has the arm `best`; see `study.results.evidence`.
         display: where to show the progress.
 
     Returns:
@@ -102,7 +105,8 @@ def run_study(
         stored_content = folder.read_bytes("study.yaml") or content
         writer = ResultWriter(folder, held.token, sha256(stored_content), provenance.collect())
         with display or ProgressDisplay() as shown:
-            StudyRun(plan, writer, options, interval_width, shown).run_to_completion()
+            study_run = StudyRun(plan, writer, options, interval_width, shown, choose_points)
+            study_run.run_to_completion()
         _compact(folder)
     finally:
         held.release()
@@ -118,6 +122,7 @@ class StudyRun:
         options: how to run the study.
         interval_width: as in `run_study`.
         display: shows the progress.
+        choose_points: as in `run_study`.
     """
 
     def __init__(
@@ -127,10 +132,11 @@ class StudyRun:
         options: RunOptions,
         interval_width: IntervalWidth | None,
         display: ProgressDisplay,
+        choose_points: ChoosePoints | None,
     ) -> None:
         self._plan, self._writer, self._options = plan, writer, options
         self._folder, self._display = writer.folder, display
-        self._interval_width = interval_width
+        self._interval_width, self._choose_points = interval_width, choose_points
         self._stop_listener = StopListener(self._folder, writer.token)
         minutes = plan.config.resources.checkpoint_minutes
         every_s = None if minutes is None else 60 * minutes
@@ -144,7 +150,7 @@ class StudyRun:
         Every launch starts from the rows on storage, so the next launch continues.
 
         Raises:
-            BadInputError: a data set cannot be loaded, or confirm lacks its search.
+            BadInputError: a data set cannot be loaded, or confirm lacks a stage that it needs.
             InsufficientResourcesError: Ray lacks what a cohort needs.
             StudyFailedError: networks failed repeatedly.
             StudyInterruptedError: SIGINT or SIGTERM.
@@ -152,8 +158,12 @@ class StudyRun:
         import ray
 
         before = self._scheduler(1)
-        if before.lacks_search:
-            raise BadInputError("--stage confirm: the search is not finished; add --stage search")
+        if missing := before.missing_stages:
+            verb, options = "is" if len(missing) == 1 else "are", [f"--stage {s}" for s in missing]
+            raise BadInputError(
+                f"--stage confirm: the {' and the '.join(missing)} {verb} not finished; add "
+                f"{' '.join(options)}"
+            )
         if before.is_done:
             done = before.networks_done
             self._display.print_line(f"{done} networks are trained; nothing is left to do")
@@ -200,6 +210,7 @@ class StudyRun:
             largest_cohort=self._plan.config.resources.networks_per_cohort or _LARGEST_COHORT,
             stages=self._options.stages,
             interval_width=self._interval_width,
+            choose_points=self._choose_points,
             begun=resumable.values(),
         )
         self._write_plan(scheduler)

@@ -13,7 +13,7 @@ from trainables.errors import BadInputError
 
 
 def export(uri: str, path: str) -> dict[str, int]:
-    """Write one Optuna study per arm of each cell.
+    """Write one Optuna study per search: per arm of each cell, and per replicate.
 
     Args:
         uri: the study folder.
@@ -34,6 +34,8 @@ def export(uri: str, path: str) -> dict[str, int]:
     written = {}
     for search in scheduler.searches:
         name = f"{search.cell.cell_id} {search.arm.name}"
+        if search.replicate is not None:
+            name += f" replicate {search.replicate}"
         exported = optuna.create_study(study_name=name, storage=storage, direction="maximize")
         exported.set_metric_names([plan.config.search.value_column])
         for trial in search.optuna_trials():

@@ -63,13 +63,22 @@ class PlannedArm:
 
     Attributes:
         arm: the arm.
-        epsilon: logit bias; None where the search chooses it.
+        epsilon: logit bias; None where the study chooses it.
         rescale: factor on Δ in the loss; None leaves the loss unchanged.
+        is_searched: whether it has searches of its own.
+        is_pooled: whether it is confirmed on the study's common seeds: at a point that is chosen
+            from all evidence of the cell, or, in a study without the arm `best`, at the best point
+            of its search.
+        is_replicated: whether the choice of each replicate of its search is confirmed, on seeds of
+            that replicate.
     """
 
     arm: Arm
     epsilon: float | None
     rescale: float | None = None
+    is_searched: bool = True
+    is_pooled: bool = True
+    is_replicated: bool = False
 
     @property
     def name(self) -> str:
@@ -92,11 +101,15 @@ class Network:
         loss: its loss.
         epsilon: logit bias; 0 for none.
         lr: learning rate.
-        seed: number of the replicate; see `study.planning.cohort_specs.replicate_seed`.
+        seed: noise draw, initialisation and order follow from it; see
+            `study.planning.cohort_specs.derived_seed`. No two stages and no two replicates have a
+            seed in common.
         arm: name of its arm; None in the sweep.
         rule: rule of its arm, where the arm is analytic.
         point: running number of the search point within its cell; None outside the search.
         rescale: factor on Δ in the loss; None leaves the loss unchanged.
+        replicate: number of the search that proposed it or chose its settings; None in the sweep,
+            for pooled arms, and in studies without the arm `best`.
     """
 
     stage: Stage
@@ -109,10 +122,14 @@ class Network:
     rule: str | None = None
     point: int | None = None
     rescale: float | None = None
+    replicate: int | None = None
 
     @cached_property
     def network_id(self) -> str:
-        """Hash of the network's settings: the same network has the same id in every run."""
+        """Hash of the network's settings: the same network has the same id in every run.
+
+        The replicate follows from the seed and is therefore not part of it.
+        """
         settings = [
             self.cell.cell_id,
             self.stage,

@@ -39,13 +39,13 @@ def cohort_spec(config: StudyConfig, networks: list[Network]) -> CohortSpec:
                 noise_kind=n.cell.noise.kind,
                 noise_rate=n.cell.noise.rate,
                 noise_options=n.cell.noise.options,
-                noise_seed=replicate_seed(config, n.seed, "noise"),
-                init_seed=replicate_seed(config, n.seed, "init"),
+                noise_seed=derived_seed(config, n.seed, "noise"),
+                init_seed=derived_seed(config, n.seed, "init"),
                 bracket=f"{n.cell.cell_id} {n.arm}" if rungs else None,
             )
             for n in networks
         ],
-        order_seed=replicate_seed(config, first.seed, "order"),
+        order_seed=derived_seed(config, first.seed, "order"),
         reads_test=first.stage == Stage.CONFIRM,
         rungs=[Rung(rung.epoch, rung.keep) for rung in rungs],
         prune_metric=config.search.value_column,
@@ -57,14 +57,14 @@ def data_spec(dataset: DatasetChoice) -> DataSpec:
     return DataSpec(dataset.name, dataset.classes, dataset.root, dataset.options)
 
 
-def replicate_seed(config: StudyConfig, seed: int, purpose: str) -> int:
-    """Seed of one source of randomness in a replicate.
+def derived_seed(config: StudyConfig, seed: int, purpose: str) -> int:
+    """Seed of one source of randomness.
 
-    It does not depend on cell, arm or ε, so the networks of one replicate are paired.
+    It does not depend on cell, arm or ε, so networks with the same `seed` are paired.
 
     Args:
         config: the study.
-        seed: number of the replicate, the column `seed`.
+        seed: the column `seed`.
         purpose: `noise`, `init`, `order` or `measure`.
     """
     return derive(config.seed, seed, purpose)
@@ -91,7 +91,8 @@ def identity_columns(config: StudyConfig, network: Network) -> dict[str, Any]:
         "noise_kind": network.cell.noise.kind,
         "noise_rate_asked": network.cell.noise.rate,
         "seed": network.seed,
-        "noise_seed": replicate_seed(config, network.seed, "noise"),
-        "init_seed": replicate_seed(config, network.seed, "init"),
-        "order_seed": replicate_seed(config, network.seed, "order"),
+        "replicate": network.replicate,
+        "noise_seed": derived_seed(config, network.seed, "noise"),
+        "init_seed": derived_seed(config, network.seed, "init"),
+        "order_seed": derived_seed(config, network.seed, "order"),
     }

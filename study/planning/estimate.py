@@ -33,15 +33,10 @@ def estimated_hours(plan: Plan) -> float:
             for cell in cells
             for i, arm in enumerate(plan.arms[cell])
         ][:_TIMED_NETWORKS]
-        arms = sum(len(plan.arms[cell]) for cell in cells)
-        sweep = sum(len(plan.sweep_networks(cell)) for cell in cells)
         each_s = seconds_per_epoch(cohort_spec(config, timed)) / len(timed) * config.recipe.epochs
-        search_s += arms * config.search.networks_per_cell * each_s
-        other_s += (arms * _confirm_seeds(plan) + sweep) * each_s
+        search_s += sum(map(plan.search_points, cells)) * each_s
+        others = [len(plan.sweep_networks(cell)) + plan.confirm_networks(cell) for cell in cells]
+        other_s += sum(others) * each_s
     if config.search.worker_hours is not None:
         search_s = min(search_s, 3600 * config.search.worker_hours)
     return (search_s + other_s) / workers / 3600
-
-
-def _confirm_seeds(plan: Plan) -> int:
-    return plan.config.confirm.seeds if plan.config.confirm else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from study.config.sections import StudyConfig
 from study.planning.cells import Cell
-from study.planning.cohort_specs import replicate_seed
+from study.planning.cohort_specs import derived_seed
 from trainables.engine.initial_logits import measure_logits
 from trainables.theory.logits import MeasuredLogits
 
@@ -27,6 +27,6 @@ def initial_logits(config: StudyConfig) -> dict[str, MeasuredLogits]:
                 data_options=dataset.options,
                 options=model.options,
                 init=model.init,
-                seed=replicate_seed(config, 0, "measure"),
+                seed=derived_seed(config, 0, "measure"),
             )
     return logits

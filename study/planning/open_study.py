@@ -57,13 +57,18 @@ def plan_summary(plan: Plan, networks: Mapping[Stage, int] | None = None) -> Pla
         study=plan.config.name,
         value_column=plan.config.search.value_column,
         networks=dict(networks or plan.networks()),
+        replicates=plan.config.search.replicates if plan.config.has_best else None,
+        confirm_seeds=len(plan.confirm_seeds),
+        replicate_seeds=len(plan.replicate_seeds(0)) if plan.config.has_best else 0,
         cells=tuple(
             CellSummary(
                 cell_id=cell.cell_id,
-                budget=plan.config.search.networks_per_cell * len(arms),
+                budget=plan.search_points(cell),
                 loss_is_searched=cell.loss is None,
                 takes_epsilon=cell.takes_epsilon,
                 losses=tuple(LossLabel(x.name, x.params_json, x.label) for x in cell.losses),
+                arms=tuple(arm.name for arm in arms if arm.is_pooled),
+                replicate_arms=tuple(arm.name for arm in arms if arm.is_replicated),
             )
             for cell, arms in plan.arms.items()
         ),
@@ -73,7 +78,8 @@ def plan_summary(plan: Plan, networks: Mapping[Stage, int] | None = None) -> Pla
 def replay_rows(folder: StudyFolder) -> list[Mapping[str, Any]]:
     """The rows of `trials`, with the columns from which a scheduler is rebuilt."""
     columns = ["schema_version", "network_id", "stage", "cell_id", "arm", "point", "loss"]
-    columns += ["loss_params", "epsilon", "lr", "seed", "val_acc_noisy", "val_acc_clean"]
+    columns += ["loss_params", "epsilon", "lr", "seed", "replicate"]
+    columns += ["val_acc_noisy", "val_acc_clean"]
     columns += ["epochs", "status", "wall_s", "networks_in_cohort"]
     rows: list[Mapping[str, Any]] = folder.read("trials", columns=columns).to_pylist()
     return rows

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from study.config.choices import LossChoice
 from study.config.sections import StudyConfig
 from study.planning.cells import Cell, Network, PlannedArm
-from study.results.arms import CE, TUNED, Arm, ArmContext
+from study.results.arms import ARM_KINDS, CE, TUNED, Arm, ArmContext
 from study.results.schema import Stage
 from trainables import losses
 from trainables.errors import BadInputError
@@ -19,7 +19,10 @@ from trainables.theory.rules import analytic_rules
 SEARCH_SEED = 0
 SWEEP_SEEDS_FROM = 1_000
 CONFIRM_SEEDS_FROM = 1_000_000
-"""First replicate of each stage; no two stages share a replicate."""
+"""First `seed` of each stage: no stage uses a seed of another. Replicate r searches with seed r."""
+
+_REPLICATE_SEEDS_FROM = 2_000_000
+_SEEDS_PER_REPLICATE = 1_000
 
 _MEASURED_RULE = "activation-measured"
 
@@ -46,12 +49,13 @@ class Plan:
     def epsilon_grid(self, cell: Cell) -> list[float]:
         """The sweep's ε values, ascending: evenly spaced values, 0 and every analytic ε.
 
-        An evenly spaced value that nearly coincides with 0 or an analytic ε is left out.
+        With the arm `best`, the ε of every arm that fixes one is in it. An evenly spaced value that
+        nearly coincides with one of these is left out.
         """
         sweep, search = self.config.sweep, self.config.search
         if sweep is None or not cell.takes_epsilon:
             return []
-        exact = sorted({0.0, *self.analytic[cell].values()})
+        exact = sorted({0.0, *self.analytic[cell].values(), *self._pooled_epsilons(cell)})
         even = [search.epsilon.at(i / (sweep.points - 1)) for i in range(sweep.points)]
         near = 0.1 * min(b - a for a, b in itertools.pairwise(even))
         kept = [e for e in even if all(abs(e - x) > near for x in exact)]
@@ -69,7 +73,7 @@ class Plan:
 
         Args:
             cell: the cell.
-            seeds: replicates; None for those that the study file requests.
+            seeds: the column `seed`; None for the seeds that the study file requests.
         """
         sweep = self.config.sweep
         if sweep is None:
@@ -84,16 +88,53 @@ class Plan:
             for lr in self.lr_grid()
         ]
 
+    @property
+    def replicates(self) -> tuple[int | None, ...]:
+        """Numbers of the searches of every arm; a single None in a study without `best`."""
+        return tuple(range(self.config.search.replicates)) if self.config.has_best else (None,)
+
+    @property
+    def confirm_seeds(self) -> range:
+        """Seeds of the pooled arms."""
+        confirm = self.config.confirm
+        return range(CONFIRM_SEEDS_FROM, CONFIRM_SEEDS_FROM + (confirm.seeds if confirm else 0))
+
+    def replicate_seeds(self, replicate: int) -> range:
+        """Seeds on which the choices of one replicate of the search are confirmed."""
+        first = _REPLICATE_SEEDS_FROM + _SEEDS_PER_REPLICATE * replicate
+        confirm = self.config.confirm
+        return range(first, first + (confirm.replicate_seeds if confirm else 0))
+
+    def searched_arms(self, cell: Cell) -> list[PlannedArm]:
+        """The arms of a cell that have searches of their own."""
+        return [arm for arm in self.arms[cell] if arm.is_searched]
+
+    def search_points(self, cell: Cell) -> int:
+        """Number of search points of a cell: all arms, all replicates."""
+        searches = len(self.searched_arms(cell)) * len(self.replicates)
+        return searches * self.config.search.networks_per_cell
+
+    def confirm_networks(self, cell: Cell) -> int:
+        """Number of networks that confirm trains in a cell."""
+        arms = self.arms[cell]
+        own = sum(len(self.replicate_seeds(r)) for r in self.replicates if r is not None)
+        pooled = len(self.confirm_seeds) * sum(arm.is_pooled for arm in arms)
+        return pooled + own * sum(arm.is_replicated for arm in arms)
+
     def networks(self) -> dict[Stage, int]:
         """Number of networks per stage."""
-        config = self.config
-        per_stage = dict.fromkeys(Stage, 0)
-        for cell, arms in self.arms.items():
-            per_stage[Stage.SEARCH] += len(arms) * config.search.networks_per_cell
-            per_stage[Stage.SWEEP] += len(self.sweep_networks(cell))
-            if config.confirm:
-                per_stage[Stage.CONFIRM] += len(arms) * config.confirm.seeds
-        return per_stage
+        return {
+            Stage.SEARCH: sum(map(self.search_points, self.arms)),
+            Stage.SWEEP: sum(len(self.sweep_networks(cell)) for cell in self.arms),
+            Stage.CONFIRM: sum(map(self.confirm_networks, self.arms)),
+        }
+
+    def _pooled_epsilons(self, cell: Cell) -> list[float]:
+        """The ε that are fixed by arms whose learning rate comes from the sweep too."""
+        if not self.config.has_best:
+            return []
+        arms = [arm for arm in self.arms[cell] if arm.is_pooled and arm.rescale is None]
+        return [arm.epsilon for arm in arms if arm.epsilon is not None]
 
 
 def make_plan(config: StudyConfig, measured: Mapping[str, MeasuredLogits] | None = None) -> Plan:
@@ -123,7 +164,10 @@ def make_plan(config: StudyConfig, measured: Mapping[str, MeasuredLogits] | None
         planned_ids = {c.cell_id for c in cells}
         cells += [b for b in dict.fromkeys(baselines) if b.cell_id not in planned_ids]
     analytic = {c: _analytic_epsilons(c, config, arms, measured or {}) for c in cells}
-    return Plan(config, {c: tuple(_planned_arms(c, arms, analytic[c])) for c in cells}, analytic)
+    planned = {
+        c: tuple(_planned_arms(c, arms, analytic[c], has_best=config.has_best)) for c in cells
+    }
+    return Plan(config, planned, analytic)
 
 
 def needs_measured_logits(config: StudyConfig) -> bool:
@@ -164,7 +208,7 @@ def _analytic_epsilons(
 
 
 def _planned_arms(
-    cell: Cell, arms: Sequence[Arm], analytic: Mapping[str, float]
+    cell: Cell, arms: Sequence[Arm], analytic: Mapping[str, float], *, has_best: bool
 ) -> list[PlannedArm]:
     if not cell.takes_epsilon:
         # Without a logit bias there is only the learning rate to tune.
@@ -176,8 +220,20 @@ def _planned_arms(
         of_probability=all(losses.get(loss.name).of_probability for loss in cell.losses),
     )
     choices = [(arm, arm.choose(context)) for arm in arms]
-    return [
+    planned = [
         PlannedArm(arm, choice.epsilon, choice.rescale)
         for arm, choice in choices
         if choice is not None
     ]
+    return [_with_replicates(arm) for arm in planned] if has_best else planned
+
+
+def _with_replicates(planned: PlannedArm) -> PlannedArm:
+    """The arm as a study with the arm `best` treats it."""
+    kind = ARM_KINDS[planned.arm.kind]
+    return replace(
+        planned,
+        is_searched=kind.is_searched,
+        is_pooled=kind.is_pooled,
+        is_replicated=kind.is_replicated,
+    )

@@ -1,8 +1,9 @@
 """Which networks to train next: the state of a study between planned and trained.
 
-A scheduler uses neither Ray nor files. It is created from the rows on storage; `next_cohort`
-returns the networks to train next, and `tell` records results. In each cell, confirm follows the
-search, whose choices it needs. The sweep depends on no other stage and uses idle workers.
+A scheduler uses neither Ray nor files. It is created from the rows on storage; `next_cohort` gives
+work, `tell` takes results. The stages of each cell follow one another as soon as they can: search,
+then confirm, which needs the search's choices. The sweep depends on nothing and fills idle workers;
+pooled arms (`study.planning.confirm`) wait for it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Any
 
 from study.planning.cells import Cell, Network
 from study.planning.cohort_specs import identity_columns
-from study.planning.plan import CONFIRM_SEEDS_FROM, SWEEP_SEEDS_FROM, Plan
+from study.planning.confirm import ConfirmStage
+from study.planning.plan import SWEEP_SEEDS_FROM, Plan
 from study.planning.search import ArmSearch, CompletedPoint, ReplayError
+from study.results.evidence import ChoosePoints
 from study.results.plan_summary import SearchPoint, SearchState, best_point
 from study.results.schema import STAGES, Stage, Status
 from trainables.errors import BadInputError
@@ -65,6 +68,7 @@ class Scheduler:
         largest_cohort: largest number of networks in one cohort.
         stages: stages to run; the others are left unchanged.
         interval_width: needed where the sweep continues until an interval is narrow.
+        choose_points: needed where a study with the arm `best` runs its confirm stage.
         begun: network ids of each cohort that an earlier run began and kept a checkpoint of;
             these cohorts are formed again first.
 
@@ -85,23 +89,19 @@ class Scheduler:
         largest_cohort: int = 32,
         stages: Iterable[Stage] = STAGES,
         interval_width: IntervalWidth | None = None,
+        choose_points: ChoosePoints | None = None,
         begun: Iterable[Sequence[str]] = (),
     ) -> None:
         self.plan = plan
         self._workers, self._largest = max(1, workers), largest_cohort
         self._stages = tuple(stages)
-        self._searches = {
-            cell: [
-                ArmSearch(plan.config, cell, arm, i, len(arms), plan.analytic.get(cell))
-                for i, arm in enumerate(arms)
-            ]
-            for cell, arms in plan.arms.items()
-        }
+        self._searches = {cell: _searches(plan, cell) for cell in plan.cells}
+        self._search_at = {(s.cell.cell_id, s.arm.name, s.seed): s for s in self.searches}
         self._sweep = {cell: plan.sweep_networks(cell) for cell in plan.cells}
         self._sweep_rows: dict[Cell, list[Row]] = {cell: [] for cell in plan.cells}
         self._interval_width = interval_width
         self._widths: dict[tuple[Cell, int], float | None] = {}  # by cell and number of seeds
-        self._confirm: dict[Cell, list[Network]] = {}  # cells whose search is done
+        self._confirm = ConfirmStage(plan, self._searches, choose_points)
         self._in_flight: dict[str, Cohort] = {}
         self._busy: set[str] = set()  # network ids in flight
         self._done: dict[str, Stage] = {}  # stage of each network id with a row
@@ -113,11 +113,10 @@ class Scheduler:
     @property
     def networks_planned(self) -> dict[Stage, int]:
         """Networks per stage; a budget in hours or an interval may still change them."""
-        confirm = self.plan.config.confirm
         return {
             Stage.SEARCH: sum(s.points_planned for s in self.searches),
             Stage.SWEEP: sum(len(networks) for networks in self._sweep.values()),
-            Stage.CONFIRM: len(self.searches) * confirm.seeds if confirm else 0,
+            Stage.CONFIRM: sum(map(self.plan.confirm_networks, self.plan.cells)),
         }
 
     @property
@@ -138,11 +137,16 @@ class Scheduler:
         return not (self._in_flight or searching or due)
 
     @property
-    def lacks_search(self) -> bool:
-        """Whether confirm is to run, but not the search that it needs."""
-        confirm = Stage.CONFIRM in self._stages and self.plan.config.confirm is not None
-        searched = all(s.is_done for s in self.searches)
-        return confirm and Stage.SEARCH not in self._stages and not searched
+    def missing_stages(self) -> list[Stage]:
+        """Unfinished stages that confirm needs, but that are not to run."""
+        if Stage.CONFIRM not in self._stages or self.plan.config.confirm is None:
+            return []
+        unfinished = []
+        if not all(s.is_done for s in self.searches):
+            unfinished.append(Stage.SEARCH)
+        if self.plan.config.has_best and not all(map(self._sweep_is_done, self.plan.cells)):
+            unfinished.append(Stage.SWEEP)
+        return [stage for stage in unfinished if stage not in self._stages]
 
     @property
     def in_flight(self) -> list[Cohort]:
@@ -151,7 +155,7 @@ class Scheduler:
 
     @property
     def searches(self) -> list[ArmSearch]:
-        """The search of every arm, cell by cell."""
+        """The searches of every arm, cell by cell."""
         return [search for searches in self._searches.values() for search in searches]
 
     def search_state(self) -> dict[str, SearchState]:
@@ -205,7 +209,7 @@ class Scheduler:
                 self._search_s += row["wall_s"] / row["networks_in_cohort"]
             elif network.stage == Stage.SWEEP:
                 identity = identity_columns(self.plan.config, network)
-                self._keep_for_interval(network.cell, {**identity, **row})
+                self._keep_sweep_row(network.cell, {**identity, **row})
         self._close_search()
 
     def requeue(self, cohort_id: str) -> None:
@@ -244,7 +248,7 @@ class Scheduler:
         return [networks_by_id[i] for i in ids]
 
     def _propose(self) -> list[Network]:
-        """One round of every free search of a group, the least advanced group first.
+        """One round of every free search of a group and replicate, the least advanced one first.
 
         A group's searches are spread over the workers. This does not change the points that any
         of them proposes.
@@ -253,13 +257,15 @@ class Scheduler:
         free = sorted((s for s in active if s.can_propose), key=lambda s: s.points_completed)
         if not free:
             return []
-        group, at_a_time = free[0].cell.group_id, self.plan.config.search.rounds_in_flight
+        group, seed = free[0].cell.group_id, free[0].seed
+        at_a_time = self.plan.config.search.rounds_in_flight
         of_group = [s for s in active if s.cell.group_id == group]
         each = self.plan.config.search.points_per_round
         size = self._share(at_a_time * each * len(of_group))
         proposed: list[Network] = []
         for search in free:
-            if search.cell.group_id == group and len(proposed) + search.round_size <= size:
+            fits = len(proposed) + search.round_size <= size
+            if (search.cell.group_id, search.seed) == (group, seed) and fits:
                 proposed += search.propose()
         # A round larger than a fair share is still dispatched as a whole.
         return proposed or free[0].propose()
@@ -272,7 +278,9 @@ class Scheduler:
             for search in self.searches:
                 search.close(begun)
 
-    def _keep_for_interval(self, cell: Cell, row: Row) -> None:
+    def _keep_sweep_row(self, cell: Cell, row: Row) -> None:
+        """Keep what the cell's interval or its pooled arms are computed from."""
+        self._confirm.add_sweep_row(row)
         sweep = self.plan.config.sweep
         if sweep is not None and sweep.until_interval is not None:
             self._sweep_rows[cell].append({name: row[name] for name in SWEEP_COLUMNS})
@@ -310,15 +318,12 @@ class Scheduler:
         return min(self._largest, max(1, -(-networks // self._workers)))
 
     def _search_of(self, network: Network) -> ArmSearch:
-        return next(s for s in self._searches[network.cell] if s.arm.name == network.arm)
+        return self._search_at[network.cell.cell_id, network.arm or "", network.seed]
 
     def _due(self, stage: Stage) -> list[Network]:
         """Networks of the sweep or confirm stage that could start now."""
         if stage == Stage.CONFIRM:
-            for cell in self.plan.cells:
-                if cell not in self._confirm and all(s.is_done for s in self._searches[cell]):
-                    self._confirm[cell] = self._confirm_networks(cell)
-            networks = [n for cell in self.plan.cells for n in self._confirm.get(cell, [])]
+            networks = [n for cell in self.plan.cells for n in self._confirm_networks(cell)]
         else:
             for cell in self.plan.cells:
                 self._grow_sweep(cell)
@@ -327,46 +332,36 @@ class Scheduler:
         return [n for n in networks if n.network_id not in begun]
 
     def _confirm_networks(self, cell: Cell) -> list[Network]:
-        """The best point of each arm of a searched cell, on fresh seeds."""
-        confirm = self.plan.config.confirm
-        if confirm is None:
-            return []
-        choices = [(search.arm, search.best) for search in self._searches[cell]]
-        return [
-            Network(
-                stage=Stage.CONFIRM,
-                cell=cell,
-                loss=best.network.loss,
-                epsilon=best.network.epsilon,
-                lr=best.network.lr,
-                seed=seed,
-                arm=arm.name,
-                rule=arm.rule,
-                rescale=arm.rescale,
-            )
-            for seed in range(CONFIRM_SEEDS_FROM, CONFIRM_SEEDS_FROM + confirm.seeds)
-            for arm, best in choices
-            if best is not None
-        ]
+        """The cell's networks of the confirm stage that can be trained by now."""
+        waits = self.plan.config.has_best and not self._sweep_is_done(cell)
+        return self._confirm.networks(cell, None if waits else self._sweep[cell])
+
+    def _sweep_is_done(self, cell: Cell) -> bool:
+        self._grow_sweep(cell)
+        return all(n.network_id in self._done for n in self._sweep[cell])
 
     def _replay(self, rows: Iterable[Row]) -> None:
         """Rebuild every search, and everything that follows from it, from rows."""
         column = self.plan.config.search.value_column
-        searches = {(s.cell.cell_id, s.arm.name): s for s in self.searches}
         cells = {cell.cell_id: cell for cell in self.plan.cells}
-        points: dict[tuple[str, str], dict[int, Row]] = {}
+        points: dict[tuple[str, str, int], dict[int, Row]] = {}
         for row in rows:
             if row["network_id"] in self._done:
                 continue
             stage = self._done[row["network_id"]] = Stage(row["stage"])
             if stage == Stage.SWEEP and row["cell_id"] in cells:
-                self._keep_for_interval(cells[row["cell_id"]], row)
+                self._keep_sweep_row(cells[row["cell_id"]], row)
+            if stage == Stage.CONFIRM and not self._confirm.restore(row):
+                raise StudyMismatchError(
+                    f"rows of cell {row['cell_id']}, arm {row['arm']}: {row['network_id']} does "
+                    "not belong to this study file"
+                )
             if stage == Stage.SEARCH:
                 self._search_s += row["wall_s"] / row["networks_in_cohort"]
-                arm_points = points.setdefault((row["cell_id"], row["arm"]), {})
+                arm_points = points.setdefault((row["cell_id"], row["arm"], row["seed"]), {})
                 arm_points[row["point"]] = {**row, "value": row[column]}
-        for (cell_id, arm), arm_points in points.items():
-            search = searches.get((cell_id, arm))
+        for (cell_id, arm, seed), arm_points in points.items():
+            search = self._search_at.get((cell_id, arm, seed))
             try:
                 if search is None:
                     raise ReplayError("it does not belong to this study file")
@@ -382,6 +377,16 @@ class Scheduler:
             seeds = {row["seed"] for row in rows} - {n.seed for n in self._sweep[cell]}
             if seeds:
                 self._sweep[cell] += self.plan.sweep_networks(cell, sorted(seeds))
+
+
+def _searches(plan: Plan, cell: Cell) -> list[ArmSearch]:
+    """The searches of a cell, one replicate after the other."""
+    arms = plan.searched_arms(cell)
+    return [
+        ArmSearch(plan.config, cell, arm, i, len(arms), plan.analytic.get(cell), replicate)
+        for replicate in plan.replicates
+        for i, arm in enumerate(arms)
+    ]
 
 
 def _search_point(point: CompletedPoint) -> SearchPoint:

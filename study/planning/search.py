@@ -1,10 +1,11 @@
 """The search of one arm in one cell: an Optuna study whose every proposal can be repeated.
 
-Points are proposed in rounds. Round m uses the results of the rounds up to
-m − `rounds_in_flight`. Of the rounds between these and m it uses only the points (constant liar),
-even if their results have arrived. The sampler of a point is created from (study seed, cell, arm,
-point). A search rebuilt from parquet, on any number of workers, therefore proposes the same points
-as an uninterrupted one.
+Points are proposed in rounds. Round m knows the results of the rounds up to
+m − `rounds_in_flight`; of the rounds between it knows only the points (constant liar), even where
+their results have arrived. The sampler of a point is created from (study seed, cell, arm,
+replicate, point).
+A search rebuilt from parquet, on any number of workers, therefore proposes the same points as an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -74,10 +75,14 @@ class ArmSearch:
         config: the study.
         cell: the cell.
         arm: the arm.
-        index: position of the arm among the cell's arms.
-        arms: number of arms in the cell. Points are numbered across the cell: point i of this arm
-            has number i · arms + index.
+        index: position of the arm among the cell's searched arms.
+        arms: number of searched arms in the cell. Points are numbered through the whole cell:
+            point i of this arm has number i · arms + index in the first replicate.
         analytic: {rule: ε} of the cell; an arm that searches ε tries these values first.
+        replicate: which of the arm's searches it is; None in a study without the arm `best`. Each
+            has its own seed for the networks and for the sampler. Their points are numbered one
+            replicate after the other, so the points of a replicate do not depend on how many
+            there are.
     """
 
     def __init__(
@@ -88,9 +93,12 @@ class ArmSearch:
         index: int,
         arms: int,
         analytic: Mapping[str, float] | None = None,
+        replicate: int | None = None,
     ) -> None:
-        self.cell, self.arm = cell, arm
-        self._config, self._index, self._arms = config, index, arms
+        self.cell, self.arm, self.replicate = cell, arm, replicate
+        self.seed = SEARCH_SEED + (replicate or 0)
+        self._config, self._arms = config, arms
+        self._first_number = index + (replicate or 0) * config.search.networks_per_cell * arms
         self._study = optuna.create_study(direction="maximize")
         self._rounds: list[_Round] = []
         self._done = 0  # length of the leading sequence of completed rounds
@@ -249,7 +257,7 @@ class ArmSearch:
             budget=search.networks_per_cell,
             points_per_round=search.points_per_round,
             rounds_in_flight=search.rounds_in_flight,
-            seed=derive(self._config.seed, self.cell.cell_id, self.arm.name),
+            seed=derive(*self._sampler_purpose()),
             grid=search.grid_shape,
         )
 
@@ -261,7 +269,7 @@ class ArmSearch:
     def _number(self, m: int, position: int) -> int:
         """The running number, within the cell, of a point of round m."""
         local = m * self._config.search.points_per_round + position
-        return local * self._arms + self._index
+        return local * self._arms + self._first_number
 
     def _may_begin(self, m: int) -> bool:
         """Whether the results that round m depends on have arrived."""
@@ -278,7 +286,7 @@ class ArmSearch:
 
     def _round_of(self, network: Network) -> _Round:
         assert network.point is not None
-        local = (network.point - self._index) // self._arms
+        local = (network.point - self._first_number) // self._arms
         return self._rounds[local // self._config.search.points_per_round]
 
     def _begin(self, params: list[Params] | None = None) -> _Round:
@@ -305,7 +313,12 @@ class ArmSearch:
         return round_
 
     def _point_seed(self, number: int) -> int:
-        return derive(self._config.seed, self.cell.cell_id, self.arm.name, number) % 2**32
+        return derive(*self._sampler_purpose(), number) % 2**32
+
+    def _sampler_purpose(self) -> list[str | int]:
+        """What the sampler's seeds are derived from."""
+        purpose: list[str | int] = [self._config.seed, self.cell.cell_id, self.arm.name]
+        return [*purpose, "replicate", self.replicate] if self.replicate else purpose
 
     def _tell_optuna(self, round_: _Round) -> None:
         for network, trial in zip(round_.networks, round_.trials, strict=True):
@@ -362,11 +375,12 @@ class ArmSearch:
             loss=loss,
             epsilon=epsilon,
             lr=_suggest(trial, "lr", search.lr),
-            seed=SEARCH_SEED,
+            seed=self.seed,
             arm=self.arm.name,
             rule=self.arm.rule,
             point=number,
             rescale=self.arm.rescale,
+            replicate=self.replicate,
         )
 
 

@@ -36,7 +36,7 @@ class ArmChoice:
     """What an arm fixes in a cell.
 
     Attributes:
-        epsilon: logit bias; None where the search chooses it.
+        epsilon: logit bias; None where the study chooses it.
         rescale: factor on Δ in the loss (`losses.evaluate_rescaled`); None leaves the loss as is.
     """
 
@@ -53,12 +53,20 @@ class ArmKind:
         label: text for legends and tables.
         choose: (rule, cell) → choice; None where the arm does not exist in such a cell.
         has_rule: whether the word is followed by `:<rule>`.
+        is_searched: whether the arm has searches of its own in a study with the arm `best`. (In a
+            study without it, every arm has one.) An arm that rescales the loss needs them.
+        is_pooled: whether such a study confirms the arm at a point that is chosen from all
+            evidence of the cell.
+        is_replicated: whether such a study confirms what each replicate of the search chooses.
     """
 
     name: str
     label: str
     choose: Callable[[str | None, ArmContext], ArmChoice | None]
     has_rule: bool = False
+    is_searched: bool = False
+    is_pooled: bool = True
+    is_replicated: bool = False
 
 
 def _analytic(rule: str | None, cell: ArmContext) -> ArmChoice | None:
@@ -75,7 +83,7 @@ def _rescale(_: str | None, cell: ArmContext) -> ArmChoice | None:
     return ArmChoice(0.0, rescale_factor(cell.classes)) if cell.of_probability else None
 
 
-TUNED, ANALYTIC, ZERO, CE = "tuned", "analytic", "zero", "ce"
+BEST, TUNED, ANALYTIC, ZERO, CE = "best", "tuned", "analytic", "zero", "ce"
 
 ARM_KINDS: dict[str, ArmKind] = {}
 
@@ -98,14 +106,26 @@ def register(kind: ArmKind) -> ArmKind:
     return kind
 
 
-register(ArmKind(TUNED, "tuned ε", lambda *_: ArmChoice(None)))
-register(ArmKind(ANALYTIC, "analytic ε", _analytic, has_rule=True))
+register(
+    ArmKind(
+        TUNED,
+        "tuned ε",
+        lambda *_: ArmChoice(None),
+        is_searched=True,
+        is_pooled=False,
+        is_replicated=True,
+    )
+)
+register(
+    ArmKind(ANALYTIC, "analytic ε", _analytic, has_rule=True, is_searched=True, is_replicated=True)
+)
 register(ArmKind(ZERO, "ε = 0", lambda *_: ArmChoice(0.0)))
 register(ArmKind("half", "half of analytic ε", _multiple_of_analytic(0.5)))
 register(ArmKind("double", "twice analytic ε", _multiple_of_analytic(2.0)))
-register(ArmKind("rescale", "rescaled loss", _rescale))
+register(ArmKind("rescale", "rescaled loss", _rescale, is_searched=True))
 # Plain cross-entropy is a cell beside the others and not an arm inside them.
-register(ArmKind(CE, "cross-entropy", lambda *_: None))
+register(ArmKind(CE, "cross-entropy", lambda *_: None, is_searched=True))
+register(ArmKind(BEST, "best ε", lambda *_: ArmChoice(None)))
 
 
 class UnknownArmError(ValueError):

@@ -42,6 +42,9 @@ class CellSummary:
         loss_is_searched: whether the search also chooses the loss.
         takes_epsilon: whether a logit bias is searched.
         losses: the losses that the search may choose; empty in files of older versions.
+        arms: arms that confirm measures on the common seeds; empty in files of older versions.
+        replicate_arms: arms of which confirm measures the choice of each replicate, on seeds of
+            that replicate.
     """
 
     cell_id: str
@@ -49,6 +52,8 @@ class CellSummary:
     loss_is_searched: bool
     takes_epsilon: bool
     losses: tuple[LossLabel, ...] = ()
+    arms: tuple[str, ...] = ()
+    replicate_arms: tuple[str, ...] = ()
 
     def label_of(self, loss: str, loss_params: str) -> str:
         """Label of the loss in a row of `trials`.
@@ -73,12 +78,18 @@ class PlanSummary:
         value_column: the column of `trials` that the search maximises.
         networks: number of networks per stage.
         cells: in the order of the study file.
+        replicates: number of searches of every arm; None in a study without the arm `best`.
+        confirm_seeds: number of common seeds of confirm; None in files of older versions.
+        replicate_seeds: number of seeds on which the choices of one replicate are confirmed.
     """
 
     study: str
     value_column: str
     networks: Mapping[Stage, int]
     cells: tuple[CellSummary, ...]
+    replicates: int | None = None
+    confirm_seeds: int | None = None
+    replicate_seeds: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The content of `plan.json`."""
@@ -86,12 +97,15 @@ class PlanSummary:
             "study": self.study,
             "value_column": self.value_column,
             "networks": {stage.value: count for stage, count in self.networks.items()},
+            "replicates": self.replicates,
+            "confirm_seeds": self.confirm_seeds,
+            "replicate_seeds": self.replicate_seeds,
             "cells": [asdict(cell) for cell in self.cells],
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> PlanSummary:
-        """The inverse of `to_json`; also reads files without the labels of losses."""
+        """The inverse of `to_json`; also reads files of older versions, which have fewer keys."""
         return cls(
             study=content["study"],
             value_column=content["value_column"],
@@ -103,9 +117,14 @@ class PlanSummary:
                     cell["loss_is_searched"],
                     cell["takes_epsilon"],
                     tuple(LossLabel(**loss) for loss in cell.get("losses", ())),
+                    tuple(cell.get("arms", ())),
+                    tuple(cell.get("replicate_arms", ())),
                 )
                 for cell in content["cells"]
             ),
+            replicates=content.get("replicates"),
+            confirm_seeds=content.get("confirm_seeds"),
+            replicate_seeds=content.get("replicate_seeds", 0),
         )
 
 

@@ -72,7 +72,10 @@ TRIALS = _schema(
     noise_rate_asked=_FLOAT,  # as the study file requests; null for kinds with a fixed rate
     noise_rate_real=_FLOAT,  # share of training labels that are wrong
     noise_rate_per_class=pa.list_(_FLOAT),  # the same for each true class
-    seed=_INT,  # replicate; noise_seed, init_seed and order_seed are derived from it
+    seed=_INT,  # noise_seed, init_seed and order_seed are derived from it
+    # number of the search that proposed the network or chose its settings, from 0; null in sweep,
+    # for the pooled arms of confirm, and in studies without the arm `best`
+    replicate=_INT,
     noise_seed=_INT,
     init_seed=_INT,
     order_seed=_INT,
@@ -83,6 +86,9 @@ TRIALS = _schema(
     val_acc_noisy=_FLOAT,
     val_acc_clean=_FLOAT,
     test_acc=_FLOAT,  # null outside confirm
+    # whether the last epoch's network is right on each test example: packed bits in the order of
+    # numpy.packbits, the last byte filled with zeros; null outside confirm and where diverged
+    test_correct=pa.binary(),
     best_val_acc_noisy=_FLOAT,  # maximum over epochs
     logit_std_init=_FLOAT,  # standard deviation over classes of the untrained network's logits
     wall_s=_FLOAT,  # training time of the cohort, in seconds

@@ -1,7 +1,7 @@
 """Study folders with a planted truth: rows as the program writes them, with made-up accuracies.
 
 A network's accuracy is response(ε) + learning-rate penalty + seed effect + noise, so that the best
-ε, the regret and every interval's truth are known.
+ε, the value of analytic ε and every interval's truth are known.
 """
 
 from __future__ import annotations
@@ -13,11 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
-from analysis.inference.records import CellVerdict, Verdict
+from analysis.data.completeness import Completeness
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.records import Verdict
 from study.results.folder import StudyFolder
-from study.results.schema import EPOCHS, SCHEMA_VERSION, TRIALS
+from study.results.plan_summary import CellSummary, PlanSummary, write_plan_summary
+from study.results.schema import EPOCHS, SCHEMA_VERSION, TRIALS, Stage
 
 ResponseFunction = Callable[[np.ndarray], np.ndarray]
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -74,7 +80,8 @@ class Planted:
     loss: str = "mae"
     response: ResponseFunction = field(default_factory=gaussian)
     analytic: dict[str, float] = field(default_factory=lambda: {"activation": 3.03})
-    tuned: float | None = None  # default: the response's top
+    tuned: float | None = None  # default: the response's top; ε of arm `best` likewise
+    search_sd: float = 0.0  # of the ε that a replicate of the search chooses, around `tuned`
     ce: float | None = 0.90
 
     @property
@@ -91,9 +98,10 @@ class Planted:
     def tuned_epsilon(self) -> float:
         return self.best if self.tuned is None else self.tuned
 
-    def regret(self, rule: str = "activation") -> float:
-        tuned, analytic = self.response(np.array([self.tuned_epsilon, self.analytic[rule]]))
-        return float(tuned - analytic)
+    def value(self, rule: str = "activation") -> float:
+        """What analytic ε costs against the best ε."""
+        best, analytic = self.response(np.array([self.best, self.analytic[rule]]))
+        return float(best - analytic)
 
 
 def cell_verdict(cell_id: str, noise_rate: float = 0.4) -> CellVerdict:
@@ -101,9 +109,14 @@ def cell_verdict(cell_id: str, noise_rate: float = 0.4) -> CellVerdict:
     return CellVerdict(
         cell_id=cell_id, dataset="d", noise_kind="symmetric", noise_rate=noise_rate, model="m",
         loss="mae", classes=10, epsilon_analytic={"activation": 1.0}, epsilon_tuned=None,
-        rule="activation", regret={}, controls={}, accuracy={}, reference=None, confidence=0.9,
-        margin=0.005, verdict=Verdict.INCONCLUSIVE, reason="", by_rule={},
+        epsilon_tuned_by_replicate=[], rule="activation", comparator=None, value={}, over_zero={},
+        controls={}, procedure={}, recovered={}, accuracy={}, arms={}, choices={}, reference=None,
+        confidence=0.9, margin=0.005, evidence=False, verdict=Verdict.UNDECIDED, reason="",
+        verdicts={}, completeness=Completeness({}, 0, 0, 0, {}, ""),
     )  # fmt: skip
+
+
+BEST_ARMS = ("best", "tuned", "analytic", "zero", "half", "double", "ce")
 
 
 def write_study(
@@ -123,8 +136,18 @@ def write_study(
     margin: float | None = None,
     stages: tuple[str, ...] = ("search", "sweep", "confirm"),
     arms: tuple[str, ...] = ("tuned", "analytic", "zero", "half", "double", "ce"),
+    replicates: int = 4,
+    replicate_seeds: int = 3,
+    test_examples: int = 0,
+    plan: bool = False,
 ) -> Path:
-    """Write the folder, with one part file per stage."""
+    """Write the folder, with one part file per stage.
+
+    With `best` in `arms` (`BEST_ARMS`) the study has replicated searches, pooled arms, and the
+    choices of each replicate. With `test_examples`, confirm rows say what each network got right;
+    test accuracy is then the share of the examples. With `plan`, there is a `plan.json`.
+    """
+    replicated = "best" in arms
     rng = np.random.default_rng(rng)
     out = StudyFolder(str(folder))
     trials: dict[str, list[dict]] = {stage: [] for stage in stages}
@@ -134,8 +157,19 @@ def write_study(
         top = float(cell.response(np.array([cell.best]))[0])
         offsets = rng.normal(0, seed_sd, 1000)
 
-        def add(stage, arm, rule, epsilon, lr, seed, value, point=None, loss=None, cell_id=None):
+        hardness = np.random.default_rng(1).uniform(size=test_examples)  # common to all cells
+
+        def add(
+            stage, arm, rule, epsilon, lr, seed, value,
+            point=None, loss=None, cell_id=None, replicate=None,
+        ):  # fmt: skip
             value = float(np.clip(value, 0, 1))
+            test, bits = value, None
+            if stage == "confirm" and test_examples:
+                # An example is right with a probability that depends on it and averages to value.
+                odds = value ** (0.25 + 1.5 * hardness)  # noqa: B023
+                right = rng.uniform(size=test_examples) < odds
+                test, bits = float(right.mean()), np.packbits(right).tobytes()
             number = len(trials[stage])
             row = dict.fromkeys(TRIALS.names)
             row |= {
@@ -150,9 +184,11 @@ def write_study(
                 "init_seed": seed, "order_seed": seed, "epochs": epochs, "status": "complete",
                 "train_acc_noisy": value * (1 - cell.noise_rate), "train_acc_clean": value,  # noqa: B023
                 "val_acc_noisy": value * (1 - cell.noise_rate), "val_acc_clean": value,  # noqa: B023
-                "test_acc": value if stage == "confirm" else None,
-                "best_val_acc_noisy": value * (1 - cell.noise_rate), "logit_std_init": 1.0,  # noqa: B023
-                "wall_s": 3.0, "networks_in_cohort": 16, "device": "cpu", "host": "planted",
+                "test_acc": test if stage == "confirm" else None,
+                "test_correct": bits, "replicate": replicate,
+                "best_val_acc_noisy": value * (1 - cell.noise_rate),  # noqa: B023
+                "logit_std_init": 1.0, "wall_s": 3.0, "networks_in_cohort": 16,
+                "device": "cpu", "host": "planted",
                 "started_utc": NOW, "finished_utc": NOW + dt.timedelta(seconds=3),
                 "config_sha256": "0" * 64, "git_commit": "f" * 40, "git_dirty": False,
                 "versions": json.dumps({"torch": "2.15.0"}),
@@ -176,20 +212,33 @@ def write_study(
 
         rule0 = next(iter(cell.analytic))
         sibling = cell.cell_id if ce_in_own_cell else cell.cell_id.rpartition("/")[0] + "/ce"
-        if "search" in stages:
-            for point in range(search):
-                epsilon, log_lr = rng.uniform(LOW, HIGH), rng.uniform(-2, 0)
-                value = at(epsilon) - 0.02 * (log_lr + 1) ** 2 + rng.normal(0, sd)
-                add("search", "tuned", None, epsilon, 10**log_lr, 0, value, point)
+        searched = [("tuned", None, None)]
+        if replicated:
+            searched += [(f"analytic:{r}", r, e) for r, e in cell.analytic.items()]
+        for replicate in range(replicates if replicated else 1) if "search" in stages else ():
+            number = 0
+            for arm, rule, fixed in searched:
+                for _ in range(search // len(searched) if replicated else search):
+                    epsilon, log_lr = rng.uniform(LOW, HIGH), rng.uniform(-2, 0)
+                    epsilon = epsilon if fixed is None else fixed
+                    value = at(epsilon) - 0.02 * (log_lr + 1) ** 2 + rng.normal(0, sd)
+                    known = {"replicate": replicate} if replicated else {}
+                    value += offsets[replicate] if replicated else 0.0
+                    add("search", arm, rule, epsilon, 10**log_lr, replicate, value, number, **known)
+                    number += 1
         if "sweep" in stages:
             grid = sorted({*np.linspace(LOW, HIGH, sweep_points), *cell.analytic.values()})
+            rates = (10**-1.6, 0.1, 10**-0.4) if replicated else (0.1,)
             for seed in range(100, 100 + sweep_seeds):
                 for epsilon in grid:
-                    value = at(epsilon) + offsets[seed] + rng.normal(0, sd)
-                    add("sweep", None, None, epsilon, 0.1, seed, value)
+                    for lr in rates:
+                        value = at(epsilon) + offsets[seed] + rng.normal(0, sd)
+                        value -= 0.02 * (np.log10(lr) + 1) ** 2
+                        add("sweep", None, None, epsilon, lr, seed, value)
         if "confirm" in stages:
             base = cell.analytic[rule0]
-            plan = {"tuned": cell.tuned_epsilon, "zero": 0.0, "half": base / 2, "double": 2 * base}
+            fixed = {"zero": 0.0, "half": base / 2, "double": 2 * base}
+            fixed |= dict.fromkeys(("tuned", "best"), cell.tuned_epsilon)
             for seed in range(200, 200 + confirm_seeds):
                 for arm in arms:
                     shift = offsets[seed] + rng.normal(0, sd)
@@ -197,8 +246,17 @@ def write_study(
                         for rule, epsilon in cell.analytic.items():
                             value = at(epsilon) + offsets[seed] + rng.normal(0, sd)
                             add("confirm", f"analytic:{rule}", rule, epsilon, 0.1, seed, value)
-                    elif arm != "ce":
-                        add("confirm", arm, None, plan[arm], 0.1, seed, at(plan[arm]) + shift)
+                    elif arm not in ("ce", "tuned") or (arm == "tuned" and not replicated):
+                        add("confirm", arm, None, fixed[arm], 0.1, seed, at(fixed[arm]) + shift)
+            for replicate in range(replicates) if replicated else ():
+                chosen = np.clip(cell.tuned_epsilon + rng.normal(0, cell.search_sd), LOW, HIGH)
+                for seed in range(1000 * (replicate + 1), 1000 * (replicate + 1) + replicate_seeds):
+                    offset = rng.normal(0, seed_sd)
+                    own = {"tuned": chosen} | {f"analytic:{r}": e for r, e in cell.analytic.items()}
+                    for arm, epsilon in own.items():
+                        value = at(epsilon) + offset + rng.normal(0, sd)
+                        rule = arm.partition(":")[2] or None
+                        add("confirm", arm, rule, epsilon, 0.1, seed, value, replicate=replicate)
             if "ce" in arms and cell.ce is not None and sibling not in written_ce:
                 written_ce.add(sibling)
                 for seed in range(200, 200 + confirm_seeds):
@@ -213,7 +271,52 @@ def write_study(
         if margin is not None:
             config["analysis"] = {"margin": margin}
         out.write_bytes("study.yaml", yaml.safe_dump(config).encode())
+    if plan:
+        write_plan_summary(out, _plan(trials, replicates, replicate_seeds, confirm_seeds))
     return Path(folder)
+
+
+def _plan(
+    trials: dict[str, list[dict]], replicates: int, replicate_seeds: int, confirm_seeds: int
+) -> PlanSummary:
+    """The plan that these rows fulfil."""
+    arms: dict[str, dict[str, bool]] = {}
+    for row in trials.get("confirm", []):
+        arms.setdefault(row["cell_id"], {})
+        pooled = row["replicate"] is None
+        arms[row["cell_id"]].setdefault(row["arm"], False)
+        arms[row["cell_id"]][row["arm"]] |= pooled
+    own: dict[str, set[str]] = {}
+    for row in trials.get("confirm", []):
+        if row["replicate"] is not None:
+            own.setdefault(row["cell_id"], set()).add(row["arm"])
+    cells = tuple(
+        CellSummary(
+            cell_id, 0, False, True,
+            arms=tuple(arm for arm, pooled in of_cell.items() if pooled),
+            replicate_arms=tuple(sorted(own.get(cell_id, ()))),
+        )
+        for cell_id, of_cell in arms.items()
+    )  # fmt: skip
+    networks = {Stage(stage): len(rows) for stage, rows in trials.items()}
+    return PlanSummary(
+        "planted", "val_acc_noisy", networks, cells, replicates, confirm_seeds, replicate_seeds
+    )
+
+
+def change_rows(
+    folder: Path,
+    which: Callable[[pd.DataFrame], pd.Series],
+    change: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+) -> None:
+    """Change, or without `change` delete, confirm rows of a folder."""
+    (path,) = (folder / "trials/confirm").glob("*.parquet")
+    frame = pq.read_table(path).to_pandas()
+    chosen = which(frame)
+    parts = [frame[~chosen]] + ([] if change is None else [change(frame[chosen])])
+    frame = pd.concat([part for part in parts if len(part)] or [frame[:0]])
+    table = pa.Table.from_pandas(frame, schema=TRIALS, preserve_index=False)
+    pq.write_table(table, path)
 
 
 def default_cells() -> list[Planted]:

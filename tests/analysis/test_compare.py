@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from planted import Planted, gaussian, write_study
+from planted import BEST_ARMS, Planted, gaussian, write_study
 
 from analysis.data.load import LoadError, load
 from analysis.exploratory.compare import compare, published_accuracies, verdicts
@@ -13,11 +13,12 @@ from analysis.exploratory.importance import grid_importance, importance_table
 
 def test_two_studies_side_by_side(tmp_path):
     better, worse = (
-        Planted(response=gaussian(3.03, top=0.93)),
-        Planted(response=gaussian(3.03, top=0.83)),
+        Planted(response=gaussian(3.03, top=0.93), tuned=3.2),
+        Planted(response=gaussian(3.03, top=0.83), tuned=3.2),
     )
     folders = [
-        str(write_study(tmp_path / name, [cell])) for name, cell in (("a", better), ("b", worse))
+        str(write_study(tmp_path / name, [cell], arms=BEST_ARMS))
+        for name, cell in (("a", better), ("b", worse))
     ]
     table = compare(folders).set_index("arm")
     assert table.loc["tuned", folders[0]] - table.loc["tuned", folders[1]] == pytest.approx(
@@ -26,7 +27,8 @@ def test_two_studies_side_by_side(tmp_path):
     assert table.loc["ce", f"{folders[0]} n"] == 5
     summary = verdicts(folders)
     assert list(summary["folder"]) == folders
-    assert set(summary["verdict"]) <= {"non_inferior", "inconclusive"}
+    assert summary["value_n"].tolist() == [5, 5]
+    assert set(summary["verdict"]) <= {"equivalent", "non_inferior", "undecided"}
 
 
 def test_published_accuracies_are_joined_to_the_same_setting(tmp_path):

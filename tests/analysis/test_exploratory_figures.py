@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted import Planted, gaussian, write_study
+from planted import BEST_ARMS, Planted, gaussian, write_study
 
 from analysis.data.load import load
 from analysis.exploratory.logit_spread import logit_spread
@@ -75,10 +75,10 @@ def test_best_epsilon_against_the_logits_spread(tmp_path):
 
 
 def test_short_tables_are_written_as_latex_too(tmp_path):
-    folder = write_study(tmp_path, [Planted()])
+    folder = write_study(tmp_path, [Planted()], arms=BEST_ARMS)
     report(str(folder))
     tables = folder / "analysis/tables"
-    for name in ("cells", "arms", "regret", "value_agreement", "dynamics", "importance"):
+    for name in ("cells", "arms", "costs", "value_agreement", "dynamics", "importance"):
         text = (tables / f"{name}.tex").read_text()
         assert text.startswith(r"\begin{tabular}")
         assert re.search(r"(?<!\\)_", text) is None  # escaped for LaTeX

@@ -7,9 +7,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from planted import Planted, default_cells, gaussian, write_study
+from planted import BEST_ARMS, Planted, default_cells, gaussian, write_study
 
 from analysis.data.load import LoadError, load
+from analysis.inference.summary import verdict_paragraph
 from analysis.report.html import analyse_and_report
 from analysis.verdict import analyse
 
@@ -26,8 +27,8 @@ def rewrite(folder: Path, stage: str, change, table: str = "trials") -> None:
 
 
 def test_narrower_types_and_missing_columns_of_another_program(tmp_path):
-    folder = write_study(tmp_path, default_cells(), study_yaml=False)
-    expected = analyse(str(folder)).pooled.regret.mean
+    folder = write_study(tmp_path, default_cells(), study_yaml=False, arms=BEST_ARMS)
+    expected = analyse(str(folder)).pooled.value.mean
 
     def narrow(frame: pd.DataFrame) -> pd.DataFrame:
         for column in frame.select_dtypes("float64"):
@@ -41,11 +42,11 @@ def test_narrower_types_and_missing_columns_of_another_program(tmp_path):
     for stage in ("search", "sweep", "confirm"):
         rewrite(folder, stage, narrow)
     verdict, _ = analyse_and_report(str(folder))
-    assert verdict.pooled.regret.mean == pytest.approx(expected, abs=1e-6)
+    assert verdict.pooled.value.mean == pytest.approx(expected, abs=1e-4)
 
 
 def test_order_of_rows_does_not_matter(tmp_path):
-    folder = write_study(tmp_path, default_cells())
+    folder = write_study(tmp_path, default_cells(), arms=BEST_ARMS)
     before = analyse(str(folder))
     for stage in ("search", "sweep", "confirm"):
         rewrite(folder, stage, lambda f: f.sample(frac=1, random_state=1))
@@ -56,19 +57,22 @@ def test_order_of_rows_does_not_matter(tmp_path):
 
 def test_diverged_networks_count_at_the_floor(tmp_path):
     """Leaving a diverged network out would flatter its arm."""
-    folder = write_study(tmp_path, [Planted(response=gaussian(3.03))])
+    folder = write_study(tmp_path, [Planted(response=gaussian(3.2))], arms=BEST_ARMS)
 
     def diverge(frame: pd.DataFrame) -> pd.DataFrame:
-        row = frame.index[frame["arm"] == "analytic:activation"][0]
+        pooled = (frame["arm"] == "analytic:activation") & frame["replicate"].isna()
+        row = frame.index[pooled][0]
         frame.loc[row, "status"] = "diverged"
         frame.loc[row, ["test_acc", "val_acc_clean", "val_acc_noisy"]] = np.nan
         return frame
 
     rewrite(folder, "confirm", diverge)
     verdict, path = analyse_and_report(str(folder))
-    assert verdict.cells[0].regret["activation"].n == 5
-    assert verdict.cells[0].regret["activation"].mean > 0.1
-    assert verdict.cells[0].verdict == "inconclusive"
+    assert verdict.cells[0].value["activation"].n == 5
+    assert verdict.cells[0].value["activation"].mean > 0.1
+    assert verdict.cells[0].verdict == "undecided"
+    assert verdict.cells[0].arms["analytic:activation"].failed == 1
+    assert "1 confirm network diverged" in verdict_paragraph(verdict)
     assert "confirm 1 of" in Path(path).read_text()
 
 
@@ -82,19 +86,20 @@ def test_test_accuracy_before_confirm_is_not_used_and_is_reported(tmp_path):
 
 
 def test_a_repeated_network_counts_once(tmp_path):
-    folder = write_study(tmp_path, [Planted()])
+    folder = write_study(tmp_path, [Planted()], arms=BEST_ARMS)
     rewrite(folder, "confirm", lambda f: pd.concat([f, f.iloc[:3]]))
     verdict = analyse(str(folder))
     assert any("repeat a network_id" in note for note in verdict.notes)
-    assert verdict.cells[0].regret["activation"].n == 5
+    assert verdict.cells[0].value["activation"].n == 5
 
 
 def test_an_arm_that_lacks_a_seed_is_paired_on_the_rest(tmp_path):
-    folder = write_study(tmp_path, [Planted()])
-    rewrite(
-        folder, "confirm", lambda f: f[~((f["arm"] == "tuned") & (f["seed"] == f["seed"].min()))]
-    )
-    assert analyse(str(folder)).cells[0].regret["activation"].n == 4
+    folder = write_study(tmp_path, [Planted()], arms=BEST_ARMS)
+    rewrite(folder, "confirm", lambda f: f[~((f["arm"] == "best") & (f["seed"] == 200))])
+    judged = analyse(str(folder)).cells[0]
+    assert judged.value["activation"].n == 4
+    assert judged.completeness.missing_confirm == 1
+    assert "incomplete" in judged.reason
 
 
 @pytest.mark.parametrize(
@@ -123,15 +128,18 @@ def test_a_damaged_file_is_named(tmp_path):
 
 
 def test_one_seed_and_equal_accuracies_do_not_crash(tmp_path):
-    study = write_study(tmp_path / "a", [Planted()], sweep_seeds=1, confirm_seeds=1)
+    study = write_study(tmp_path / "a", [Planted()], sweep_seeds=1, confirm_seeds=1, arms=BEST_ARMS)
     verdict, _ = analyse_and_report(str(study))
-    assert verdict.cells[0].verdict == "inconclusive"
-    folder = write_study(tmp_path / "b", [Planted()])
+    assert verdict.cells[0].verdict == "undecided"
+    assert "one confirm seed" in verdict.cells[0].reason
+    folder = write_study(tmp_path / "b", [Planted()], arms=BEST_ARMS)
     same = {"val_acc_clean": 0.9, "test_acc": 0.9}
     rewrite(folder, "confirm", lambda f: f.assign(**same))
-    rewrite(folder, "sweep", lambda f: f.assign(val_acc_clean=0.9))
+    for stage in ("search", "sweep"):
+        rewrite(folder, stage, lambda f: f.assign(val_acc_clean=0.9))
     verdict, _ = analyse_and_report(str(folder))
-    assert verdict.cells[0].verdict == "insensitive"
+    assert verdict.cells[0].verdict in ("cannot_tell", "undecided")
+    assert not verdict.cells[0].evidence
     assert verdict.cells[0].epsilon_best.high > verdict.cells[0].epsilon_best.low
 
 

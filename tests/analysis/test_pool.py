@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from planted import Planted, gaussian, write_study
+from planted import BEST_ARMS, Planted, gaussian, write_study
 
 from analysis.data.load import LoadError, load
 from analysis.data.pool import load_pooled
@@ -17,7 +17,7 @@ from analysis.verdict import analyse
 
 def write(folder: Path, cells: list[Planted], rng: int, draws: int = 0, **config: object) -> str:
     """A planted folder whose replicates are drawn anew where `draws` differs."""
-    write_study(folder, cells, rng=rng, sd=0.002)
+    write_study(folder, cells, rng=rng, sd=0.002, arms=BEST_ARMS, plan=True)
     for path in folder.glob("trials/*/*.parquet"):
         frame = pq.read_table(path).to_pandas()
         for column in ("noise_seed", "init_seed", "order_seed"):
@@ -30,14 +30,18 @@ def write(folder: Path, cells: list[Planted], rng: int, draws: int = 0, **config
 
 
 def test_more_seeds_of_the_same_cells(tmp_path):
-    cell = Planted(response=gaussian(3.03))
+    cell = Planted(response=gaussian(3.3))
     folders = [write(tmp_path / f"s{k}", [cell], rng=k, draws=k) for k in range(3)]
-    one = analyse(folders[0]).cells[0].regret["activation"]
+    one = analyse(folders[0]).cells[0].value["activation"]
     verdict = analyse(folders, into=str(tmp_path / "all"))
     (judged,) = verdict.cells
-    pooled = judged.regret["activation"]
+    pooled = judged.value["activation"]
     assert (one.n, pooled.n) == (5, 15)
     assert pooled.high - pooled.low < one.high - one.low
+    assert judged.procedure["activation"].n == 12  # searches of different studies are different
+    assert judged.completeness.stages["confirm"].planned == 3 * (5 * 5 + 4 * 3 * 2)
+    assert judged.completeness.is_complete
+    assert verdict.pooled.refused is None
     assert judged.response.seeds == 9
     assert any("differ in seeds alone" in note for note in verdict.notes)
     assert (
@@ -56,11 +60,12 @@ def test_the_same_networks_count_once(tmp_path):
     assert any("more than one folder" in note for note in both.notes)
     assert len(epoch_frame(both)) == len(epoch_frame(one))
     pooled = analyse(folders, into=str(tmp_path / "all"))
-    assert pooled.cells[0].regret == analyse(folders[0]).cells[0].regret
+    assert pooled.cells[0].value == analyse(folders[0]).cells[0].value
+    assert pooled.pooled.completeness == analyse(folders[0]).pooled.completeness
 
 
 def test_cells_of_other_recipes_are_other_cells(tmp_path):
-    cells = [Planted(response=gaussian(3.03)), Planted(response=gaussian(3.6))]
+    cells = [Planted(response=gaussian(3.3)), Planted(response=gaussian(3.6))]
     folders = [
         write(tmp_path / name, [cell], rng=k, draws=k, recipe={"epochs": 4 + k})
         for k, (name, cell) in enumerate(zip(("short", "long"), cells, strict=True))
@@ -71,11 +76,11 @@ def test_cells_of_other_recipes_are_other_cells(tmp_path):
     alone = {c: analyse(f).cells[0] for c, f in zip(("short", "long"), folders, strict=True)}
     for c in verdict.cells:
         single = alone[c.cell_id.partition(": ")[0]]
-        assert c.regret["activation"].mean == pytest.approx(single.regret["activation"].mean)
+        assert c.value["activation"].mean == pytest.approx(single.value["activation"].mean)
         assert c.reference is not None  # plain cross-entropy of the same study
-    means = [c.regret["activation"].mean for c in verdict.cells]
-    pooled = verdict.pooled.regret
-    assert pooled.mean == pytest.approx(sum(means) / 2)
+    means = [c.value["activation"].measured.mean for c in verdict.cells]
+    pooled = verdict.pooled.value
+    assert pooled.mean - pooled.shortfall == pytest.approx(sum(means) / 2)
     assert pooled.low < pooled.mean < pooled.high
 
 
@@ -86,7 +91,7 @@ def test_a_report_of_several_studies(tmp_path):
     ]
     verdict, path = analyse_and_report(folders, into=str(tmp_path / "all"))
     assert "one + two" in Path(path).read_text()
-    assert verdict.pooled.between_datasets.datasets == 2
+    assert verdict.pooled.scope.further_datasets.datasets == 2
 
 
 def test_what_cannot_be_pooled_is_refused(tmp_path):

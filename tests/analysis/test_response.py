@@ -5,7 +5,14 @@ import pytest
 from planted import Planted, edge, flat, gaussian, symmetric, two_sided, write_study
 
 from analysis.data.load import load
-from analysis.response.fit import fit_response, indifference, remove_seed_effect, sweep_points
+from analysis.response.fit import (
+    fit_response,
+    fit_sweep,
+    indifference,
+    is_flat,
+    remove_seed_effect,
+    sweep_points,
+)
 
 
 def fitted(folder, response, margin=0.005, **options):
@@ -15,13 +22,16 @@ def fitted(folder, response, margin=0.005, **options):
     return fit_response(study.stage("sweep"), margin)
 
 
-@pytest.mark.parametrize("response", [symmetric(4.4), gaussian(2.7), two_sided(3.0)])
-def test_best_epsilon_is_found(tmp_path, response):
+@pytest.mark.parametrize(
+    ("response", "off"), [(symmetric(4.4), 0.15), (gaussian(2.7), 0.05), (two_sided(3.0), 0.4)]
+)
+def test_best_epsilon_is_found(tmp_path, response, off):
     grid = np.linspace(0, 8, 8001)
     truth = grid[np.argmax(response(grid))]
     best = fitted(tmp_path, response, sd=0.002).best
     assert best.low <= truth <= best.high
-    assert best.value == pytest.approx(truth, abs=0.4)
+    assert best.value == pytest.approx(truth, abs=off)
+    assert best.high - best.low < 6 * off
     assert not best.on_edge
 
 
@@ -80,3 +90,31 @@ def test_too_few_epsilons_give_no_curve(tmp_path):
     rows = load(str(write_study(tmp_path, [Planted()], stages=("sweep",)))).stage("sweep")
     few = rows[rows["epsilon"].isin(sorted(rows["epsilon"].unique())[:3])]
     assert fit_response(few, 0.005) is None
+
+
+def test_one_seed_gives_no_best_epsilon(tmp_path):
+    best = fitted(tmp_path, gaussian(2.7), sweep_seeds=1).best
+    assert best.noise_unknown
+    assert best.flat
+    assert (best.low, best.high) == (0.0, 8.0)
+
+
+def test_a_narrow_maximum_is_not_flat_and_a_flat_curve_is():
+    """Of a dome over two points an F test sees little."""
+    x = np.linspace(0, 8, 10)
+    dome = 0.06 * np.exp(-0.5 * ((x - 3.4) / 0.6) ** 2)[:, None]
+    narrow, level = [], []
+    for k in range(200):
+        noise = np.random.default_rng(k).normal(0, 0.02, (10, 5))
+        narrow.append(is_flat(dome + noise))
+        level.append(is_flat(noise))
+    assert np.mean(narrow) < 0.04
+    assert np.mean(level) > 0.88
+
+
+def test_the_interval_does_not_move_with_the_random_seed():
+    y = gaussian(2.7)(np.linspace(0, 8, 10))[:, None] + np.random.default_rng(0).normal(
+        0, 0.01, (10, 3)
+    )
+    one, two = (fit_sweep(np.linspace(0, 8, 10), y, seed).best for seed in (0, 1))
+    assert one == two

@@ -1,43 +1,30 @@
-"""Every family of shapes has a single maximum; a peaked one has it at its parameter."""
+"""Shapes of the loss beside the maximum: 0 at it, growing away from it, priors that add up."""
 
 import numpy as np
 import pytest
 
-from analysis.response import shapes
+from analysis.response.shapes import EXACT_SHAPES, SHAPES, TOP_SHAPES, finer, losses
 
-X = np.linspace(0, 1, 400)
-FAMILIES = {family.shape.__name__: family for family in shapes.FAMILIES}
-
-
-@pytest.mark.parametrize("name", sorted(FAMILIES))
-def test_a_shape_has_a_single_maximum(name):
-    family = FAMILIES[name]
-    z = np.random.default_rng(0).standard_normal((300, family.dim))
-    steps = np.diff(family.shape(z, X), axis=1)
-    scale = np.abs(steps).max(axis=1, keepdims=True)
-    sign = np.where(steps > 1e-9 * scale, 1, np.where(steps < -1e-9 * scale, -1, 0))
-    for row in sign:
-        moves = row[row != 0]
-        assert np.sum(np.diff(moves) < 0) <= 1  # from rising to falling
+D = np.linspace(0, 1, 400)[None]
+ALL = [SHAPES, EXACT_SHAPES, tuple(finer(EXACT_SHAPES)), TOP_SHAPES]
 
 
-@pytest.mark.parametrize("name", sorted(n for n, f in FAMILIES.items() if f.peaked))
-def test_a_peaked_shape_has_its_maximum_at_its_parameter(name):
-    family = FAMILIES[name]
-    z = np.random.default_rng(1).standard_normal((200, family.dim))
-    top = shapes.peak_position(z[:, 0])
-    inside = (top > 0.02) & (top < 0.98)
-    maximum = X[family.shape(z, X).argmax(axis=1)]
-    assert inside.sum() > 100
-    assert np.abs(maximum - top)[inside].max() < X[1]
+@pytest.mark.parametrize("shapes", ALL)
+def test_a_loss_is_zero_at_the_top_and_does_not_decrease(shapes):
+    values = losses(shapes, D)[0]
+    assert values.shape == (len(shapes), 400)
+    assert np.isfinite(values).all()
+    assert (values[:, 0] == 0).all()
+    assert (np.diff(values, axis=1) > -1e-12).all()
+    assert (values[:, -1] > 0.8).all()
 
 
-def test_a_tenth_of_maxima_lies_beyond_either_end_and_the_others_are_uniform():
-    top = shapes.peak_position(np.random.default_rng(2).standard_normal(100_000))
-    assert np.mean(top < 0) == pytest.approx(0.1, abs=0.005)
-    assert np.mean(top > 1) == pytest.approx(0.1, abs=0.005)
-    inside = np.histogram(top[(top >= 0) & (top <= 1)], bins=10, range=(0, 1))[0]
-    assert inside / inside.sum() == pytest.approx([0.1] * 10, abs=0.01)
-    order = np.linspace(-8, 8, 1000)
-    assert (np.diff(shapes.peak_position(order)) >= 0).all()
-    assert np.isfinite(shapes.peak_position(np.array([-40.0, 40.0]))).all()
+@pytest.mark.parametrize("shapes", ALL)
+def test_prior_probabilities_add_up(shapes):
+    assert sum(s.weight for s in shapes) == pytest.approx(1)
+
+
+def test_losses_of_many_are_the_losses_of_each():
+    several = losses(SHAPES, D)[0]
+    for k, shape in enumerate(SHAPES):
+        assert np.array_equal(several[k], shape.loss(D[0]))

@@ -1,10 +1,11 @@
 """verdict.json keeps its keys, their order and its numbers."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
-from planted import Planted, gaussian, write_study
+from planted import BEST_ARMS, Planted, gaussian, write_study
 
 from analysis.inference.records import Verdict
 from analysis.verdict import analyse, compute
@@ -34,23 +35,36 @@ def golden_study(folder: Path) -> Path:
         Planted("digit-pairs", 100, "symmetric", 0.0, analytic=rules),
         Planted("digit-pairs", 100, "symmetric", 0.4, response=gaussian(3.03), analytic=rules),
     ]
-    return write_study(folder, cells, search=4, epochs=1)
+    return write_study(
+        folder, cells, search=12, epochs=1, arms=BEST_ARMS, test_examples=300, plan=True
+    )
+
+
+CURVES = {"epsilon_best", "indifference", "response", "value_agreement", "noise_slopes"}
+"""Keys of what is drawn from the posterior of curves; its own tests check the numbers."""
+SURFACES = {"value", "over_zero", "controls", "all_cells_value", "recovered", "scope"}
+"""Keys of what is drawn from the posterior of surfaces; the numbers are compared roughly."""
 
 
 def test_content_is_that_of_the_golden_file(tmp_path):
-    """Written by the code before verdicts were records, with the same planted study."""
+    """To write it anew: LOGIT_BIAS_GOLDEN=1 pytest tests/analysis/test_verdict_json.py."""
     verdict = analyse(str(golden_study(tmp_path)))
-    written = dict(leaves(json.loads((tmp_path / "analysis/verdict.json").read_text())))
-    golden = dict(leaves(json.loads(GOLDEN.read_text())))
+    text = (tmp_path / "analysis/verdict.json").read_text()
+    if os.environ.get("LOGIT_BIAS_GOLDEN"):
+        GOLDEN.write_text(text)
+    written, golden = dict(leaves(json.loads(text))), dict(leaves(json.loads(GOLDEN.read_text())))
     assert list(written) == list(golden)
     for path, expected in golden.items():
-        if isinstance(expected, float):
-            expected = pytest.approx(expected, rel=1e-6, abs=1e-9)
-        assert written[path] == expected, path
-        assert type(written[path]) is type(golden[path]), path
-    assert json.loads(json.dumps(verdict.to_json())) == json.loads(
-        (tmp_path / "analysis/verdict.json").read_text()
-    )
+        keys = set(map(str, path))
+        if keys & CURVES:
+            assert type(written[path]) is type(expected), path
+        elif isinstance(expected, float):
+            rough = keys & SURFACES and "measured" not in keys
+            close = {"rel": 0.05, "abs": 2e-3} if rough else {"rel": 1e-6, "abs": 1e-9}
+            assert written[path] == pytest.approx(expected, **close), path
+        elif "sentence" not in keys:
+            assert written[path] == expected, path
+    assert json.loads(json.dumps(verdict.to_json())) == json.loads(text)
 
 
 def test_tables_hold_the_verdict(tmp_path):
@@ -58,12 +72,17 @@ def test_tables_hold_the_verdict(tmp_path):
     cell = analysis.verdict.cells[0]
     row = analysis.tables["cells"].iloc[0]
     assert row["verdict"] == cell.verdict.value
-    assert row["regret_high"] == cell.primary_regret.high
+    assert row["value_high"] == cell.primary_value.high
+    assert row["procedure_low"] == cell.primary_procedure.low
+    assert row["recovered"] == cell.recovered["activation"].value
     arms = analysis.tables["arms"].set_index(["cell_id", "arm"])
     key = (cell.cell_id, "analytic:activation")
-    assert arms.loc[key, "regret"] == cell.regret["activation"].mean
+    assert arms.loc[key, "cost"] == cell.value["activation"].mean
+    assert arms.loc[key, "lr"] == 0.1
     assert arms.loc[key, "accuracy"] == cell.accuracy["analytic:activation"].mean
-    assert arms.loc[(cell.cell_id, "zero"), "regret_low"] == cell.controls["zero"].low
+    assert arms.loc[(cell.cell_id, "zero"), "cost_low"] == cell.controls["zero"].low
+    choices = analysis.tables["choices"]
+    assert len(choices) == 4 * sum(1 + len(c.epsilon_analytic) for c in analysis.verdict.cells)
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))

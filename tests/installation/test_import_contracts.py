@@ -13,7 +13,7 @@ VIOLATIONS = {
     "trainables/seeds.py": "study.results.schema",
     "analysis/data/load.py": "study.planning.scheduler",
     "study/execution/lease.py": "analysis.verdict",
-    "analysis/response/smc.py": "torch",
+    "analysis/response/curves.py": "torch",
     "trainables/engine/step.py": "ray",
     "trainables/losses/schedules.py": "trainables.engine.spec",
 }

@@ -43,6 +43,12 @@ def test_epsilon_imports_neither_ray_nor_torch() -> None:
         (["compare", "here", "here"], "compare: here is given twice"),
         (["analyse", "nowhere", "--margin", "5"], "--margin 5: allowed is 0 < margin < 1"),
         (["power", "--sd", "0.01", "--margin", "2"], "--margin 2: allowed is 0 < margin < 1"),
+        (["power", "--sd", "0.01", "--margin", "nan"], "--margin nan: allowed is 0 < margin < 1"),
+        (["power", "--sd", "0.01", "--regret", "nan"], "--regret nan: allowed is a fraction"),
+        (
+            ["power", "--sd", "0.01", "--half-width", "0.01", "--networks-per-search", "-4"],
+            "--networks-per-search -4: allowed is 1 or more",
+        ),
         (["epsilon", "--classes", "abc"], "--classes"),
         (["epsilon", "--clases", "3"], "--clases"),
         (["noise", "--dataset", "digits", "--rate", "0.1", "--option", "a=["], "not a YAML value"),

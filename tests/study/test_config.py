@@ -89,6 +89,17 @@ def changed(path: str, value: Any) -> bytes:
             ["recipe.schedule = 'cosin'", "must be 'cosine', 'constant' or 'step'"],
         ),
         (
+            "search/replicates",
+            2,
+            ["search.replicates = 2: more than 1 goes with the arm best in confirm.arms"],
+        ),
+        ("search/replicates", 0, ["search.replicates = 0"]),
+        (
+            "confirm",
+            {"seeds": 2, "replicate_seeds": 3},
+            ["confirm", "replicate_seeds goes with the arm best"],
+        ),
+        (
             "confirm/arms",
             ["tuned", "analytic:activatoin"],
             ["confirm.arms", "'analytic:activatoin'"],

@@ -4,17 +4,23 @@ import itertools
 
 import pytest
 import yaml
-from tests_support import GRID_STUDY, JOINT_STUDY
+from tests_support import BEST_STUDY, GRID_STUDY, JOINT_STUDY
 
 from study.config.loader import parse_study
 from study.planning.cells import Network
-from study.planning.cohort_specs import cohort_spec, identity_columns, replicate_seed
+from study.planning.cohort_specs import cohort_spec, derived_seed, identity_columns
 from study.planning.plan import CONFIRM_SEEDS_FROM, SEARCH_SEED, SWEEP_SEEDS_FROM, make_plan
+from study.planning.search import ArmSearch
 from study.results.schema import Stage
 from trainables.theory import logit_bias
 
 CONFIG = parse_study(yaml.safe_dump(GRID_STUDY).encode(), "grid")
 PLAN = make_plan(CONFIG)
+
+# As written by versions that knew no replicates.
+IDS = ["search-25dfe2c8c4a12954", "sweep-5a99b94943511afd", "confirm-8b010789ac6b7892"]
+SAMPLER_SEED = 5186876529927999414
+POINT_SEEDS = [4106597371, 1876592786]
 
 
 def test_cells_are_the_product_with_one_cell_of_plain_ce() -> None:
@@ -69,11 +75,65 @@ def test_stages_never_share_a_seed() -> None:
     assert min(sweep) >= SWEEP_SEEDS_FROM
     assert max(sweep) < CONFIRM_SEEDS_FROM
     drawn = [
-        replicate_seed(CONFIG, seed, purpose)
+        derived_seed(CONFIG, seed, purpose)
         for seed in (SEARCH_SEED, *sweep, CONFIRM_SEEDS_FROM, CONFIRM_SEEDS_FROM + 1)
         for purpose in ("noise", "init", "order")
     ]
     assert len(set(drawn)) == len(drawn)
+
+
+def test_replicates_never_share_a_seed_with_anything() -> None:
+    study = {**BEST_STUDY, "search": {**BEST_STUDY["search"], "replicates": 1000}}
+    study["sweep"] = {**BEST_STUDY["sweep"], "seeds": 1000}
+    study["confirm"] = {**BEST_STUDY["confirm"], "seeds": 10_000, "replicate_seeds": 1000}
+    plan = make_plan(parse_study(yaml.safe_dump(study).encode(), "largest"))
+    cell = next(c for c in plan.cells if c.takes_epsilon)
+    seeds = [SEARCH_SEED + r for r in plan.replicates]
+    seeds += {n.seed for n in plan.sweep_networks(cell)}
+    seeds += plan.confirm_seeds
+    seeds += itertools.chain.from_iterable(map(plan.replicate_seeds, plan.replicates))
+    assert len(set(seeds)) == len(seeds) == 1000 + 1000 + 10_000 + 1000 * 1000
+
+
+def test_which_arms_are_searched_pooled_and_replicated() -> None:
+    plan = make_plan(parse_study(yaml.safe_dump(BEST_STUDY).encode(), "best"))
+    for cell, arms in plan.arms.items():
+        kinds = {a.name: (a.is_searched, a.is_pooled, a.is_replicated) for a in arms}
+        if not cell.takes_epsilon:
+            assert kinds == {"ce": (True, True, False)}
+            continue
+        assert kinds == {
+            "best": (False, True, False),
+            "tuned": (True, False, True),
+            "analytic:activation": (True, True, True),
+            "zero": (False, True, False),
+            "double": (False, True, False),
+            "rescale": (True, True, False),
+        }
+        assert plan.analytic[cell]["activation"] * 2 in plan.epsilon_grid(cell)
+    # mae: 3 arms, ce: 1 arm; mae: 5 pooled arms, ce: 1; 2 arms × 2 replicates × 3 seeds
+    networks = plan.networks()
+    assert networks[Stage.SEARCH] == (3 + 1) * 2 * 3
+    assert networks[Stage.CONFIRM] == (5 + 1) * 2 + 2 * 2 * 3
+
+
+def test_ids_and_seeds_of_a_study_without_best_are_those_of_earlier_versions() -> None:
+    cell = next(c for c in PLAN.cells if c.takes_epsilon)
+    networks = [
+        Network(Stage.SEARCH, cell, cell.loss, 1.5, 0.25, SEARCH_SEED, "tuned", point=7),
+        Network(Stage.SWEEP, cell, cell.loss, 0.0, 0.125, SWEEP_SEEDS_FROM),
+        Network(Stage.CONFIRM, cell, cell.loss, 3.0, 0.5, CONFIRM_SEEDS_FROM, "zero"),
+    ]
+    assert [n.network_id for n in networks] == IDS
+    assert PLAN.replicates == (None,)
+    arms = PLAN.arms[cell]
+    assert all(a.is_searched and a.is_pooled and not a.is_replicated for a in arms)
+    search = ArmSearch(CONFIG, cell, arms[0], 0, len(arms), PLAN.analytic[cell])
+    assert search._space().seed == SAMPLER_SEED
+    assert [search._point_seed(n) for n in (0, 6)] == POINT_SEEDS
+    assert [n.point for n in search.next_round()] == [0]
+    row = identity_columns(CONFIG, search.next_round()[0])
+    assert (row["seed"], row["replicate"]) == (SEARCH_SEED, None)
 
 
 def network(stage: Stage, cell_index: int = 0, **changes: object) -> Network:

@@ -40,6 +40,24 @@ def test_rows_come_back_with_their_schema(folder: StudyFolder) -> None:
     assert folder.read("trials", stages=["sweep"]).num_rows == 0
 
 
+def test_rows_of_a_version_with_fewer_columns_are_read(folder: StudyFolder) -> None:
+    added = {"replicate", "test_correct"}
+    folder.write_part("confirm", "c1", [trial("a")], epochs("a"))
+    folder.write_part("confirm", "c2", [trial("b", replicate=1, test_correct=b"x")], epochs("b"))
+    path = folder.file("trials", "confirm", "part-c1.parquet")
+    pq.write_table(pq.read_table(path).drop_columns(sorted(added)), path)
+
+    def check() -> None:
+        rows = {r["network_id"]: r for r in folder.read("trials").to_pylist()}
+        assert [rows["a"][name] for name in sorted(added)] == [None, None]
+        assert [rows["b"][name] for name in sorted(added)] == [1, b"x"]
+
+    check()
+    assert added <= set(folder.read_part("trials", "confirm", "c1").column_names)
+    assert compact(folder, "confirm") == 2
+    check()
+
+
 def test_any_parquet_reader_reads_the_folder(folder: StudyFolder) -> None:
     folder.write_part("search", "c1", [trial("a")], epochs("a"))
     folder.write_part("confirm", "c2", [trial("b")], epochs("b"))

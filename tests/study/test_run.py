@@ -209,7 +209,8 @@ def test_verdict_and_report_come_from_the_folder(study_copy: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "analytic ε" in result.stdout
     verdict = json.loads((study_copy / "analysis/verdict.json").read_text())
-    assert verdict["cells"][0]["regret"]["activation"]["n"] == 2
+    (replicate,) = verdict["cells"][0]["procedure"]["activation"]["replicates"]
+    assert replicate["seeds"] == 2
     assert (study_copy / "analysis/report.html").stat().st_size > 10_000
 
 

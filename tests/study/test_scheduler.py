@@ -9,13 +9,14 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests_support import GRID_STUDY, JOINT_STUDY, ROUNDS_STUDY
+from tests_support import BEST_STUDY, GRID_STUDY, JOINT_STUDY, ROUNDS_STUDY
 
 from study.config.loader import parse_study
 from study.planning.cells import Network
 from study.planning.cohort_specs import identity_columns
 from study.planning.plan import Plan, make_plan
 from study.planning.scheduler import Cohort, Scheduler, StudyMismatchError
+from study.results.evidence import CellEvidence, ChosenPoint
 from study.results.schema import Stage
 
 GROWING = {"points": 4, "seeds": 2, "lr_points": 1, "until_interval": 1.0}
@@ -30,6 +31,11 @@ PLANS = {
             {**GRID_STUDY, "search": {**GRID_STUDY["search"], "rounds_in_flight": 2}},
         ),
         ("growing", {**GRID_STUDY, "sweep": GROWING}),
+        ("best", BEST_STUDY),
+        ("best-growing", {**BEST_STUDY, "sweep": GROWING}),
+        ("best-joint", {**BEST_STUDY, "grid": JOINT_STUDY["grid"]}),
+        ("best-rounds", {**ROUNDS_STUDY, **{k: BEST_STUDY[k] for k in ("grid", "confirm")}}),
+        ("best-no-sweep", {**BEST_STUDY, "sweep": None}),
     )
 }
 
@@ -64,6 +70,18 @@ def width(rows: Sequence[Mapping[str, Any]]) -> float | None:
     return 5.0 - len({r["seed"] for r in rows})
 
 
+def choose_points(
+    evidence: CellEvidence, arms: Mapping[str, float | None]
+) -> dict[str, ChosenPoint]:
+    """Points that change with every detail of the evidence, its order included."""
+    chosen = {}
+    for arm, fixed in arms.items():
+        draw = random.Random(f"{evidence} {arm}")
+        epsilon = draw.uniform(*evidence.epsilon) if fixed is None else fixed
+        chosen[arm] = ChosenPoint(draw.choice(list(evidence.losses)), epsilon, draw.random())
+    return chosen
+
+
 def run(plan: Plan, order: random.Random, workers: int, deaths: int) -> list[dict[str, Any]]:
     """A whole study whose cohorts end in any order and whose driver dies from time to time."""
     rows: list[dict[str, Any]] = []
@@ -75,6 +93,7 @@ def run(plan: Plan, order: random.Random, workers: int, deaths: int) -> list[dic
             workers=workers,
             largest_cohort=order.choice([1, 3, 32]),
             interval_width=width,
+            choose_points=choose_points,
         )
         in_flight: list[Cohort] = []
         steps = order.randrange(1, 12) if deaths else 10**6
@@ -96,7 +115,7 @@ def run(plan: Plan, order: random.Random, workers: int, deaths: int) -> list[dic
 def undisturbed(request: pytest.FixtureRequest) -> tuple[Plan, set[str]]:
     plan = PLANS[request.param]
     rows: list[dict[str, Any]] = []
-    scheduler = Scheduler(plan, interval_width=width)
+    scheduler = Scheduler(plan, interval_width=width, choose_points=choose_points)
     while cohort := scheduler.next_cohort():
         finish(scheduler, cohort, rows)
     assert scheduler.is_done
@@ -107,7 +126,8 @@ def undisturbed(request: pytest.FixtureRequest) -> tuple[Plan, set[str]]:
 def test_a_study_trains_what_its_plan_counts(undisturbed: tuple[Plan, set[str]]) -> None:
     plan, ids = undisturbed
     for stage, count in plan.networks().items():
-        growth = 2 if plan is PLANS["growing"] and stage == "sweep" else 1
+        sweep = plan.config.sweep
+        growth = 2 if stage == "sweep" and sweep and sweep.until_interval else 1
         assert sum(i.startswith(stage) for i in ids) == growth * count
 
 
@@ -123,8 +143,9 @@ def test_workers_deaths_and_order_of_endings_change_nothing(
     assert set(ids) == expected
 
 
-def test_cohorts_share_group_stage_and_seed() -> None:
-    scheduler = Scheduler(PLANS["grid"], workers=2)
+@pytest.mark.parametrize("name", ["grid", "best"])
+def test_cohorts_share_group_stage_and_seed(name: str) -> None:
+    scheduler = Scheduler(PLANS[name], workers=2, choose_points=choose_points)
     rows: list[dict[str, Any]] = []
     while cohort := scheduler.next_cohort():
         assert len({(n.cell.group_id, n.stage, n.seed) for n in cohort.networks}) == 1
@@ -162,10 +183,10 @@ def test_every_arm_has_the_same_budget_and_its_own_points() -> None:
 
 def test_confirm_alone_says_that_the_search_is_missing() -> None:
     scheduler = Scheduler(PLANS["grid"], stages=[Stage.CONFIRM])
-    assert scheduler.lacks_search
-    assert not Scheduler(PLANS["grid"], stages=[Stage.SEARCH, Stage.CONFIRM]).lacks_search
+    assert scheduler.missing_stages == [Stage.SEARCH]
+    assert not Scheduler(PLANS["grid"], stages=[Stage.SEARCH, Stage.CONFIRM]).missing_stages
     searched = [r for r in run(PLANS["grid"], random.Random(1), 3, 0) if r["stage"] == "search"]
-    assert not Scheduler(PLANS["grid"], searched, stages=[Stage.CONFIRM]).lacks_search
+    assert not Scheduler(PLANS["grid"], searched, stages=[Stage.CONFIRM]).missing_stages
 
 
 def test_a_round_is_trained_in_one_cohort_and_pruned_points_are_not_chosen() -> None:
@@ -277,3 +298,181 @@ def test_cohorts_with_a_checkpoint_are_formed_again() -> None:
     assert resumed.is_done
     # A cohort is ignored if its networks have rows by now or belong to another study.
     assert Scheduler(plan, rows, begun=[*ids, ["search-0123"]]).is_done
+
+
+@pytest.fixture(scope="module", params=["best", "best-joint", "best-rounds"])
+def with_best(request: pytest.FixtureRequest) -> tuple[Plan, list[dict[str, Any]]]:
+    """A plan with the arm `best`, and the rows of its study."""
+    plan = PLANS[request.param]
+    return plan, run(plan, random.Random(3), workers=3, deaths=2)
+
+
+def test_each_replicate_searches_with_its_own_seed(
+    with_best: tuple[Plan, list[dict[str, Any]]],
+) -> None:
+    plan, rows = with_best
+    search = [r for r in rows if r["stage"] == "search"]
+    assert {(r["seed"], r["replicate"]) for r in search} == {
+        (r, r) for r in range(plan.config.search.replicates)
+    }
+    for cell_id in {r["cell_id"] for r in search}:
+        of_cell = [r for r in search if r["cell_id"] == cell_id]
+        budgets = Counter((r["arm"], r["replicate"]) for r in of_cell)
+        arms = {"ce"} if cell_id.endswith("/ce") else {"tuned", "analytic:activation", "rescale"}
+        assert {arm for arm, _ in budgets} == arms
+        assert set(budgets.values()) == {plan.config.search.networks_per_cell}
+        assert len({r["point"] for r in of_cell}) == len(of_cell)
+
+
+def test_pooled_arms_and_choices_of_replicates_are_paired_on_seeds_of_their_own(
+    with_best: tuple[Plan, list[dict[str, Any]]],
+) -> None:
+    plan, rows = with_best
+    confirm = [r for r in rows if r["stage"] == "confirm"]
+    seeds: dict[Any, set[int]] = {}
+    for r in rows:
+        replicate = r["replicate"] if r["stage"] == "confirm" else "none"
+        seeds.setdefault((r["stage"], replicate), set()).add(r["seed"])
+    for one in seeds:
+        assert not any(seeds[one] & seeds[other] for other in seeds if other != one)
+    assert {r: len(s) for (stage, r), s in seeds.items() if stage == "confirm"} == {
+        None: plan.config.confirm.seeds,
+        **dict.fromkeys(range(plan.config.search.replicates), plan.config.confirm.replicate_seeds),
+    }
+    for cell, arms in plan.arms.items():
+        of_cell = [r for r in confirm if r["cell_id"] == cell.cell_id]
+        pooled = {arm.name for arm in arms if arm.name != "tuned"}
+        for seed in seeds["confirm", None]:
+            assert sorted(r["arm"] for r in of_cell if r["seed"] == seed) == sorted(pooled)
+        replicated = {"tuned", "analytic:activation"} if cell.takes_epsilon else set()
+        for replicate in range(plan.config.search.replicates):
+            for seed in seeds["confirm", replicate]:
+                paired = [r["arm"] for r in of_cell if r["seed"] == seed]
+                assert sorted(paired) == sorted(replicated)
+
+
+def test_a_replicate_confirms_the_best_point_of_its_own_search(
+    with_best: tuple[Plan, list[dict[str, Any]]],
+) -> None:
+    _, rows = with_best
+    confirm = [r for r in rows if r["stage"] == "confirm" and r["replicate"] is not None]
+    assert confirm
+    key = ("cell_id", "arm", "replicate")
+    for r in confirm:
+        points = [
+            s
+            for s in rows
+            if s["stage"] == "search" and s["status"] != "pruned" and all(s[k] == r[k] for k in key)
+        ]
+        best = max(points, key=lambda s: s["val_acc_noisy"])
+        assert (r["epsilon"], r["lr"], r["loss"]) == (best["epsilon"], best["lr"], best["loss"])
+
+
+def test_pooled_arms_are_chosen_from_all_evidence_of_their_kind() -> None:
+    seen: dict[str, CellEvidence] = {}
+
+    def noted(evidence: CellEvidence, arms: Mapping[str, float | None]) -> dict[str, ChosenPoint]:
+        seen.update({f"{next(iter(evidence.losses))} {arm}": evidence for arm in arms})
+        fixed.update(arms)
+        return choose_points(evidence, arms)
+
+    fixed: dict[str, float | None] = {}
+    plan, rows = PLANS["best-rounds"], []
+    scheduler = Scheduler(plan, choose_points=noted)
+    while cohort := scheduler.next_cohort():
+        finish(scheduler, cohort, rows)
+    cell = next(cell for cell in plan.cells if cell.takes_epsilon)
+    assert fixed == {"best": None, "rescale": 0.0, "ce": 0.0} | {
+        arm.name: arm.epsilon for arm in plan.arms[cell] if arm.name in {"zero", "double"}
+    } | {"analytic:activation": plan.analytic[cell]["activation"]}
+    kinds = {"mae best": "surface", "mae rescale": "rescale", "ce ce": "ce"}
+    for name, kind in kinds.items():
+        evidence = seen[name]
+        expected = [
+            r
+            for r in rows
+            if r["stage"] != "confirm"
+            and r["status"] != "pruned"
+            and r["loss"] == name.split()[0]
+            and (r["arm"] == kind or (kind == "surface" and r["arm"] != "rescale"))
+        ]
+        assert Counter(
+            (x.stage, x.arm, x.seed, x.epsilon, x.lr, x.accuracy) for x in evidence.rows
+        ) == Counter(
+            (r["stage"], r["arm"], r["seed"], r["epsilon"], r["lr"], r["val_acc_noisy"])
+            for r in expected
+        )
+        assert evidence.losses == {name.split()[0]: kind == "surface"}
+    assert any(r["status"] == "pruned" for r in rows)
+    # The sweep holds every ε that a pooled arm fixes.
+    double = 2 * plan.analytic[cell]["activation"]
+    assert {0.0, double / 2, double} <= {x.epsilon for x in seen["mae best"].rows if not x.arm}
+
+
+def test_a_pooled_arm_with_rows_is_not_chosen_again() -> None:
+    """Another processor may round the choice differently."""
+
+    def other(evidence: CellEvidence, arms: Mapping[str, float | None]) -> dict[str, ChosenPoint]:
+        return {arm: ChosenPoint(next(iter(evidence.losses)), 1.0, 0.123) for arm in arms}
+
+    plan, rows = PLANS["best"], []
+    before = Scheduler(plan, stages=[Stage.SEARCH, Stage.SWEEP])
+    while cohort := before.next_cohort():
+        finish(before, cohort, rows)
+    interrupted = Scheduler(plan, rows, largest_cohort=2, choose_points=choose_points)
+    points: dict[tuple[str, str], set[tuple[float, float]]] = {}
+    while len(points) < 2 and (cohort := interrupted.next_cohort()):
+        finish(interrupted, cohort, rows)
+        points = pooled_points(rows)
+    assert len(points) == 2
+    resumed = Scheduler(plan, rows, choose_points=other)
+    while cohort := resumed.next_cohort():
+        finish(resumed, cohort, rows)
+    after = pooled_points(rows)
+    assert set(map(len, after.values())) == {1}
+    assert {key: after[key] for key in points} == points
+    assert {lr for key in after.keys() - points.keys() for _, lr in after[key]} == {0.123}
+    assert Counter(r["stage"] for r in rows) == plan.networks()
+
+
+def pooled_points(rows: list[dict[str, Any]]) -> dict[tuple[str, str], set[tuple[float, float]]]:
+    """{(cell id, pooled arm): its points in the rows of confirm}."""
+    points: dict[tuple[str, str], set[tuple[float, float]]] = {}
+    for r in rows:
+        if r["stage"] == "confirm" and r["replicate"] is None:
+            points.setdefault((r["cell_id"], r["arm"]), set()).add((r["epsilon"], r["lr"]))
+    return points
+
+
+def test_pooled_rows_that_this_plan_would_not_produce_are_refused() -> None:
+    plan = PLANS["best"]
+    rows = run(plan, random.Random(0), workers=1, deaths=0)
+    pooled = next(r for r in rows if r["stage"] == "confirm" and r["replicate"] is None)
+    for change in ({"lr": 0.5}, {"arm": "tuned"}, {"cell_id": "elsewhere"}, {"seed": 7}):
+        changed = [r if r is not pooled else {**r, **change} for r in rows]
+        with pytest.raises(StudyMismatchError, match="does not belong to this study file"):
+            Scheduler(plan, changed, choose_points=choose_points)
+    moved = {**pooled, "network_id": "confirm-0123"}
+    with pytest.raises(StudyMismatchError):
+        Scheduler(plan, [*rows, moved], choose_points=choose_points)
+
+
+def test_pooled_arms_wait_for_the_sweep_and_choices_of_replicates_do_not() -> None:
+    plan, rows = PLANS["best"], []
+    scheduler = Scheduler(plan, stages=[Stage.SEARCH, Stage.CONFIRM], choose_points=choose_points)
+    assert scheduler.missing_stages == [Stage.SWEEP]
+    while cohort := scheduler.next_cohort():
+        finish(scheduler, cohort, rows)
+    confirm = [r for r in rows if r["stage"] == "confirm"]
+    with_sweep = {cell.cell_id for cell in plan.cells if cell.takes_epsilon}
+    assert {r["replicate"] for r in confirm if r["cell_id"] in with_sweep} == {0, 1}
+    assert {r["replicate"] for r in confirm if r["cell_id"] not in with_sweep} == {None}
+    alone = Scheduler(plan, stages=[Stage.CONFIRM])
+    assert alone.missing_stages == [Stage.SEARCH, Stage.SWEEP]
+
+
+def test_a_study_with_best_needs_a_chooser() -> None:
+    rows = run(PLANS["best"], random.Random(0), workers=1, deaths=0)
+    before = [r for r in rows if r["stage"] != "confirm"]
+    with pytest.raises(ValueError, match="choose_points"):
+        Scheduler(PLANS["best"], before).next_cohort()

@@ -99,6 +99,60 @@ def test_rounds_that_come_back_in_any_order_change_nothing(sampler: str) -> None
     assert run(rebuilt) == whole
 
 
+def best_search(
+    replicates: int, replicate: int, arm_name: str = "tuned", sampler: str = "tpe"
+) -> ArmSearch:
+    """A search of a study with the arm `best`."""
+    search = {**GRID_STUDY["search"], "networks_per_cell": 15, "replicates": replicates}
+    search["sampler"] = sampler
+    confirm = {"seeds": 2, "arms": ["best", "tuned", "analytic:activation", "zero"]}
+    study = {**GRID_STUDY, "search": search, "confirm": confirm}
+    plan = make_plan(parse_study(yaml.safe_dump(study).encode(), "test"))
+    cell = next(c for c in plan.cells if c.takes_epsilon)
+    arms = plan.searched_arms(cell)
+    index = [arm.name for arm in arms].index(arm_name)
+    analytic = plan.analytic[cell]
+    return ArmSearch(plan.config, cell, arms[index], index, len(arms), analytic, replicate)
+
+
+def test_the_first_replicate_is_the_search_of_a_study_without_replicates() -> None:
+    arms = ["tuned", "analytic:activation"]
+    plain = new_search({**GRID_STUDY, "confirm": {"seeds": 2, "arms": arms}}, "tuned")
+    before = run(plain)
+    first = run(best_search(1, 0))
+    assert [(n.epsilon, n.lr) for n in first] == [(n.epsilon, n.lr) for n in before]
+    assert [n.network_id for n in first] == [n.network_id for n in before]
+
+
+def test_a_replicate_does_not_depend_on_how_many_there_are() -> None:
+    assert run(best_search(3, 0)) == run(best_search(1, 0))
+    second = run(best_search(2, 1))
+    assert run(best_search(3, 1)) == second
+    assert {n.seed for n in second} == {1}
+    assert {n.replicate for n in second} == {1}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+def test_replicates_differ_in_what_they_propose_and_are_numbered_apart(sampler: str) -> None:
+    arms = ("tuned", "analytic:activation")
+    searches = [run(best_search(2, r, arm, sampler)) for r in (0, 1) for arm in arms]
+    points = [n.point for networks in searches for n in networks]
+    assert sorted(points) == list(range(4 * 15))
+    assert not {n.lr for n in searches[0]} & {n.lr for n in searches[2]}
+    # Analytic ε and ε = 0 are tried first by each.
+    assert [n.epsilon for n in searches[0][:2]] == [n.epsilon for n in searches[2][:2]]
+
+
+def test_a_replicate_is_rebuilt_from_its_rows() -> None:
+    whole = run(best_search(2, 1))
+    for stop in (1, 6):
+        rebuilt = best_search(2, 1)
+        replay(rebuilt, whole[:stop])
+        assert run(rebuilt) == whole
+    with pytest.raises(ReplayError, match="does not belong"):
+        replay(best_search(2, 1), run(best_search(2, 0))[:3])
+
+
 def test_points_in_flight_differ() -> None:
     search = new_search(CONSTANT_LIAR_STUDY, "tuned")
     for _ in range(3):

@@ -1,7 +1,8 @@
 """A member trains as in a plain loop, independently of its neighbours."""
 
+import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from trainables.engine.trainer import (
     MemberResult,
     ModelSpec,
     Recipe,
+    State,
     train,
 )
 from trainables.seeds import derive
@@ -221,6 +223,53 @@ def test_the_test_set_is_read_only_on_request(monkeypatch: pytest.MonkeyPatch) -
     read = train(replace(poisoned, reads_test=True))[0]
     assert 0 <= read.metrics.test_acc <= 1
     assert [e.val_acc_noisy for e in read.epochs] == [e.val_acc_noisy for e in result.epochs]
+
+
+def test_the_answers_to_each_test_example_are_packed_bits() -> None:
+    """Those of the last epoch, in the order of the examples; none where the network diverged."""
+    members = [member(0), member(3), member(1, lr=1e6, network_id="diverged")]
+    spec = replace(SPEC, members=members, reads_test=True)
+    results = train(spec)
+    data = datasets.load("digits")
+    examples = len(data.test_y)
+    for result in results[:2]:
+        bits = np.frombuffer(result.metrics.test_correct, np.uint8)
+        assert len(bits) == -(-examples // 8)
+        right = np.unpackbits(bits, count=examples)
+        assert right.sum() / examples == result.metrics.test_acc
+    assert results[2].metrics.status == Status.DIVERGED
+    assert results[2].metrics.test_correct is None
+    assert train(replace(spec, reads_test=False))[0].metrics.test_correct is None
+    # Against the network itself.
+    run = CohortRun(spec, torch.device("cpu"), torch.float32)
+    while not run.is_done:
+        run.train_epoch()
+    with torch.no_grad():
+        logits = run.model(torch.from_numpy(data.normalise(data.test_x)))
+    position = [m.network_id for m in run.members].index(members[0].network_id)
+    expected = np.packbits(logits[position].numpy().argmax(-1) == data.test_y).tobytes()
+    assert results[0].metrics.test_correct == expected
+
+
+def test_the_answers_survive_a_checkpoint_of_the_last_epoch() -> None:
+    spec = replace(SPEC, members=[member(0), member(3)], reads_test=True)
+    files: list[bytes] = []
+
+    def save(state: Callable[[], State]) -> None:
+        content = io.BytesIO()
+        torch.save(state(), content)
+        files.append(content.getvalue())
+
+    whole = train(spec, save=save)
+    for content in files:
+        saved = torch.load(io.BytesIO(content), weights_only=True)
+        resumed = train(spec, saved=saved)
+        assert [r.metrics.test_correct for r in resumed] == [r.metrics.test_correct for r in whole]
+    for result in whole:
+        content = io.BytesIO()
+        torch.save(result.to_state(), content)
+        content.seek(0)
+        assert MemberResult.from_state(torch.load(content, weights_only=True)) == result
 
 
 def test_test_labels_stay_clean_and_validation_labels_are_noisy() -> None:

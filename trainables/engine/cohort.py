@@ -14,7 +14,7 @@ from trainables import models
 from trainables.datasets import Dataset
 from trainables.engine.cohort_losses import CohortLosses, loss_key
 from trainables.engine.data import CohortData
-from trainables.engine.metrics import EpochDynamics, accuracy
+from trainables.engine.metrics import EpochDynamics, accuracy, is_right
 from trainables.engine.optimizers import lr_factor, make_optimizer, norms
 from trainables.engine.results import EpochMetrics, MemberResult, TrialMetrics
 from trainables.engine.spec import CohortSpec, Member, Rung
@@ -73,6 +73,8 @@ class CohortRun:
         self.epoch = 0
         self.history: list[list[EpochMetrics]] = [[] for _ in self.members]
         self.diverged = [False] * len(self.members)
+        # whether each member of `members` is right on each test example, since the last epoch
+        self._test_right: torch.Tensor | None = None
         self._results: dict[str, MemberResult] = {}
         input_size = math.prod(self.data.dataset.input_shape)
         self._evaluation_batch = max(spec.recipe.batch_size, _EVALUATED_AT_ONCE // input_size)
@@ -111,6 +113,7 @@ class CohortRun:
             "epoch": self.epoch,
             "history": [[metrics.to_row() for metrics in epochs] for epochs in self.history],
             "diverged": list(self.diverged),
+            "test_right": None if self._test_right is None else self._test_right.cpu().clone(),
             "results": [result.to_state() for result in self._results.values()],
         }
 
@@ -132,6 +135,8 @@ class CohortRun:
         self._results = {result.network_id: result for result in results}
         self.history = [[EpochMetrics(**row) for row in rows] for rows in state["history"]]
         self.diverged = list(state["diverged"])
+        right = state["test_right"]
+        self._test_right = None if right is None else right.to(self.device)
         self._step = self._new_step()  # a recorded one would use the replaced moments
 
     def try_steps(self, steps: int, ends_epoch: bool = False) -> int:
@@ -181,11 +186,12 @@ class CohortRun:
         columns["val_acc_noisy"], columns["val_acc_clean"] = accuracy(
             self.model, self.data.val_inputs, [self.data.val_noisy, self.data.val_clean], at_once
         )
-        columns["test_acc"] = (
-            accuracy(self.model, self.data.test_inputs, [self.data.test_labels], at_once)[0]
-            if self.spec.reads_test
-            else [math.nan] * len(self.members)
-        )
+        columns["test_acc"] = [math.nan] * len(self.members)
+        if self.spec.reads_test:
+            labels = self.data.test_labels
+            self._test_right = is_right(self.model, self.data.test_inputs, labels, at_once)
+            right = self._test_right.sum(-1)
+            columns["test_acc"] = (right.double() / len(labels)).tolist()
         growth = (norms(list(self.model.parameters())) / self.initial_norm).tolist()
         finite = self._finite_statistics()
         for k, epochs in enumerate(self.history):
@@ -236,6 +242,8 @@ class CohortRun:
         self.losses = CohortLosses(self.members, self.classes, self.device, self.dtype)
         self._step = self._new_step()
         self.initial_norm = self.initial_norm[kept]
+        if self._test_right is not None:
+            self._test_right = self._test_right[kept]
         self.logit_std_init = [self.logit_std_init[k] for k in kept]
 
     def _end(self, k: int, status: Status) -> None:
@@ -255,8 +263,14 @@ class CohortRun:
             logit_std_init=self.logit_std_init[k],
             classes=self.classes,
             train_size=self.data.examples,
+            test_correct=self._test_correct(k),
         )
         self._results[network_id] = MemberResult(network_id, metrics, epochs)
+
+    def _test_correct(self, k: int) -> bytes | None:
+        if self._test_right is None or self.diverged[k]:
+            return None
+        return np.packbits(self._test_right[k].cpu().numpy()).tobytes()
 
     def _new_step(self) -> TrainingStep | GraphedStep:
         step = TrainingStep(self.model, self.losses, self.optimizer, self.spec.recipe, self.dtype)

@@ -149,6 +149,31 @@ def predictions(logits: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
+def is_right(
+    model: Callable[[torch.Tensor], torch.Tensor],
+    inputs: Callable[[slice], torch.Tensor],
+    labels: torch.Tensor,
+    batch_size: int,
+) -> torch.Tensor:
+    """Whether each member's prediction is the label, for every example.
+
+    Args:
+        model: maps inputs [B, …] to logits [K, B, C].
+        inputs: maps a slice of the examples to inputs [B, …].
+        labels: shape [N].
+        batch_size: examples that are evaluated at once.
+
+    Returns:
+        bool, shape [K, N].
+    """
+    batches = []
+    for start in range(0, len(labels), batch_size):
+        rows = slice(start, min(start + batch_size, len(labels)))
+        batches.append(predictions(model(inputs(rows))) == labels[rows])
+    return torch.cat(batches, dim=-1)
+
+
+@torch.no_grad()
 def accuracy(
     model: Callable[[torch.Tensor], torch.Tensor],
     inputs: Callable[[slice], torch.Tensor],

@@ -75,6 +75,9 @@ class TrialMetrics:
         train_size: number of training examples.
         wall_s: seconds that training the whole cohort took; None until all of it is trained.
         networks_in_cohort: number of networks in the cohort; None until all of it is trained.
+        test_correct: whether the network is right on each test example after the last epoch: bits
+            packed as by `numpy.packbits`; None where the test set is not read or the network
+            diverged.
     """
 
     status: Status
@@ -92,6 +95,7 @@ class TrialMetrics:
     train_size: int
     wall_s: float | None = None
     networks_in_cohort: int | None = None
+    test_correct: bytes | None = None
 
     def to_row(self) -> dict[str, Any]:
         """Values by the columns of `trials` that training fills."""
@@ -118,12 +122,16 @@ class MemberResult:
         """Plain data for a checkpoint."""
         state = asdict(self)
         state["metrics"]["status"] = self.metrics.status.value
+        if self.metrics.test_correct is not None:
+            state["metrics"]["test_correct"] = self.metrics.test_correct.hex()
         return state
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> MemberResult:
         """The inverse of `to_state`."""
         metrics = {**state["metrics"], "status": Status(state["metrics"]["status"])}
+        if metrics["test_correct"] is not None:
+            metrics["test_correct"] = bytes.fromhex(metrics["test_correct"])
         return cls(
             network_id=state["network_id"],
             metrics=TrialMetrics(**metrics),

@@ -46,7 +46,7 @@ __all__ = [
     "train",
 ]
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Version of the state that `train` saves; earlier states carry no number."""
 
 _EVALUATION = 1.1  # an epoch's evaluation costs about a tenth of its training

@@ -30,7 +30,8 @@ class LegendKey:
         line: direction of the line, "horizontal" or "vertical"; None for a marker alone.
         width: of the line, in pixels.
         dash: dash pattern of the line.
-        marker: Matplotlib's letter, "|" for a tick or "ring" for an open circle; None without one.
+        marker: Matplotlib's letter, "|" for a tick, "ring" for an open circle, "dot" for a single
+            value, "square" for an area; None without one.
     """
 
     text: str
@@ -51,7 +52,7 @@ class CaptionedFigure:
     """A figure of a section.
 
     Attributes:
-        svg: from `FigureWriter.save`.
+        svg: from `FigureWriter.save` or `FigureWriter.save_variants`.
         title: plain text; None for a section's only figure, which needs none.
         caption: lines of plain text below the title.
     """

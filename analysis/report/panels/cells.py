@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from analysis.formatting import MISSING, number, points
-from analysis.inference.records import CellVerdict, Verdict
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.records import NO_VALUES, Verdict
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.panels.base import (
     Panel,
@@ -26,7 +27,8 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
         TableColumn("tuned ε"),
         TableColumn("best ε (95 %)", nowrap=True),
         TableColumn("within margin"),
-        TableColumn(f"regret, points ({100 * pooled.confidence:.0f} %)", "regret, points", True),
+        TableColumn(f"value, points ({100 * pooled.confidence:.0f} %)", "value, points", True),
+        TableColumn("gain of tuning, points", "gain of tuning", True),
         TableColumn("n", "paired seeds"),
         TableColumn("verdict"),
     ]
@@ -45,7 +47,8 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
 
 
 def _row(cell: CellVerdict) -> list[str]:
-    region, regret = cell.indifference, cell.primary_regret
+    region = cell.indifference
+    value, tuning = cell.primary_value or NO_VALUES, cell.primary_procedure or NO_VALUES
     return [
         cell.cell_id,
         str(cell.classes),
@@ -53,10 +56,11 @@ def _row(cell: CellVerdict) -> list[str]:
         number(cell.epsilon_tuned),
         _best_epsilon(cell),
         f"{number(region.low)} to {number(region.high)}" if region else MISSING,
-        with_interval(regret.mean, regret.low, regret.high)
-        if regret and regret.mean is not None and regret.low is not None
-        else MISSING,
-        str(regret.n if regret else 0),
+        *(
+            MISSING if r.mean is None else with_interval(r.mean, r.low, r.high)
+            for r in (value, tuning)
+        ),
+        str(value.n),
         cell.verdict.word,
     ]
 

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from analysis.data.load import LoadError
 from analysis.formatting import number
-from analysis.inference.records import CellVerdict, ValueAgreement
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.study_records import ValueAgreement
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.panels.base import (
     CaptionedFigure,
@@ -77,7 +78,10 @@ def _agreement(rule: str, a: ValueAgreement) -> str:
             f" (95 % interval {number(a.bias_low)} to {number(a.bias_high)}), limits of agreement "
             f"{number(a.limit_low)} to {number(a.limit_high)}"
         )
-    return f"{text}; inside the region within the margin in {100 * (a.inside or 0):.0f} % of cells."
+    return (
+        f"{text}; inside the region within the margin in {100 * (a.inside or 0):.0f} % of cells."
+        + "".join(f" On the edge: {text}." for text in a.bounds)
+    )
 
 
 def draw(

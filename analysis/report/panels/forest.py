@@ -1,114 +1,145 @@
-"""Panel: regret of every cell with its interval, and their mean (forest plot)."""
+"""Panel: value of every cell with its interval and its seeds, and their mean (forest plot)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import matplotlib
-from matplotlib import ticker
-from matplotlib.figure import Figure
+import pandas as pd
 
-from analysis.formatting import points
-from analysis.inference.records import CellVerdict, Interval, PooledVerdict
+from analysis.formatting import MISSING, count, number, points
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.records import Cost, Verdict
 from analysis.report.figure_writer import FigureWriter
+from analysis.report.forest_plot import ForestAxis, ForestRow, draw
 from analysis.report.panels.base import (
     CaptionedFigure,
+    LegendKey,
     Panel,
     ReportSection,
     left_out_note,
     register,
     with_interval,
 )
-from analysis.report.series import VERDICT_STYLES, SeriesStyle, cell_titles
-from analysis.report.theme import FOREGROUND, MUTED, STYLE, VERMILLION, axes
+from analysis.report.series import MEAN_STYLE, VERDICT_STYLES, cell_titles
+from analysis.report.theme import FOREGROUND, MUTED
 from analysis.verdict import StudyAnalysis
+from study.results.arms import BEST, ZERO, analytic_arm
 
 MAX_CELLS = 40
-_MEAN_STYLE = SeriesStyle(FOREGROUND, "D")
 
 
 def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None:
-    """Regret by cell; None if no cell has an interval."""
+    """Value by cell; None where no cell has one."""
     pooled = analysis.verdict.pooled
-    cells = [(cell, regret) for cell in analysis.verdict.cells if (regret := _regret(cell))]
-    titles = cell_titles(analysis.verdict.cells)
-    if not cells:
+    measured = [
+        (cell, value)
+        for cell in analysis.verdict.cells
+        if (value := cell.primary_value) is not None and value.mean is not None
+    ]
+    if not measured:
         return None
-    data = "; ".join(f"{titles[c.cell_id]}: {points(r.mean or 0.0)}" for c, r in cells)
-    figure = draw(cells[:MAX_CELLS], pooled, titles)
-    svg = writer.save(figure, "forest", f"Regret by cell: {data}")
+    titles = cell_titles(analysis.verdict.cells)
+    seeds = seed_differences(analysis.tables["regret_by_seed"])
+    rows = [
+        _row(cell, value, titles[cell.cell_id], seeds.get((cell.cell_id, cell.rule or ""), []))
+        for cell, value in measured[:MAX_CELLS]
+    ]
+    if pooled.value.mean is not None and len(rows) > 1:
+        rows.append(
+            ForestRow(
+                f"mean over {pooled.value.cells} cells",
+                100 * pooled.value.mean,
+                percent(pooled.value.ends),
+                with_interval(pooled.value.mean, pooled.value.low, pooled.value.high),
+                MEAN_STYLE,
+                "no verdict" if pooled.refused else pooled.verdict.word,
+                pooled.scope.sentence,
+                is_mean=True,
+            )
+        )
+    axis = ForestAxis(
+        "cost of analytic ε, percentage points of test accuracy", margin=100 * pooled.margin
+    )
+    alt = "Value by cell: " + "; ".join(f"{r.title}: {r.result}, {r.word}" for r in rows)
+    svg = writer.save_variants(draw(rows, axis, True), draw(rows, axis, False), "forest", alt)
+    verdicts = [v for v in Verdict if any(cell.verdict == v for cell, _ in measured)]
+    level = f"{100 * pooled.confidence:.0f} %"
     return ReportSection(
-        intro="Test accuracy at tuned ε minus test accuracy at analytic ε, on fresh seeds paired "
-        "by noise draw, data order and initialisation. Horizontal lines are "
-        f"{100 * pooled.confidence:.0f} % t intervals; the dashed line is the margin of "
-        f"{points(pooled.margin)} points. An interval left of the margin means agreement.",
+        intro="Test accuracy at the best ε minus test accuracy at analytic ε, each at its best "
+        "learning rate, on fresh seeds paired by noise draw, data order and initialisation. The "
+        "dots are the seeds. The mark is the cost: their mean with what the surface over ε and "
+        f"learning rate adds; the line is its {level} interval, with "
+        "the errors of seeds, test examples and surface. An interval left of the margin of "
+        f"{points(pooled.margin)} points means that analytic ε costs less than it.",
+        legend=[
+            *(LegendKey(v.word, s.colour, "horizontal", marker=s.marker) for v, s in
+              ((v, VERDICT_STYLES[v]) for v in verdicts)),
+            LegendKey("one seed", FOREGROUND, marker="dot"),
+            LegendKey("open mark: no evidence for the formula", MUTED, marker="ring"),
+        ],
         figures=[CaptionedFigure(svg)],
-        notes=left_out_note(len(cells), MAX_CELLS, "regret"),
+        notes=[
+            "A cell is evidence for the formula where ε = 0 is shown to cost more than the margin; "
+            "the number in brackets is that cost. "
+            "A challenger: search and sweep rank analytic ε first, so it is compared with the "
+            "strongest other ε. A triangle at the edge is a value beyond the axis.",
+            *_unmeasured_note(len(analysis.verdict.cells) - len(measured)),
+            *left_out_note(len(measured), MAX_CELLS, "costs"),
+        ],
+    )  # fmt: skip
+
+
+def _unmeasured_note(cells: int) -> list[str]:
+    return [f"{count(cells, 'cell')} without a value: not shown."] if cells else []
+
+
+def seed_differences(table: pd.DataFrame) -> Mapping[tuple[str, str], list[float]]:
+    """{(cell, rule): paired differences comparator − analytic ε in percentage points}.
+
+    Args:
+        table: columns cell_id, arm, seed, regret (a fraction).
+    """
+    groups = table.sort_values("seed").groupby(["cell_id", "arm"])["regret"]
+    prefix = analytic_arm("")
+    return {
+        (str(cell_id), str(arm).removeprefix(prefix)): [100 * float(v) for v in values]
+        for (cell_id, arm), values in groups
+        if str(arm).startswith(prefix)
+    }
+
+
+def percent(ends: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Ends of an interval in percentage points."""
+    return None if ends is None else (100 * ends[0], 100 * ends[1])
+
+
+def _row(cell: CellVerdict, value: Cost, title: str, seeds: list[float]) -> ForestRow:
+    assert value.mean is not None
+    return ForestRow(
+        title,
+        100 * value.mean,
+        percent(value.ends),
+        with_interval(value.mean, value.low, value.high),
+        VERDICT_STYLES[cell.verdict],
+        cell.verdict.word,
+        f"{_epsilons(cell, value)}; {_evidence(cell)}",
+        seeds,
+        cell.evidence,
     )
 
 
-def _regret(cell: CellVerdict) -> Interval | None:
-    """The primary regret of a cell if it has an interval."""
-    regret = cell.primary_regret
-    return None if regret is None or regret.low is None else regret
+def _epsilons(cell: CellVerdict, value: Cost) -> str:
+    best = cell.arms.get(BEST)
+    chosen = MISSING if best is None else number(best.epsilon)
+    other = "challenger" if value.leads else "best"
+    return f"analytic {number(cell.primary_epsilon)}, {other} {chosen}"
 
 
-def draw(
-    cells: Sequence[tuple[CellVerdict, Interval]],
-    pooled: PooledVerdict,
-    titles: Mapping[str, str],
-) -> Figure:
-    """A forest plot: one row per cell, and one for the mean.
-
-    Args:
-        cells: cells with their primary regret, each with an interval.
-        pooled: the verdict over all cells.
-        titles: {cell_id: title}.
-    """
-    rows = [(titles[c.cell_id], r, c.verdict, VERDICT_STYLES[c.verdict]) for c, r in cells]
-    if pooled.regret.low is not None and len(rows) > 1:
-        title = f"mean over {pooled.sensitive_cells} cells"
-        rows.append((title, pooled.regret, pooled.verdict, _MEAN_STYLE))
-    margin = 100 * pooled.margin
-    intervals = [_percent(regret) for _, regret, _, _ in rows]
-    low = min(0.0, *(interval[1] for interval in intervals))
-    high = max(margin, *(interval[2] for interval in intervals))
-    pad = 0.04 * (high - low)
-    with matplotlib.rc_context(STYLE):
-        figure, ax = axes(4.1, 0.7 + 0.72 * len(rows))
-        ax.set_position((0.03, ax.get_position().y0, 0.94, ax.get_position().height))
-        for y, (title, regret, verdict, style) in enumerate(rows):
-            mean, left, right = intervals[y]
-            # The vertical lines end below the text of the row.
-            ax.plot([0, 0], [y - 0.14, y + 0.14], color=FOREGROUND, lw=0.9)
-            ax.plot([margin] * 2, [y - 0.14, y + 0.14], color=VERMILLION, lw=1.4, ls=(0, (2, 1)))
-            ax.plot([left, right], [y, y], color=style.colour, lw=2.2)
-            ax.plot([mean], [y], marker=style.marker, ls="", color=style.colour, ms=6.5, mew=1.8)
-            numbers = (
-                f"{with_interval(regret.mean or 0.0, regret.low, regret.high)}, {verdict.word}"
-            )
-            weight = "bold" if style is _MEAN_STYLE else "normal"
-            for line, offset, colour in ((title, 27.5, FOREGROUND), (numbers, 15.5, MUTED)):
-                ax.annotate(
-                    line, (0, y), (0, offset), xycoords=("axes fraction", "data"),
-                    textcoords="offset points", fontsize=9, va="center", color=colour,
-                    fontweight=weight,
-                )  # fmt: skip
-        ax.set_xlim(low - pad, high + pad)
-        ax.set_ylim(len(rows) - 0.7, -0.75)
-        ax.set_yticks([])
-        ax.spines["left"].set_visible(False)
-        ax.set_xlabel("regret, percentage points of test accuracy")
-        ax.xaxis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
-        return figure
+def _evidence(cell: CellVerdict) -> str:
+    zero = cell.controls.get(ZERO)
+    if cell.evidence and zero is not None and zero.mean is not None:
+        return f"evidence (ε = 0: {points(zero.mean)})"
+    return "not evidence"
 
 
-def _percent(regret: Interval) -> tuple[float, float, float]:
-    """Mean, lower and upper end in percentage points."""
-    assert regret.mean is not None
-    assert regret.ends is not None
-    low, high = regret.ends
-    return 100 * regret.mean, 100 * low, 100 * high
-
-
-PANEL = register(Panel("forest", "Regret: the cost of analytic ε", 20, build))
+PANEL = register(Panel("forest", "Value: the cost of analytic ε", 20, build))

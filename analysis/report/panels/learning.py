@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from analysis.inference.records import CellVerdict
+from analysis.inference.cell_records import CellVerdict
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.panels.base import (
     MAX_FIGURES,
@@ -46,7 +46,7 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
         figures.append(CaptionedFigure(svg, title))
     return ReportSection(
         intro="Confirm stage, validation accuracy, mean over seeds; the band is the range over "
-        "seeds.",
+        "seeds. An arm without common seeds, such as tuned ε, is the mean over its replicates.",
         legend=[
             LegendKey(Arm.of_row(arm).label, style.colour, "horizontal", dash=style.dash)
             for arm, style in styles.items()

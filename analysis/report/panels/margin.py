@@ -24,9 +24,9 @@ from analysis.verdict import StudyAnalysis
 def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None:
     """Verdicts against the margin; None if no cell has an interval."""
     pooled = analysis.verdict.pooled
-    if pooled.regret.high is None:
+    if pooled.value.high is None:
         return None
-    threshold = points(max(0.0, pooled.regret.high))
+    threshold = points(max(0.0, pooled.value.high))
     svg = writer.save(
         draw(analysis.tables["margin_curve"], pooled.margin),
         "margin",

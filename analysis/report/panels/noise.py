@@ -8,7 +8,8 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from analysis.formatting import number
-from analysis.inference.records import CellVerdict, NoiseSlope
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.study_records import NoiseSlope
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.panels.base import (
     MAX_FIGURES,
@@ -29,8 +30,10 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
     if not slopes:
         return None
     figures = []
+    several_models = len({cell.model for cell in analysis.verdict.cells}) > 1
     for i, slope in enumerate(slopes[:MAX_FIGURES]):
-        title, caption = f"{slope.dataset} · {slope.loss} · {slope.noise_kind}", _caption(slope)
+        factors = [slope.dataset, slope.loss, slope.noise_kind]
+        title, caption = " · ".join(factors + [slope.model] * several_models), _caption(slope)
         alt = f"Best ε by noise rate, {title}: {caption}"
         svg = writer.save(draw(_cells_of(analysis, slope)), f"noise-{i + 1}", alt)
         figures.append(CaptionedFigure(svg, title, [caption]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis.formatting import points
-from analysis.inference.records import PooledVerdict
+from analysis.inference.study_records import PooledVerdict
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.panels.base import Panel, ReportSection, register
 from analysis.verdict import StudyAnalysis
@@ -20,7 +20,7 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
 
 
 def _between_datasets(pooled: PooledVerdict) -> list[str]:
-    effects = pooled.between_datasets
+    effects = pooled.scope.further_datasets
     if effects is None:
         return []
     text = (

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.inference.records import CellVerdict
+from analysis.inference.cell_records import CellVerdict
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.panels.base import (
     MAX_FIGURES,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis.formatting import MISSING, number, points
-from analysis.inference.records import ValueAgreement
+from analysis.inference.study_records import ValueAgreement
 from analysis.report.figure_writer import FigureWriter
 from analysis.report.panels.base import (
     Panel,
@@ -21,7 +21,7 @@ _COLUMNS = (
     TableColumn("best ε minus the rule's (95 %)", "best minus rule", True),
     TableColumn("limits of agreement", "limits", True),
     TableColumn("within the margin, % of cells", "within margin, %"),
-    TableColumn("mean regret, points", "mean regret"),
+    TableColumn("mean value, points", "mean value"),
 )
 
 
@@ -42,7 +42,7 @@ def _row(rule: str, a: ValueAgreement) -> list[str]:
         bias,
         f"{number(a.limit_low)} to {number(a.limit_high)}",
         MISSING if a.inside is None else f"{100 * a.inside:.0f}",
-        MISSING if a.regret is None else points(a.regret),
+        MISSING if a.value is None else points(a.value),
     ]
 
 
