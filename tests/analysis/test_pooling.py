@@ -23,7 +23,7 @@ from scipy import stats
 from statsmodels.stats.meta_analysis import combine_effects
 
 from analysis.inference.means import mean_over_cells, split_sparse
-from analysis.inference.pooling import holm, noise_slopes, pooled_value, random_effects
+from analysis.inference.pooling import holm, noise_slopes, pooled_value
 from analysis.inference.power import (
     equivalence_power,
     non_inferiority_power,
@@ -31,6 +31,7 @@ from analysis.inference.power import (
     power_table,
     seeds_needed,
 )
+from analysis.inference.random_effects import random_effects
 from analysis.inference.records import Cost, Interval
 from analysis.inference.summary import verdict_paragraph
 from analysis.inference.value import Contrast
