@@ -124,9 +124,11 @@ def confirmed(folder, cost: float, seeds: int, cells: int = 600, sd: float = 0.0
 
 @pytest.mark.parametrize("seeds", [3, 5, 10, 20])
 def test_false_agreement_at_the_margin_is_five_percent(tmp_path, seeds):
-    verdicts = [c.verdict for c in confirmed(tmp_path, 0.005, seeds)]
-    assert 0.025 < np.mean([v.agrees for v in verdicts]) < 0.075  # ± 2.8 errors
-    assert np.mean([v == "inferior" for v in verdicts]) < 0.075
+    cells = confirmed(tmp_path, 0.005, seeds)
+    below = np.mean([c.value["activation"].high < 0.005 for c in cells])
+    assert 0.025 < below < 0.075  # ± 2.8 errors
+    assert not any(c.verdict.agrees for c in cells)  # without a surface nothing agrees
+    assert np.mean([c.verdict == "inferior" for c in cells]) < 0.075
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10, 20])
@@ -135,5 +137,5 @@ def test_value_interval_covers_and_power_is_as_predicted(tmp_path, seeds):
     inside = [c.value["activation"].low <= 0.001 <= c.value["activation"].high for c in cells]
     assert np.mean(inside) == pytest.approx(0.90, abs=0.035)
     predicted = non_inferiority_power(seeds, 0.004 * 2**0.5, 0.005, 0.001)
-    passed = np.mean([c.verdict.agrees for c in cells])
+    passed = np.mean([c.value["activation"].high < 0.005 for c in cells])
     assert passed == pytest.approx(predicted, abs=0.06)
