@@ -198,8 +198,8 @@ def lose_seeds(folder: StudyFolder) -> None:
     each = len(seeds) // 4
     lost = np.zeros(len(frame), dtype=bool)
     for k, cell in enumerate(sorted(frame["cell_id"].unique())):
-        own = [seeds[(k * each + i) % len(seeds)] for i in range(each)]
-        lost |= (pooled & (frame["cell_id"] == cell) & frame["seed"].isin(own)).to_numpy()
+        of_cell = [seeds[(k * each + i) % len(seeds)] for i in range(each)]
+        lost |= (pooled & (frame["cell_id"] == cell) & frame["seed"].isin(of_cell)).to_numpy()
     pq.write_table(table.filter(~lost), path)
 
 

@@ -109,7 +109,7 @@ def cell_completeness(
     # Two rows of an arm with one seed do not stand for two seeds.
     confirm = confirm.drop_duplicates(["arm", "replicate", "seed"])
     pooled = confirm[confirm["replicate"].isna()]
-    own = confirm[confirm["replicate"].notna()]
+    of_replicates = confirm[confirm["replicate"].notna()]
     planned: int | None
     if plan is None:
         seeds = {arm: set(rows["seed"]) for arm, rows in pooled.groupby("arm")}
@@ -117,14 +117,14 @@ def cell_completeness(
         missing = sum(len(every - present) for present in seeds.values())
         expected = {str(arm): len(every) for arm in seeds}
         # Each replicate of the search confirms its arms on the same seeds.
-        for _, rows in own.groupby("replicate"):
+        for _, rows in of_replicates.groupby("replicate"):
             seeds_of = {arm: set(part["seed"]) for arm, part in rows.groupby("arm")}
             union = set().union(*seeds_of.values())
             missing += sum(len(union - present) for present in seeds_of.values())
         planned = None
     else:
         expected = dict(plan.arms)
-        missing = _missing(plan.arms, pooled["arm"]) + _missing(plan.choices, own["arm"])
+        missing = _missing(plan.arms, pooled["arm"]) + _missing(plan.choices, of_replicates["arm"])
         planned = sum(plan.arms.values()) + sum(plan.choices.values())
     measured = pooled.dropna(subset=["test_acc"])
     reference = set(measured.loc[measured["arm"] == comparator, "seed"])

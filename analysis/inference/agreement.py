@@ -247,8 +247,8 @@ def _tuning(
     cell: StudyCell, confirm: pd.DataFrame, rules: list[str], correct: Mapping[Any, bytes]
 ) -> dict[str, Gain]:
     """{rule: tuned minus analytic choice}, by replicate; of the one search of an older study."""
-    own = confirm[confirm["replicate"].notna()]
-    rows = own if len(own) else confirm.assign(replicate=0)
+    of_replicates = confirm[confirm["replicate"].notna()]
+    rows = of_replicates if len(of_replicates) else confirm.assign(replicate=0)
     rows = rows.dropna(subset=["seed"])
     table = rows.pivot_table(
         index=["replicate", "seed"], columns="arm", values="test_acc", aggfunc="mean"

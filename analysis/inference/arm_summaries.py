@@ -70,9 +70,9 @@ def replicate_choices(confirm: pd.DataFrame) -> dict[str, list[ReplicateChoice]]
     Args:
         confirm: confirm rows of a cell, those with a replicate among them.
     """
-    own = confirm[confirm["replicate"].notna()]
+    of_replicates = confirm[confirm["replicate"].notna()]
     choices: dict[str, list[ReplicateChoice]] = {}
-    for (arm, replicate), rows in own.groupby(["arm", "replicate"]):
+    for (arm, replicate), rows in of_replicates.groupby(["arm", "replicate"]):
         first = rows.iloc[0]
         choices.setdefault(str(arm), []).append(
             ReplicateChoice(

@@ -121,8 +121,8 @@ class NetworkCounts(Record):
 
     def total(self, seeds: int, replicates: int, replicate_seeds: int) -> int:
         """All networks of a design."""
-        own = replicates * replicate_seeds * self.per_replicate_seed
-        return self.sweep + replicates * self.per_replicate + seeds * self.per_seed + own
+        of_replicates = replicates * replicate_seeds * self.per_replicate_seed
+        return self.sweep + replicates * self.per_replicate + seeds * self.per_seed + of_replicates
 
     @classmethod
     def of_plan(cls, plan: PlanSummary) -> NetworkCounts:

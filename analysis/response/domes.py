@@ -197,14 +197,14 @@ class SmoothTops:
         """Curves of some nodes, see `quadrature.Part`."""
         at, kappa, shape = np.unravel_index(chosen, self.log.shape)
         top = self.first[at] + rng.uniform(-0.5, 0.5, len(at)) * self.width[at, 0]
-        own = self.domes.take(shape)
-        g = own.own_losses(self.points.x - top[:, None])
+        dome = self.domes.take(shape)
+        g = dome.own_losses(self.points.x - top[:, None])
         unit = spread(g)[:, None]
         design = np.stack([np.ones_like(g), -g / unit], axis=2)
         prior = np.tile([0.0, HEIGHT**-2], (len(at), 1))
         weights = self.points.weights(KAPPAS)[kappa]
         drawn = coefficients(self.points, weights, design, prior, rng)
-        curves = drawn[:, [0]] - np.abs(drawn[:, [1]]) * own.own_losses(grid - top[:, None]) / unit
+        curves = drawn[:, [0]] - np.abs(drawn[:, [1]]) * dome.own_losses(grid - top[:, None]) / unit
         return curves, np.clip(top, 0.0, 1.0)
 
 

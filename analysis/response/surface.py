@@ -172,16 +172,16 @@ class CellSurface:
         }
         lacks, below, given = {}, {}, {}
         for arm, fixed in arms.items():
-            own = by_loss[points[arm].loss][arm]
-            assert own.at_point is not None
-            lacks[arm] = _share((best if fixed is None else reached[arm]) - own.at_point)
-            below[arm] = _share(best - own.at_point)
-            if own.top_given is not None and own.slope is not None:
+            drawn_arm = by_loss[points[arm].loss][arm]
+            assert drawn_arm.at_point is not None
+            lacks[arm] = _share((best if fixed is None else reached[arm]) - drawn_arm.at_point)
+            below[arm] = _share(best - drawn_arm.at_point)
+            if drawn_arm.top_given is not None and drawn_arm.slope is not None:
                 others = [loss for loss in by_loss if loss != points[arm].loss]
-                tops = [own.top_given, *(everywhere[loss] for loss in others)]
-                lines = [own.reached_given, *(by_loss[loss][arm].reached for loss in others)]
+                tops = [drawn_arm.top_given, *(everywhere[loss] for loss in others)]
+                lines = [drawn_arm.reached_given, *(by_loss[loss][arm].reached for loss in others)]
                 gap = np.max(tops, axis=0) - np.max([k for k in lines if k is not None], axis=0)
-                slope = own.slope.reshape(SCENARIOS, -1)[MIDDLE].mean()
+                slope = drawn_arm.slope.reshape(SCENARIOS, -1)[MIDDLE].mean()
                 cost = gap.reshape(SCENARIOS, -1) / 100
                 given[arm] = GivenMeasured(cost, float(np.clip(slope, 0, 1)))
         return SurfaceDraws(lacks, below, given)

@@ -117,9 +117,9 @@ class Plan:
     def confirm_networks(self, cell: Cell) -> int:
         """Number of networks that confirm trains in a cell."""
         arms = self.arms[cell]
-        own = sum(len(self.replicate_seeds(r)) for r in self.replicates if r is not None)
+        of_replicates = sum(len(self.replicate_seeds(r)) for r in self.replicates if r is not None)
         pooled = len(self.confirm_seeds) * sum(arm.is_pooled for arm in arms)
-        return pooled + own * sum(arm.is_replicated for arm in arms)
+        return pooled + of_replicates * sum(arm.is_replicated for arm in arms)
 
     def networks(self) -> dict[Stage, int]:
         """Number of networks per stage."""

@@ -252,8 +252,10 @@ def write_study(
                 chosen = np.clip(cell.tuned_epsilon + rng.normal(0, cell.search_sd), LOW, HIGH)
                 for seed in range(1000 * (replicate + 1), 1000 * (replicate + 1) + replicate_seeds):
                     offset = rng.normal(0, seed_sd)
-                    own = {"tuned": chosen} | {f"analytic:{r}": e for r, e in cell.analytic.items()}
-                    for arm, epsilon in own.items():
+                    choices = {"tuned": chosen} | {
+                        f"analytic:{r}": e for r, e in cell.analytic.items()
+                    }
+                    for arm, epsilon in choices.items():
                         value = at(epsilon) + offset + rng.normal(0, sd)
                         rule = arm.partition(":")[2] or None
                         add("confirm", arm, rule, epsilon, 0.1, seed, value, replicate=replicate)
@@ -286,15 +288,15 @@ def _plan(
         pooled = row["replicate"] is None
         arms[row["cell_id"]].setdefault(row["arm"], False)
         arms[row["cell_id"]][row["arm"]] |= pooled
-    own: dict[str, set[str]] = {}
+    choices: dict[str, set[str]] = {}
     for row in trials.get("confirm", []):
         if row["replicate"] is not None:
-            own.setdefault(row["cell_id"], set()).add(row["arm"])
+            choices.setdefault(row["cell_id"], set()).add(row["arm"])
     cells = tuple(
         CellSummary(
             cell_id, 0, False, True,
             arms=tuple(arm for arm, pooled in of_cell.items() if pooled),
-            replicate_arms=tuple(sorted(own.get(cell_id, ()))),
+            replicate_arms=tuple(sorted(choices.get(cell_id, ()))),
         )
         for cell_id, of_cell in arms.items()
     )  # fmt: skip

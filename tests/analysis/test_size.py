@@ -26,9 +26,9 @@ from joblib.externals.loky import get_reusable_executor
 from analysis.report.html import analyse_and_report
 analyse_and_report(sys.argv[1])
 get_reusable_executor().shutdown(wait=True)
-own, workers = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-seconds = sum(used.ru_utime + used.ru_stime for used in (own, workers))
-memory = own.ru_maxrss + min(os.cpu_count(), 32) * workers.ru_maxrss  # at most
+driver, workers = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+seconds = sum(used.ru_utime + used.ru_stime for used in (driver, workers))
+memory = driver.ru_maxrss + min(os.cpu_count(), 32) * workers.ru_maxrss  # at most
 print(json.dumps({"seconds": seconds, "gigabytes": memory / 2**20}))
 """
 
