@@ -70,9 +70,9 @@ def cost_table(judged: Sequence[CellVerdict]) -> pd.DataFrame:
         for arm, c in cell.cost_by_arm.items():
             measured = (c.measured.mean, c.measured.low, c.measured.high)
             ends = (c.mean, c.low, c.high, c.n)
-            rows.append((cell.cell_id, cell.comparator, arm, *ends, *measured, c.shortfall))
+            rows.append((cell.cell_id, cell.comparator, arm, *ends, *measured, c.adjustment))
     columns = ["cell_id", "comparator", "arm", "mean", "low", "high", "n"]
-    columns += ["measured", "measured_low", "measured_high", "shortfall"]
+    columns += ["measured", "measured_low", "measured_high", "adjustment"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -211,7 +211,8 @@ def _notes(judged: Sequence[CellVerdict]) -> list[str]:
     if any(c.shares and c.shares.surface is None for c in measured):
         notes.append(
             "Too few networks of search and sweep for a surface over ε and learning rate in some "
-            "cells: what the confirmed points may lack of the best ones is not in their intervals."
+            "cells: how far the confirmed points may fall short of the best ones is not in their "
+            "intervals."
         )
     return notes
 

@@ -167,7 +167,7 @@ def judge_cell(
     if comparator is not None:
         others = [name for name in table if name != comparator]
         costs = {
-            str(arm): compare.over_best(str(arm))
+            str(arm): compare.cost_contrast(str(arm))
             if comparator == BEST
             else compare.contrast(comparator, str(arm))
             for arm in others

@@ -13,12 +13,9 @@ from analysis.data.load import StudyCell
 from analysis.inference.examples import ExampleEffects, example_effects
 from analysis.inference.means import Array
 from analysis.inference.value import Contrast
-from analysis.response.surface import CellSurface, SurfaceDraws
+from analysis.response.surface import SAME_EPSILON, CellSurface, SurfaceDraws
 from analysis.response.top import Measured
 from study.results.arms import BEST, CE, ZERO, Arm
-
-SAME_EPSILON = 1e-6
-"""Two ε that differ by less are the same."""
 
 
 def confirm_table(confirm: pd.DataFrame) -> pd.DataFrame:
@@ -64,9 +61,9 @@ class ArmComparison:
         self._draws: SurfaceDraws | None = None
         self._rank = [BEST]  # arms that may be the best one, highest on the surface first
         if surface is not None and BEST in table:
-            self._look_at(surface, pooled)
+            self._draw_surface(surface, pooled)
 
-    def _look_at(self, surface: CellSurface, pooled: pd.DataFrame) -> None:
+    def _draw_surface(self, surface: CellSurface, pooled: pd.DataFrame) -> None:
         """Ask the surface about the arms that lie on it."""
         on_it = pooled[pooled["rescale"].isna() & (pooled["arm"] != CE)]
         points = {str(arm): confirmed_point(rows) for arm, rows in on_it.groupby("arm")}
@@ -78,14 +75,14 @@ class ArmComparison:
         self._rank = sorted(level, key=lambda arm: -level[arm])
         measured = {}
         for arm in analytic:
-            over = self._rival(arm)
+            over = self._comparator(arm)
             plain = self._plain(over, arm)
             if len(plain.differences):
                 difference = 100 * float(plain.differences.mean())
                 measured[arm] = Measured(over, difference, over_is_fixed=over != BEST)
         self._draws = surface.draw(arms, points, measured)
 
-    def _rival(self, arm: str) -> str:
+    def _comparator(self, arm: str) -> str:
         """The arm that an analytic arm is compared with: the highest other one on the surface."""
         others = [name for name in self._rank if name != arm]
         other_epsilon = [
@@ -95,7 +92,7 @@ class ArmComparison:
         ]
         return (other_epsilon or others)[0]
 
-    def over_best(self, arm: str) -> Contrast:
+    def cost_contrast(self, arm: str) -> Contrast:
         """What an arm costs against the best ε, with what the surface says about it.
 
         The comparator is the highest arm on the surface, mostly `best`: where search and sweep rank
@@ -104,32 +101,37 @@ class ArmComparison:
         """
         if rule_of(arm) is None:
             first = self._rank[0]
-            return replace(self._plain(first, arm), lack=self._lack("below", first, arm))
-        first = self._rival(arm)
+            return replace(self._plain(first, arm), adjustment=self._below_best(first, arm))
+        first = self._comparator(arm)
         plain = self._plain(first, arm)
         if plain.same_epsilon:
             return plain
         leads = self._rank[0] == arm
-        given = None if self._draws is None else self._draws.given.get(arm)
+        given = None if self._draws is None else self._draws.costs.get(arm)
         if given is None:
-            return replace(plain, lack=self._lack("below", first, arm), leads=leads)
+            return replace(plain, adjustment=self._below_best(first, arm), leads=leads)
         return replace(
             plain,
-            lack=given.cost - given.slope * float(plain.differences.mean()),
+            adjustment=given.cost - given.slope * float(plain.differences.mean()),
             slope=given.slope,
             leads=leads,
         )
 
     def contrast(self, first: str, second: str) -> Contrast:
         """First arm minus second arm, each at its best learning rate."""
-        return replace(self._plain(first, second), lack=self._lack("lacks", first, second))
+        return replace(self._plain(first, second), adjustment=self._shortfall(first, second))
 
-    def _lack(self, which: str, first: str, second: str) -> Array | None:
-        """What the first arm's point lacks minus what the second arm's point lacks."""
-        if self._draws is None or not {first, second} <= self._draws.lacks.keys():
+    def _below_best(self, first: str, second: str) -> Array | None:
+        """How far the first point is below the best one, minus the shortfall of the second."""
+        if self._draws is None or not {first, second} <= self._draws.shortfalls.keys():
             return None
-        of_first = self._draws.below if which == "below" else self._draws.lacks
-        return of_first[first] - self._draws.lacks[second]
+        return self._draws.below_best[first] - self._draws.shortfalls[second]
+
+    def _shortfall(self, first: str, second: str) -> Array | None:
+        """The shortfall of the first point minus that of the second."""
+        if self._draws is None or not {first, second} <= self._draws.shortfalls.keys():
+            return None
+        return self._draws.shortfalls[first] - self._draws.shortfalls[second]
 
     def _plain(self, first: str, second: str) -> Contrast:
         """First arm minus second arm as measured; nothing where the two ε are one."""

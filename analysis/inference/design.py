@@ -44,13 +44,13 @@ class Spread:
     Attributes:
         sd: standard deviation of the difference between independent units (seeds or replicates).
         examples: squared error of the test examples, common to all units; 0 where unknown.
-        lack: draws of what the confirmed points may lack of the best ones, as in
+        adjustment: draws of what the surface adds, around their mean, as in
             `value.Estimate`; None where the interval does not correct for it.
     """
 
     sd: float
     examples: float = 0.0
-    lack: Array | None = None
+    adjustment: Array | None = None
 
     def half_width(self, units: int, confidence: float = CONFIDENCE) -> float:
         """Expected half-width of the two-sided interval.
@@ -80,8 +80,8 @@ class Spread:
         rng = np.random.default_rng(0)
         error = self.sd / math.sqrt(units)
         measured = effect + rng.normal(0, math.hypot(error, math.sqrt(self.examples)), _SIMULATIONS)
-        if self.lack is not None:
-            measured -= rng.choice(self.lack[MIDDLE], _SIMULATIONS)
+        if self.adjustment is not None:
+            measured -= rng.choice(self.adjustment[MIDDLE], _SIMULATIONS)
         errors = error * np.sqrt(rng.chisquare(units - 1, _SIMULATIONS) / (units - 1))
         grid = np.geomspace(max(errors.min(), 1e-9), max(errors.max(), 2e-9), _ERRORS)
         above = [self._ends(float(e), units, CONFIDENCE)[1] for e in grid]
@@ -100,7 +100,7 @@ class Spread:
         """What the analysis would make of a measured mean of 0 with this error."""
         over_units = Mean(0.0, error, float(units - 1), units)
         measured = with_examples(over_units, self.examples)
-        return Estimate(0.0, measured, over_units, self.examples, self.lack, 1, [])
+        return Estimate(0.0, measured, over_units, self.examples, self.adjustment, 1, [])
 
 
 @dataclass(frozen=True)
@@ -205,11 +205,13 @@ def pilot_of(judged: Sequence[JudgedCell], plan: PlanSummary | None) -> Pilot:
     if result is None or result.sd_search is None or result.sd_seed is None:
         raise ValueError("the pilot has no two replicates of the search with two seeds each")
     sd = value.over_seeds.error * math.sqrt(value.over_seeds.n)
-    lack = value.lack
-    centre = 0.0 if lack is None else lack[MIDDLE].mean()
+    adjustment = value.adjustment
+    centre = 0.0 if adjustment is None else adjustment[MIDDLE].mean()
     return Pilot(
         # Another study's surface leaves as much open, around another cost.
-        value=Spread(sd, value.examples_error or 0.0, None if lack is None else lack - centre),
+        value=Spread(
+            sd, value.examples_error or 0.0, None if adjustment is None else adjustment - centre
+        ),
         sd_search=result.sd_search,
         sd_seed=result.sd_seed,
         examples=examples_error(tuning) or 0.0,

@@ -132,7 +132,7 @@ def _conclude(
         )
     if verdict == Verdict.UNDECIDED:
         return verdict, "the interval contains the margin"
-    if any((c := _value(cell)) is not None and c.lack is None for cell in judged):
+    if any((c := _value(cell)) is not None and c.adjustment is None for cell in judged):
         return Verdict.UNDECIDED, NO_SURFACE
     inferior = {cell.cell_id for cell in cells if cell.verdict == Verdict.INFERIOR}
     if worse := [name for name in value.left_out if name in inferior]:
@@ -175,7 +175,7 @@ def pooled_value(contrasts: Sequence[Contrast]) -> PooledValue:
         n=result.measured.n,
         cells=result.cells,
         left_out=result.left_out,
-        shortfall=result.shortfall,
+        adjustment=result.mean_adjustment,
         standard_error=result.standard_error,
         shares=result.shares,
     )

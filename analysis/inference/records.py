@@ -105,7 +105,7 @@ class Cost(Interval):
 
     Attributes:
         measured: paired difference over the confirm seeds alone, with its t interval.
-        shortfall: `mean` minus the mean of `measured`: what the surface over ε and learning rate
+        adjustment: `mean` minus the mean of `measured`: what the surface over ε and learning rate
             adds to the mean difference; 0 without a surface.
         standard_error: of `mean`; None below two seeds.
         shares: of the variance; None without an interval.
@@ -117,7 +117,7 @@ class Cost(Interval):
     """
 
     measured: Interval
-    shortfall: float
+    adjustment: float
     standard_error: float | None
     shares: VarianceShares | None
     same_epsilon: bool

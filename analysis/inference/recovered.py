@@ -36,8 +36,8 @@ class Gains:
 def recovered(gains: Sequence[Gains], confidence: float = CONFIDENCE) -> Recovered:
     """The ratio of mean gains over cells, with its interval (Fieller 1954).
 
-    The low end assumes that the best point may lack what the surface could not have seen, the high
-    end that it lacks nothing of that kind (`analysis.inference.value`).
+    The low end assumes features that no network could have seen, so that the best point may be
+    higher; the high end assumes nearly none (`analysis.inference.value`).
 
     Args:
         gains: of distinct cells.
@@ -79,6 +79,8 @@ def _fieller(
 
 def _moments(result: Estimate, scenario: int) -> tuple[float, float]:
     """Mean and variance under one scenario of what the surface could not have seen."""
-    lack = None if result.lack is None else result.lack[scenario]
-    shift, spread = (0.0, 0.0) if lack is None else (float(lack.mean()), float(lack.var()))
+    adjustment = None if result.adjustment is None else result.adjustment[scenario]
+    shift, spread = (
+        (0.0, 0.0) if adjustment is None else (float(adjustment.mean()), float(adjustment.var()))
+    )
     return result.measured.value + shift, result.measured.error**2 + spread

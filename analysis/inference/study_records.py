@@ -42,14 +42,14 @@ class PooledValue(Interval):
     Attributes:
         cells: number of cells in the mean.
         left_out: ids of cells that have fewer than half as many seeds as the others.
-        shortfall: what the surfaces add to the measured mean.
+        adjustment: what the surfaces add to the measured mean.
         standard_error: of `mean`; None without an interval.
         shares: of the variance; None without an interval.
     """
 
     cells: int
     left_out: list[str]
-    shortfall: float
+    adjustment: float
     standard_error: float | None
     shares: VarianceShares | None
 

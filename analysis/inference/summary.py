@@ -52,9 +52,9 @@ def _answer(verdict: StudyVerdict) -> str:
     """The answer with the value; without an answer, why, and the value so far."""
     cells, pooled = verdict.cells, verdict.pooled
     if pooled.refused:
-        lacks = f"the study is not finished; {pooled.completeness.sentence}"
+        missing = f"the study is not finished; {pooled.completeness.sentence}"
         so_far = _value(pooled)
-        return f"No verdict ({_compared(cells)}): {lacks}. {so_far[0].upper()}{so_far[1:]}"
+        return f"No verdict ({_compared(cells)}): {missing}. {so_far[0].upper()}{so_far[1:]}"
     answer = _ANSWERS[pooled.verdict]
     if not pooled.completeness.is_complete:
         answer += " (incomplete)"
@@ -167,9 +167,9 @@ def _procedure(pooled: PooledVerdict) -> str:
 
 
 def _missing(pooled: PooledVerdict) -> str:
-    lacks, diverged = pooled.completeness.sentence, pooled.completeness.diverged
+    missing, diverged = pooled.completeness.sentence, pooled.completeness.diverged
     # A refused verdict begins with what is missing.
-    parts = [f"Incomplete: {lacks}."] if lacks and not pooled.refused else []
+    parts = [f"Incomplete: {missing}."] if missing and not pooled.refused else []
     if diverged:
         parts.append(
             f"{count(diverged, 'confirm network')} diverged, with the accuracy of guessing."

@@ -6,8 +6,8 @@ The first part is measured. Its error has two sources: seeds, and the choice of 
 (`analysis.inference.examples`); together they have Welch–Satterthwaite degrees of freedom. The
 second part is drawn from the surface over ε and learning rate (`analysis.response.surface`). For
 best and analytic ε, the measured difference moves the surface, and `slope` says how far the cost
-follows it. For other pairs, `slope` is 1 and the surface adds what the first arm's point
-may lack of the best one, minus what the second arm's point may lack.
+follows it. For other pairs, `slope` is 1 and the surface adds how far the first arm's point may
+fall short of the best one, minus the same for the second arm's point.
 
 Surfaces are drawn under several sizes of features that no network could have seen: the low end of
 an interval assumes nearly none, the high end the largest. A search that is too poor to name the
@@ -43,7 +43,7 @@ class Contrast:
         dataset: its data set; cells of one data set share test examples.
         differences: first arm minus second arm per seed, fractions, index seed.
         examples: effects of the test examples; None where unknown.
-        lack: draws of what is added to `slope` times the mean difference, fractions, shape
+        adjustment: draws of what is added to `slope` times the mean difference, fractions, shape
             (scenarios, draws); None without a surface.
         slope: how the cost follows the measured difference, in [0, 1].
         same_epsilon: both arms have the same ε, so that nothing is measured and `differences` is
@@ -55,7 +55,7 @@ class Contrast:
     dataset: str
     differences: pd.Series[float]
     examples: ExampleEffects | None = None
-    lack: Array | None = None
+    adjustment: Array | None = None
     slope: float = 1.0
     same_epsilon: bool = False
     leads: bool = False
@@ -70,7 +70,8 @@ class Estimate:
         measured: mean of slope times difference, with the error of seeds and test examples.
         over_seeds: the same with the error of the seeds alone.
         examples_error: squared error of the test examples; None where unknown.
-        lack: draws of the mean lack over cells, shape (scenarios, draws); None without a surface.
+        adjustment: draws of the mean adjustment over cells, shape (scenarios, draws); None without
+            a surface.
         cells: number of cells.
         left_out: ids of cells with too few seeds.
     """
@@ -79,7 +80,7 @@ class Estimate:
     measured: Mean
     over_seeds: Mean
     examples_error: float | None
-    lack: Array | None
+    adjustment: Array | None
     cells: int
     left_out: list[str]
 
@@ -89,22 +90,22 @@ class Estimate:
         return bool(np.isfinite(self.measured.error))
 
     @property
-    def shortfall(self) -> float:
+    def mean_adjustment(self) -> float:
         """What the surface adds to the mean difference."""
         return self.mean - self.plain
 
     @property
     def mean(self) -> float:
         """The cost."""
-        lack = 0.0 if self.lack is None else float(self.lack[MIDDLE].mean())
-        return self.measured.value + lack
+        adjustment = 0.0 if self.adjustment is None else float(self.adjustment[MIDDLE].mean())
+        return self.measured.value + adjustment
 
     @property
     def standard_error(self) -> float | None:
         """Of the cost; None without an interval."""
         if not self.has_interval:
             return None
-        surface = 0.0 if self.lack is None else float(self.lack[MIDDLE].var())
+        surface = 0.0 if self.adjustment is None else float(self.adjustment[MIDDLE].var())
         return float(np.sqrt(self.measured.error**2 + surface))
 
     @property
@@ -113,7 +114,7 @@ class Estimate:
         if not self.has_interval:
             return None
         seeds, examples = self.over_seeds.error**2, self.examples_error
-        surface = None if self.lack is None else float(self.lack[MIDDLE].var())
+        surface = None if self.adjustment is None else float(self.adjustment[MIDDLE].var())
         total = seeds + (examples or 0.0) + (surface or 0.0)
         if total <= 0:
             return None
@@ -142,18 +143,18 @@ class Estimate:
         return max(1 - self._cdf(margin, HIGH), self._cdf(-margin, LOW))
 
     def _cdf(self, x: float, scenario: int) -> float:
-        lack = np.zeros(1) if self.lack is None else self.lack[scenario]
-        z = (x - self.measured.value - lack) / max(self.measured.error, _LEAST_ERROR)
+        adjustment = np.zeros(1) if self.adjustment is None else self.adjustment[scenario]
+        z = (x - self.measured.value - adjustment) / max(self.measured.error, _LEAST_ERROR)
         return float(stats.t.cdf(z, self.measured.dof).mean())
 
     def _quantile(self, q: float, scenario: int) -> float:
         error, dof = max(self.measured.error, _LEAST_ERROR), self.measured.dof
         from_t = self.measured.value + float(stats.t.ppf(q, dof)) * error
-        if self.lack is None:
+        if self.adjustment is None:
             return from_t
-        lack = self.lack[scenario]
+        adjustment = self.adjustment[scenario]
         # The quantile of the sum lies between those of the t part moved by the extreme draws.
-        low, high = from_t + float(lack.min()), from_t + float(lack.max())
+        low, high = from_t + float(adjustment.min()), from_t + float(adjustment.max())
         if high - low < _LEAST_ERROR:
             return low
         root: float = brentq(lambda x: self._cdf(x, scenario) - q, low - 1e-9, high + 1e-9)
@@ -177,11 +178,11 @@ def estimate(contrasts: Sequence[Contrast]) -> Estimate | None:
     differences = table[[c.cell_id for c in kept]].to_numpy(dtype=float)
     over_seeds = mean_over_cells(differences * [c.slope for c in kept])
     examples = _examples_error(kept)
-    lacks = [c.lack for c in kept]
-    lack = None if all(x is None for x in lacks) else _mean_lack(lacks)
+    adjustments = [c.adjustment for c in kept]
+    adjustment = None if all(x is None for x in adjustments) else _mean_adjustment(adjustments)
     measured = with_examples(over_seeds, examples)
     plain = float(np.nanmean(differences, axis=0).mean())
-    return Estimate(plain, measured, over_seeds, examples, lack, len(kept), left_out)
+    return Estimate(plain, measured, over_seeds, examples, adjustment, len(kept), left_out)
 
 
 def cost(contrast: Contrast, margin: float) -> Cost:
@@ -203,7 +204,7 @@ def cost(contrast: Contrast, margin: float) -> Cost:
         high=high,
         n=measured.n,
         measured=measured,
-        shortfall=result.shortfall,
+        adjustment=result.mean_adjustment,
         standard_error=result.standard_error,
         shares=result.shares,
         same_epsilon=contrast.same_epsilon,
@@ -240,14 +241,14 @@ def with_examples(mean: Mean, examples: float | None) -> Mean:
     return Mean(mean.value, float(np.sqrt(total)), min(dof, 1e6), mean.n)
 
 
-def _mean_lack(lacks: Sequence[Array | None]) -> Array:
-    """Draws of the mean lack over cells; surfaces of different cells are independent."""
-    if len(lacks) == 1 and lacks[0] is not None:
-        return lacks[0]
+def _mean_adjustment(adjustments: Sequence[Array | None]) -> Array:
+    """Draws of the mean adjustment over cells; surfaces of different cells are independent."""
+    if len(adjustments) == 1 and adjustments[0] is not None:
+        return adjustments[0]
     rng = np.random.default_rng(0)
-    draws = max(lack.shape[1] for lack in lacks if lack is not None)
+    draws = max(adjustment.shape[1] for adjustment in adjustments if adjustment is not None)
     total = np.zeros((SCENARIOS, draws))
-    for lack in lacks:
-        if lack is not None:
-            total += rng.permuted(np.resize(lack.T, (draws, SCENARIOS)).T, axis=1)
-    return total / len(lacks)
+    for adjustment in adjustments:
+        if adjustment is not None:
+            total += rng.permuted(np.resize(adjustment.T, (draws, SCENARIOS)).T, axis=1)
+    return total / len(adjustments)

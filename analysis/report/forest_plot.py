@@ -15,6 +15,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.report.figure_writer import FigureWriter
 from analysis.report.series import SeriesStyle
 from analysis.report.theme import FOREGROUND, MUTED, STYLE, VERMILLION
 
@@ -71,6 +72,25 @@ class ForestAxis:
     references: Sequence[float] = (0.0,)
     margin: float | None = None
     bounds: tuple[float, float] | None = None
+
+
+def save(
+    writer: FigureWriter, rows: Sequence[ForestRow], axis: ForestAxis, name: str, subject: str
+) -> str:
+    """Draw both variants and save them, with a text that says the same.
+
+    Args:
+        writer: of the report.
+        rows: one per effect.
+        axis: of both variants.
+        name: of the files.
+        subject: what the rows show; the text begins with it.
+
+    Returns:
+        what `FigureWriter.save_variants` returns.
+    """
+    alt = f"{subject}: " + "; ".join(f"{r.title}: {r.result}, {r.word}".rstrip(", ") for r in rows)
+    return writer.save_variants(draw(rows, axis, True), draw(rows, axis, False), name, alt)
 
 
 def draw(rows: Sequence[ForestRow], axis: ForestAxis, wide: bool) -> Figure:

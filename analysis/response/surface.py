@@ -1,4 +1,4 @@
-"""Where the pooled arms of a cell are confirmed, and what these points may lack of the best ones.
+"""Where the pooled arms of a cell are confirmed, and how far they may fall short of the best ones.
 
 Both come from one surface of accuracy over (ε, log learning rate) per loss, through all networks of
 the cell's searches (every replicate) and of its sweep. Points are chosen among those that were
@@ -21,7 +21,8 @@ from study.results.schema import Stage
 
 _MARGIN = 0.005  # that points are chosen under; the choice hardly depends on it
 _RATES = 41  # learning rates of an ε at which nothing was trained
-_SAME = 1e-6  # ε closer than this are one
+SAME_EPSILON = 1e-6
+"""Two ε that differ by less are the same."""
 
 
 def choose_points(
@@ -41,8 +42,8 @@ def choose_points(
 
 
 @dataclass(frozen=True)
-class GivenMeasured:
-    """What an arm's ε costs, by the surface given what was measured.
+class UpdatedCost:
+    """What an arm's ε costs on the surface after the measured difference has moved it.
 
     Attributes:
         cost: draws of the best accuracy minus the arm's best one, fractions, shape (SCENARIOS, n);
@@ -60,15 +61,15 @@ class SurfaceDraws:
     """Draws of surfaces; fractions ≥ 0, shape (SCENARIOS, n). All are of the same surfaces.
 
     Attributes:
-        lacks: {arm: what its point lacks of the best point that the arm may have}.
-        below: {arm: what its point lacks of the best point of all}.
-        given: {arm: its cost given the measured difference}, of the arms that were measured and
-            whose point lies near the top.
+        shortfalls: {arm: how far its point falls short of the best point that the arm may have}.
+        below_best: {arm: how far its point is below the best point of all}.
+        costs: {arm: its cost after the measured difference has moved the surface}, of the arms that
+            were measured and whose point lies near the top.
     """
 
-    lacks: dict[str, Array]
-    below: dict[str, Array]
-    given: dict[str, GivenMeasured]
+    shortfalls: dict[str, Array]
+    below_best: dict[str, Array]
+    costs: dict[str, UpdatedCost]
 
 
 class CellSurface:
@@ -170,21 +171,24 @@ class CellSurface:
         reached = {
             arm: np.max([of[arm].reached for of in by_loss.values()], axis=0) for arm in arms
         }
-        lacks, below, given = {}, {}, {}
+        shortfalls, below_best, costs = {}, {}, {}
         for arm, fixed in arms.items():
             drawn_arm = by_loss[points[arm].loss][arm]
             assert drawn_arm.at_point is not None
-            lacks[arm] = _share((best if fixed is None else reached[arm]) - drawn_arm.at_point)
-            below[arm] = _share(best - drawn_arm.at_point)
-            if drawn_arm.top_given is not None and drawn_arm.slope is not None:
+            shortfalls[arm] = _share((best if fixed is None else reached[arm]) - drawn_arm.at_point)
+            below_best[arm] = _share(best - drawn_arm.at_point)
+            if drawn_arm.top_updated is not None and drawn_arm.slope is not None:
                 others = [loss for loss in by_loss if loss != points[arm].loss]
-                tops = [drawn_arm.top_given, *(everywhere[loss] for loss in others)]
-                lines = [drawn_arm.reached_given, *(by_loss[loss][arm].reached for loss in others)]
+                tops = [drawn_arm.top_updated, *(everywhere[loss] for loss in others)]
+                lines = [
+                    drawn_arm.reached_updated,
+                    *(by_loss[loss][arm].reached for loss in others),
+                ]
                 gap = np.max(tops, axis=0) - np.max([k for k in lines if k is not None], axis=0)
                 slope = drawn_arm.slope.reshape(SCENARIOS, -1)[MIDDLE].mean()
                 cost = gap.reshape(SCENARIOS, -1) / 100
-                given[arm] = GivenMeasured(cost, float(np.clip(slope, 0, 1)))
-        return SurfaceDraws(lacks, below, given)
+                costs[arm] = UpdatedCost(cost, float(np.clip(slope, 0, 1)))
+        return SurfaceDraws(shortfalls, below_best, costs)
 
     def _highest(self, fixed: float | None) -> ChosenPoint:
         """The point with the highest smoothed accuracy; with the fixed ε if there is one."""
@@ -239,7 +243,7 @@ def _share(points: Array) -> Array:
 
 
 def _same(one: float, other: float) -> bool:
-    return abs(one - other) < _SAME
+    return abs(one - other) < SAME_EPSILON
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.response.gaussian_surface import (
@@ -80,16 +81,17 @@ class Drawn:
     Attributes:
         reached: maximum.
         at_point: accuracy at the arm's point; None where it lies on another surface.
-        top_given: maximum over all areas, given the measured difference; None without one. In the
-            scenario LOW, the point that is best on average.
-        reached_given: maximum of this area, given the measured difference; None without one.
-        slope: derivative of top_given − reached_given by the measured difference; None without one.
+        top_updated: maximum over all areas, after a measured difference has moved the surface; in
+            the scenario LOW, the point that is best on average. None where nothing was measured.
+        reached_updated: maximum of this area on the moved surface; None likewise.
+        slope: derivative of top_updated − reached_updated by the measured difference; None
+            likewise.
     """
 
     reached: Array
     at_point: Array | None
-    top_given: Array | None = None
-    reached_given: Array | None = None
+    top_updated: Array | None = None
+    reached_updated: Array | None = None
     slope: Array | None = None
 
 
@@ -262,47 +264,98 @@ class Top:
         coarse_mean, coarse_covariance = self._coarse.joint(x)
         coarse_root = root_of(coarse_covariance)
         sizes = np.repeat(self._sizes, settings)
-        parts: dict[str, list[tuple[Array, Array | None]]] = {area.name: [] for area in areas}
-        after: dict[str, list[tuple[Array, Array, Array]]] = {name: [] for name in measured}
+        drawn_parts: dict[str, list[tuple[Array, Array | None]]] = {a.name: [] for a in areas}
+        updates: dict[str, list[tuple[Array, Array, Array]]] = {name: [] for name in measured}
         for k, theta in enumerate(self._fine.hyperparameters(len(sizes), rng)):
             fine = self._fine.at(theta, float(sizes[k]))
             mean, covariance = fine.joint(x)
-            g = normal_draws(mean, root_of(covariance), each, rng)
-            trained = (normal_draws(coarse_mean, coarse_root, each, rng) > low) | chosen
-            level = fine.points(g)
-            f = np.where(trained, level, -np.inf)
+            accuracy = fine.points(normal_draws(mean, root_of(covariance), each, rng))
+            trains = (normal_draws(coarse_mean, coarse_root, each, rng) > low) | chosen
+            reached = np.where(trains, accuracy, -np.inf)
             for area in areas:
-                of_area = f[rows[area.name]]
+                of_area = reached[rows[area.name]]
                 at = None if area.point is None else of_area[-1]
-                parts[area.name].append((of_area.max(axis=0, initial=-np.inf), at))
+                drawn_parts[area.name].append((of_area.max(axis=0, initial=-np.inf), at))
             for name, difference in measured.items():
-                first, second = rows[difference.over], rows[name]
-                b, a = first.stop - 1, second.stop - 1
-                gain = fine.gain(x, x[b], x[a])
-                # What a measurement says about an ε holds at every learning rate.
-                gain[second] = gain[a]
-                if difference.over_is_fixed:
-                    gain[first] = gain[b]
-                if self.level(x[[b]])[0] <= self._limit:
-                    gain[:] = 0.0  # a point in the collapse says nothing about the top
-                moved = level + gain[:, None] * (difference.value - (level[b] - level[a]))
-                line = np.where(trained[second], moved[second], -np.inf).max(axis=0)
-                if k < settings:  # scenario LOW: the point that is best on average
-                    often = np.where(trained.mean(axis=1) > 0.5, moved.mean(axis=1), -np.inf)
-                    best = np.full(each, int(often.argmax()))
-                else:
-                    best = np.where(trained, moved, -np.inf).argmax(axis=0)
-                top = moved[best, np.arange(each)]
-                after[name].append((top, line, gain[best] - gain[a]))
+                gain = self._gain(fine, x, difference, rows[difference.over], rows[name])
+                on_average = k // settings == LOW
+                update = _update(
+                    accuracy,
+                    trains,
+                    gain,
+                    difference,
+                    rows[difference.over],
+                    rows[name],
+                    on_average,
+                )
+                updates[name].append(update)
         drawn = {}
         for area in areas:
-            top, at = zip(*parts[area.name], strict=True)
+            top, at = zip(*drawn_parts[area.name], strict=True)
             drawn[area.name] = Drawn(
                 np.concatenate(top),
                 None if area.point is None else np.concatenate(at),
-                *(np.concatenate(part) for part in zip(*after.get(area.name, ()), strict=True)),
+                *(np.concatenate(part) for part in zip(*updates.get(area.name, ()), strict=True)),
             )
         return drawn
+
+    def _gain(
+        self, fine: Surface, x: Array, difference: Measured, first: slice, second: slice
+    ) -> Array:
+        """How far each point follows a measured difference, shape (n,).
+
+        Args:
+            fine: under the drawn parameters.
+            x: all points, shape (n, 2).
+            difference: of the last points of both areas.
+            first: rows of the area that is higher by the difference.
+            second: rows of the other area, which fixes ε.
+        """
+        b, a = first.stop - 1, second.stop - 1
+        if self.level(x[[b]])[0] <= self._limit:
+            return np.zeros(len(x))  # a point in the collapse says nothing about the top
+        gain = fine.gain(x, x[b], x[a])
+        # What a measurement says about an ε holds at every learning rate.
+        gain[second] = gain[a]
+        if difference.over_is_fixed:
+            gain[first] = gain[b]
+        return gain
+
+
+def _update(
+    accuracy: Array,
+    trains: NDArray[np.bool_],
+    gain: Array,
+    difference: Measured,
+    first: slice,
+    second: slice,
+    on_average: bool,
+) -> tuple[Array, Array, Array]:
+    """Move drawn surfaces so that two points differ by what was measured (Matheron's rule).
+
+    Args:
+        accuracy: drawn, percentage points, shape (n, draws).
+        trains: whether the coarse surface's draw says that training succeeds, shape (n, draws).
+        gain: how far each point follows, shape (n,).
+        difference: what was measured.
+        first: rows of the area that is higher by the difference.
+        second: rows of the other area.
+        on_average: take the point that is best on average instead of each draw's best point.
+
+    Returns:
+        accuracy of the best point, that of the best point of the second area, and the derivative
+        of their difference by the measured one, each of shape (draws,).
+    """
+    b, a = first.stop - 1, second.stop - 1
+    moved = accuracy + gain[:, None] * (difference.value - (accuracy[b] - accuracy[a]))
+    best_of_second = np.where(trains[second], moved[second], -np.inf).max(axis=0)
+    draws = accuracy.shape[1]
+    if on_average:
+        mean = np.where(trains.mean(axis=1) > 0.5, moved.mean(axis=1), -np.inf)
+        best = np.full(draws, int(mean.argmax()))
+    else:
+        best = np.where(trains, moved, -np.inf).argmax(axis=0)
+    return moved[best, np.arange(draws)], best_of_second, gain[best] - gain[a]
 
 
 def _stack(area: Area) -> Array:

@@ -144,7 +144,7 @@ def test_interval_is_the_paired_t_interval(tmp_path):
     assert value.measured.low == pytest.approx(expected.low)
     assert value.measured.high == pytest.approx(expected.high)
     assert value.measured.mean == pytest.approx((best - analytic).mean())
-    assert value.mean == pytest.approx(value.measured.mean + value.shortfall)
+    assert value.mean == pytest.approx(value.measured.mean + value.adjustment)
 
 
 def test_an_older_study_answers_the_procedure_over_one_search(tmp_path):
@@ -189,7 +189,7 @@ def test_without_search_and_sweep_there_is_a_value_without_surface(tmp_path):
     assert judged.epsilon_best is None
     assert judged.value["activation"].n == 5
     assert judged.value["activation"].shares.surface is None
-    assert any("may lack of the best" in note for note in verdict.notes)
+    assert any("may fall short of the best" in note for note in verdict.notes)
 
 
 def test_margin_comes_from_the_study_file(tmp_path):

@@ -80,7 +80,7 @@ def test_cells_of_other_recipes_are_other_cells(tmp_path):
         assert c.reference is not None  # plain cross-entropy of the same study
     means = [c.value["activation"].measured.mean for c in verdict.cells]
     pooled = verdict.pooled.value
-    assert pooled.mean - pooled.shortfall == pytest.approx(sum(means) / 2)
+    assert pooled.mean - pooled.adjustment == pytest.approx(sum(means) / 2)
     assert pooled.low < pooled.mean < pooled.high
 
 

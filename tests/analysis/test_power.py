@@ -26,17 +26,19 @@ from study.results.folder import StudyFolder
 from study.results.plan_summary import read_plan_summary
 
 COUNTS = NetworkCounts(per_replicate=32, sweep=90, per_seed=4, per_replicate_seed=2)
-LACK = np.abs(np.random.default_rng(1).normal(0, 0.002, (SCENARIOS, 120)))
+ADJUSTMENT = np.abs(np.random.default_rng(1).normal(0, 0.002, (SCENARIOS, 120)))
 STUDIES = 400
 
 
 def simulated_values(sd: float, seeds: int, cost_: float = 0.0) -> list[Contrast]:
-    """Contrasts whose measured mean is the cost minus a draw of what the best point lacks."""
+    """Contrasts whose measured mean is the cost minus a draw of what the surface adds."""
     rng = np.random.default_rng(2)
-    lacking = rng.choice(LACK[MIDDLE], STUDIES)
+    shortfalls = rng.choice(ADJUSTMENT[MIDDLE], STUDIES)
     return [
-        Contrast("c", "d", pd.Series(rng.normal(cost_ - lacks, sd, seeds)), lack=LACK)
-        for lacks in lacking
+        Contrast(
+            "c", "d", pd.Series(rng.normal(cost_ - shortfall, sd, seeds)), adjustment=ADJUSTMENT
+        )
+        for shortfall in shortfalls
     ]
 
 
@@ -61,7 +63,9 @@ def test_the_value_reaches_the_expected_half_width(sd: float, seeds: int) -> Non
     ends = [e.ends() for c in simulated_values(sd, seeds) if (e := estimate([c])) is not None]
     widths = [(high - low) / 2 for low, high in filter(None, ends)]
     assert len(widths) == STUDIES
-    assert Spread(sd, lack=LACK).half_width(seeds) == pytest.approx(np.mean(widths), rel=0.1)
+    assert Spread(sd, adjustment=ADJUSTMENT).half_width(seeds) == pytest.approx(
+        np.mean(widths), rel=0.1
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,12 +87,12 @@ def test_the_procedure_reaches_the_expected_half_width(
 def test_the_value_has_the_predicted_power(true_cost: float) -> None:
     records = [cost(c, 0.005) for c in simulated_values(0.004, 8, true_cost)]
     reached = np.mean([r.high < 0.005 for r in records if r.high is not None])
-    predicted = Spread(0.004, lack=LACK).power(8, 0.005, true_cost)
+    predicted = Spread(0.004, adjustment=ADJUSTMENT).power(8, 0.005, true_cost)
     assert predicted == pytest.approx(reached, abs=0.05)
 
 
 def test_the_smallest_design_is_the_smallest() -> None:
-    pilot = Pilot(Spread(0.008, 1e-7, LACK), 0.004, 0.006, 1e-7, COUNTS)
+    pilot = Pilot(Spread(0.008, 1e-7, ADJUSTMENT), 0.004, 0.006, 1e-7, COUNTS)
     wanted = 0.005
     design = smallest_design(pilot, wanted, 0.005)
     assert max(design.value_half_width, design.procedure_half_width) <= wanted

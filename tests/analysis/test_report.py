@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from planted import BEST_ARMS, Planted, default_cells, flat, two_sided, write_study
 
 from analysis.data.load import LoadError
@@ -31,8 +30,8 @@ from analysis.report.panels import (
     learning,
     procedure,
     register,
+    sweep_check,
     uncertainty,
-    witness,
 )
 from analysis.report.panels.transitions import draw as draw_transition
 from analysis.report.series import (
@@ -186,11 +185,11 @@ def test_every_seed_and_every_replicate_is_a_dot(measured, monkeypatch):
     for panel in (forest, procedure):
         rows = []
 
-        def record(shown, axis, wide, rows=rows):
+        def record(writer, shown, *rest, rows=rows):
             rows.extend(shown)
-            return Figure()
+            return "<svg/>"
 
-        monkeypatch.setattr(panel, "draw", record)
+        monkeypatch.setattr(panel, "save", record)
         panel.build(measured, FigureWriter(None))
         drawn[panel] = {row.title: row for row in rows}
     for cell in measured.verdict.cells:
@@ -282,13 +281,13 @@ def test_chance_at_no_cost_is_half_where_the_interval_of_no_cost_ends_at_the_mar
 
 
 def test_a_sentence_says_where_sweep_and_confirm_stage_differ(measured):
-    section = witness.build(measured, FigureWriter(None))
+    section = sweep_check.build(measured, FigureWriter(None))
     assert len(section.paragraphs) == 1  # planted without a contradiction
     cell = next(c for c in measured.verdict.cells if c.verdict == Verdict.INFERIOR)
     turned = replace(cell.response, probability_within_margin={"activation": 1.0})
     cells = [replace(cell, response=turned)]
     analysis = replace(measured, verdict=replace(measured.verdict, cells=cells))
-    sentence, summary = witness.build(analysis, FigureWriter(None)).paragraphs
+    sentence, summary = sweep_check.build(analysis, FigureWriter(None)).paragraphs
     assert "100 % that analytic ε costs at most the margin" in sentence
     assert "the confirm stage says inferior" in sentence
     assert summary.startswith("The two contradict each other in 1 cell of 1")
@@ -303,7 +302,7 @@ def test_a_sentence_says_where_sweep_and_confirm_stage_differ(measured):
     ],
 )  # fmt: skip
 def test_when_sweep_and_confirm_contradict_each_other(probability, verdict, expected):
-    assert witness.contradicts(witness.sweep_says(probability, 0.9), verdict) == expected
+    assert sweep_check.contradicts(sweep_check.sweep_says(probability, 0.9), verdict) == expected
 
 
 def test_dynamics_show_every_arm_against_epsilon(measured):

@@ -90,15 +90,15 @@ def test_no_examples_or_one_seed_give_no_component():
 
 
 def test_low_end_assumes_nothing_unseen_and_high_end_the_most():
-    lack = np.zeros((SCENARIOS, 50))
+    adjustment = np.zeros((SCENARIOS, 50))
     values = [0.001, 0.002, 0.003]
     bare = cost(contrast(values), 0.005)
-    lack[HIGH] = 0.01
-    high = cost(contrast(values, lack=lack), 0.005)
+    adjustment[HIGH] = 0.01
+    high = cost(contrast(values, adjustment=adjustment), 0.005)
     assert high.low == pytest.approx(bare.low)
     assert high.high == pytest.approx(bare.high + 0.01)
-    lack[LOW] = 0.01
-    both = cost(contrast(values, lack=lack), 0.005)
+    adjustment[LOW] = 0.01
+    both = cost(contrast(values, adjustment=adjustment), 0.005)
     assert both.low == pytest.approx(bare.low + 0.01)
     assert both.non_inferiority_p > bare.non_inferiority_p
 
@@ -152,11 +152,13 @@ def test_surface_names_the_best_point_and_what_it_lacks(tmp_path):
     assert chosen["analytic:activation"].epsilon == 3.03
     assert all(abs(np.log10(chosen[arm].lr) + 1) < 0.3 for arm in list(arms)[:2])
     surface = CellSurface(evidence, margin=0.005)
-    drawn = surface.draw(arms, chosen).lacks
-    assert all(lack.shape[0] == SCENARIOS and (lack >= 0).all() for lack in drawn.values())
+    drawn = surface.draw(arms, chosen).shortfalls
+    assert all(
+        shortfall.shape[0] == SCENARIOS and (shortfall >= 0).all() for shortfall in drawn.values()
+    )
     poor = chosen | {"best": chosen["best"]._replace(epsilon=5.0)}
     true = float(np.subtract(*gaussian(3.6)(np.array([3.6, 5.0]))))
-    worse = surface.draw(arms, poor).lacks["best"]
+    worse = surface.draw(arms, poor).shortfalls["best"]
     assert worse.mean() == pytest.approx(true, rel=0.25)
 
 

@@ -10,7 +10,7 @@ from analysis.formatting import MISSING, count, number, points
 from analysis.inference.cell_records import CellVerdict
 from analysis.inference.records import Cost, Verdict
 from analysis.report.figure_writer import FigureWriter
-from analysis.report.forest_plot import ForestAxis, ForestRow, draw
+from analysis.report.forest_plot import ForestAxis, ForestRow, save
 from analysis.report.panels.base import (
     CaptionedFigure,
     LegendKey,
@@ -60,8 +60,7 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
     axis = ForestAxis(
         "cost of analytic ε, percentage points of test accuracy", margin=100 * pooled.margin
     )
-    alt = "Value by cell: " + "; ".join(f"{r.title}: {r.result}, {r.word}" for r in rows)
-    svg = writer.save_variants(draw(rows, axis, True), draw(rows, axis, False), "forest", alt)
+    svg = save(writer, rows, axis, "forest", "Value by cell")
     verdicts = [v for v in Verdict if any(cell.verdict == v for cell, _ in measured)]
     level = f"{100 * pooled.confidence:.0f} %"
     return ReportSection(

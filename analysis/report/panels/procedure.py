@@ -6,7 +6,7 @@ from analysis.formatting import number
 from analysis.inference.cell_records import CellVerdict
 from analysis.inference.records import Procedure, Verdict
 from analysis.report.figure_writer import FigureWriter
-from analysis.report.forest_plot import ForestAxis, ForestRow, draw
+from analysis.report.forest_plot import ForestAxis, ForestRow, save
 from analysis.report.panels.base import (
     CaptionedFigure,
     LegendKey,
@@ -52,8 +52,7 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
     axis = ForestAxis(
         "gain of tuning ε as well, percentage points of test accuracy", margin=100 * pooled.margin
     )
-    alt = "Gain of tuning by cell: " + "; ".join(f"{r.title}: {r.result}, {r.word}" for r in rows)
-    svg = writer.save_variants(draw(rows, axis, True), draw(rows, axis, False), "procedure", alt)
+    svg = save(writer, rows, axis, "procedure", "Gain of tuning by cell")
     single = all(len(gain.replicates) < 2 for _, gain in measured)
     return ReportSection(
         intro="What a user gains by tuning ε and learning rate over taking analytic ε and tuning "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from analysis.formatting import points
 from analysis.inference.records import Recovered
 from analysis.report.figure_writer import FigureWriter
-from analysis.report.forest_plot import ForestAxis, ForestRow, draw
+from analysis.report.forest_plot import ForestAxis, ForestRow, save
 from analysis.report.panels.base import (
     CaptionedFigure,
     Panel,
@@ -42,8 +42,7 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
     axis = ForestAxis(
         "share of the gain that analytic ε recovers, %", references=(0.0, 100.0), bounds=_BOUNDS
     )
-    alt = "Share of the gain recovered: " + "; ".join(f"{r.title}: {r.result} %" for r in rows)
-    svg = writer.save_variants(draw(rows, axis, True), draw(rows, axis, False), "recovered", alt)
+    svg = save(writer, rows, axis, "recovered", "Share of the gain recovered, %")
     return ReportSection(
         intro="Of the gain in test accuracy from ε = 0 to the best ε, the share that analytic ε "
         "recovers: 0 % is as good as ε = 0, 100 % as the best ε. Lines are Fieller's "

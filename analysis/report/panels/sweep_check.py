@@ -31,7 +31,7 @@ _WITHIN, _BEYOND, _UNSURE = "within the margin", "beyond the margin", "unsure"
 
 def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None:
     """One row per cell with a sweep and a value; None without any."""
-    witnesses = [
+    checked = [
         (cell, cell.response, probability)
         for cell in analysis.verdict.cells
         if cell.response is not None
@@ -39,11 +39,11 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
         and cell.primary_value is not None
         and (probability := cell.response.probability_within_margin.get(cell.rule)) is not None
     ]
-    if not witnesses:
+    if not checked:
         return None
     titles = cell_titles(analysis.verdict.cells)
     rows, verdicts, differing, one_sure = [], [], [], 0
-    for cell, response, probability in witnesses:
+    for cell, response, probability in checked:
         title = titles[cell.cell_id]
         says = sweep_says(probability, cell.confidence)
         rows.append(_row(cell, title, probability, says))
@@ -52,7 +52,7 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
         if contradicts(says, cell.verdict):
             differing.append(_sentence(cell, response, title, probability))
     return ReportSection(
-        intro="The sweep is a second witness: other networks, validation labels in place of the "
+        intro="The sweep is a second check: other networks, validation labels in place of the "
         "test set, and a fitted curve in place of two points. It does not enter the verdict. It "
         "has the probability that analytic ε costs at most the margin.",
         table=ReportTable(_COLUMNS, rows[:MAX_ROWS], verdicts[:MAX_ROWS]),
@@ -109,4 +109,4 @@ def _sentence(cell: CellVerdict, response: ResponseSummary, title: str, probabil
     )
 
 
-PANEL = register(Panel("witness", "A second witness: the sweep", 28, build))
+PANEL = register(Panel("sweep-check", "A second check: the sweep", 28, build))
