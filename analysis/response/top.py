@@ -123,6 +123,7 @@ class Top:
             _LOCAL,
             100 * min(margin, _LARGEST_MARGIN) * _FITTED,
         )
+        self._shortfall = np.minimum(rows.y - self._smooth_level(rows.x), 0.0)  # of each network
 
     @property
     def sd(self) -> float:
@@ -137,8 +138,8 @@ class Top:
         """
         square = (((x[:, None] - self._rows.x[None]) / _NEARBY) ** 2).sum(axis=2)
         weight = self._rows.seeds * np.exp(-0.5 * square)
-        shortfall = weight @ np.minimum(self._rows.y - self._smooth_level(self._rows.x), 0.0)
-        level: Array = self._smooth_level(x) + shortfall / (weight.sum(axis=1) + 1)
+        shortfall = weight @ self._shortfall / (weight.sum(axis=1) + 1)
+        level: Array = self._smooth_level(x) + shortfall
         return level
 
     def _smooth_level(self, x: Array) -> Array:
@@ -263,6 +264,11 @@ class Top:
         low = self._coarse.warp(np.array([self._limit]))[0]
         coarse_mean, coarse_covariance = self._coarse.joint(x)
         coarse_root = root_of(coarse_covariance)
+        collapsed = {
+            name
+            for name, difference in measured.items()
+            if self.level(x[[rows[difference.over].stop - 1]])[0] <= self._limit
+        }
         sizes = np.repeat(self._sizes, settings)
         drawn_parts: dict[str, list[tuple[Array, Array | None]]] = {a.name: [] for a in areas}
         updates: dict[str, list[tuple[Array, Array, Array]]] = {name: [] for name in measured}
@@ -277,18 +283,15 @@ class Top:
                 at = None if area.point is None else of_area[-1]
                 drawn_parts[area.name].append((of_area.max(axis=0, initial=-np.inf), at))
             for name, difference in measured.items():
-                gain = self._gain(fine, x, difference, rows[difference.over], rows[name])
+                first, second = rows[difference.over], rows[name]
+                if name in collapsed:  # such a point says nothing about the top
+                    gain = np.zeros(len(x))
+                else:
+                    gain = _gain(fine, x, difference, first, second)
                 on_average = k // settings == LOW
-                update = _update(
-                    accuracy,
-                    trains,
-                    gain,
-                    difference,
-                    rows[difference.over],
-                    rows[name],
-                    on_average,
+                updates[name].append(
+                    _update(accuracy, trains, gain, difference, first, second, on_average)
                 )
-                updates[name].append(update)
         drawn = {}
         for area in areas:
             top, at = zip(*drawn_parts[area.name], strict=True)
@@ -299,27 +302,24 @@ class Top:
             )
         return drawn
 
-    def _gain(
-        self, fine: Surface, x: Array, difference: Measured, first: slice, second: slice
-    ) -> Array:
-        """How far each point follows a measured difference, shape (n,).
 
-        Args:
-            fine: under the drawn parameters.
-            x: all points, shape (n, 2).
-            difference: of the last points of both areas.
-            first: rows of the area that is higher by the difference.
-            second: rows of the other area, which fixes ε.
-        """
-        b, a = first.stop - 1, second.stop - 1
-        if self.level(x[[b]])[0] <= self._limit:
-            return np.zeros(len(x))  # a point in the collapse says nothing about the top
-        gain = fine.gain(x, x[b], x[a])
-        # What a measurement says about an ε holds at every learning rate.
-        gain[second] = gain[a]
-        if difference.over_is_fixed:
-            gain[first] = gain[b]
-        return gain
+def _gain(fine: Surface, x: Array, difference: Measured, first: slice, second: slice) -> Array:
+    """How far each point follows a measured difference, shape (n,).
+
+    Args:
+        fine: the fine surface under drawn parameters.
+        x: all points, shape (n, 2).
+        difference: of the last points of both areas.
+        first: rows of the area that is higher by the difference.
+        second: rows of the other area, which fixes ε.
+    """
+    b, a = first.stop - 1, second.stop - 1
+    gain = fine.gain(x, x[b], x[a])
+    # What a measurement says about an ε holds at every learning rate.
+    gain[second] = gain[a]
+    if difference.over_is_fixed:
+        gain[first] = gain[b]
+    return gain
 
 
 def _update(
