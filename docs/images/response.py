@@ -40,7 +40,7 @@ def main(folder: str) -> None:
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{1.5 * WIDTH:.0f}" height="{1.5 * HEIGHT:.0f}" '
         f'role="img">\n<title>{TITLE}</title>\n<rect width="{WIDTH}" height="{HEIGHT}" '
-        "fill=\"#ffffff\"/>\n<g font-family=\"'DejaVu Sans', Verdana, sans-serif\" "
+        'fill="#ffffff"/>\n<g font-family="\'DejaVu Sans\', Verdana, sans-serif" '
         f'font-size="9.5" fill="#111827">{"".join(parts)}</g></svg>\n'
     )
     (Path(__file__).parent / "response.svg").write_text(re.sub(r"\n\s*", "\n", content))

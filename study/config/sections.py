@@ -281,7 +281,8 @@ class Resources(Section):
         cpus_per_cohort: processor cores per cohort.
         gpus_per_cohort: GPUs per cohort; a fraction shares a GPU.
         accelerator_type: a name that Ray knows, such as A100 or T4.
-        networks_per_cohort: largest number of networks in one cohort.
+        networks_per_cohort: largest number of networks in one cohort; null takes 32 on a CPU and
+            64 on a GPU.
         checkpoint_minutes: training time between two checkpoints of a cohort, from which another
             worker can resume it; null keeps checkpoints only when the study is stopped.
     """

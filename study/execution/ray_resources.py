@@ -11,6 +11,11 @@ from typing import Any
 from study.config.sections import StudyConfig
 from trainables.errors import UserError
 
+ON_CPU, ON_GPU = 32, 64
+"""Largest cohorts where the study file does not say. A CPU trains at most 16 networks at once and
+gains nothing from more; a GPU trains 64 small networks twice as fast as 16 (docs/engine.md), and as
+many of them at once as fit its memory."""
+
 _OBJECT_STORE_BYTES = 100 * 2**20  # cohorts and their metrics are small; data sets are not in it
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -31,11 +36,13 @@ class RayResources:
     Attributes:
         workers: cohorts at a time.
         per_cohort: {resource, as in `tune.with_resources`: amount} of each cohort.
+        networks_per_cohort: largest number of networks in one cohort.
         dashboard: address of Ray's dashboard, if this process has started it.
     """
 
     workers: int
     per_cohort: dict[str, float]
+    networks_per_cohort: int
     dashboard: str | None = None
 
 
@@ -98,6 +105,7 @@ def resources_for(config: StudyConfig, available: Mapping[str, float], grows: bo
     gpus = section.gpus_per_cohort
     if gpus is None:
         gpus = 1.0 if available.get("GPU") else 0.0
+    networks = section.networks_per_cohort or (ON_GPU if gpus else ON_CPU)
     per_cohort: dict[str, float] = {"cpu": section.cpus_per_cohort, "gpu": gpus}
     needed: dict[str, float] = {"CPU": section.cpus_per_cohort, "GPU": gpus}
     if section.accelerator_type:
@@ -105,7 +113,7 @@ def resources_for(config: StudyConfig, available: Mapping[str, float], grows: bo
         per_cohort[name] = needed[name] = 0.001  # Ray's convention for "on such a machine"
     if grows and section.workers and section.gpus_per_cohort is not None:
         # A cluster that grows on demand starts without workers; waiting cohorts make it add them.
-        return RayResources(section.workers, per_cohort)
+        return RayResources(section.workers, per_cohort, networks)
     for name, amount in needed.items():
         if amount > available.get(name, 0.0):
             key = {"CPU": "cpus_per_cohort", "GPU": "gpus_per_cohort"}.get(name, "accelerator_type")
@@ -117,4 +125,4 @@ def resources_for(config: StudyConfig, available: Mapping[str, float], grows: bo
     fitting = min(
         int(available[name] / amount) for name, amount in needed.items() if amount >= 0.01
     )
-    return RayResources(max(1, min(fitting, section.workers or fitting)), per_cohort)
+    return RayResources(max(1, min(fitting, section.workers or fitting)), per_cohort, networks)

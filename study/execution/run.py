@@ -27,7 +27,6 @@ from study.results.schema import STAGES, Stage
 from trainables.errors import BadInputError, InterruptedByUserError, UserError
 
 _LAUNCHES = 3  # Ray experiments in a row that may end early without a single new network
-_LARGEST_COHORT = 32
 _COMPACT_FROM = 64  # part files of a stage; fewer files are read fast enough
 _COMPACT_EVERY = 500  # cohorts, within a run
 
@@ -157,7 +156,7 @@ class StudyRun:
         """
         import ray
 
-        before = self._scheduler(1)
+        before = self._scheduler(workers=1)
         if missing := before.missing_stages:
             verb, options = "is" if len(missing) == 1 else "are", [f"--stage {s}" for s in missing]
             raise BadInputError(
@@ -178,7 +177,7 @@ class StudyRun:
         idle_launches, done = 0, before.networks_done
         try:
             while True:
-                current = self._scheduler(resources.workers)
+                current = self._scheduler(resources.workers, resources.networks_per_cohort)
                 if current.is_done:
                     self._checkpoints.discard_all_but(())
                     return
@@ -193,7 +192,7 @@ class StudyRun:
         finally:
             ray.shutdown()
 
-    def _scheduler(self, workers: int) -> Scheduler:
+    def _scheduler(self, workers: int, networks_per_cohort: int = 1) -> Scheduler:
         """The study's state according to the files on storage."""
         rows = replay_rows(self._folder)
         trained = {row["network_id"] for row in rows}
@@ -207,7 +206,7 @@ class StudyRun:
             self._plan,
             rows,
             workers=workers,
-            largest_cohort=self._plan.config.resources.networks_per_cohort or _LARGEST_COHORT,
+            largest_cohort=networks_per_cohort,
             stages=self._options.stages,
             interval_width=self._interval_width,
             choose_points=self._choose_points,

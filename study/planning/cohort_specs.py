@@ -17,7 +17,7 @@ def cohort_spec(config: StudyConfig, networks: list[Network]) -> CohortSpec:
 
     Args:
         config: the study.
-        networks: networks of one group, stage and seed.
+        networks: networks of one group and stage.
     """
     first = networks[0]
     recipe = config.recipe
@@ -41,11 +41,11 @@ def cohort_spec(config: StudyConfig, networks: list[Network]) -> CohortSpec:
                 noise_options=n.cell.noise.options,
                 noise_seed=derived_seed(config, n.seed, "noise"),
                 init_seed=derived_seed(config, n.seed, "init"),
-                bracket=f"{n.cell.cell_id} {n.arm}" if rungs else None,
+                order_seed=derived_seed(config, n.seed, "order"),
+                bracket=f"{n.cell.cell_id} {n.arm} {n.seed}" if rungs else None,
             )
             for n in networks
         ],
-        order_seed=derived_seed(config, first.seed, "order"),
         reads_test=first.stage == Stage.CONFIRM,
         rungs=[Rung(rung.epoch, rung.keep) for rung in rungs],
         prune_metric=config.search.value_column,

@@ -40,7 +40,7 @@ _PRIORITY = (Stage.SEARCH, Stage.CONFIRM, Stage.SWEEP)
 
 @dataclass(frozen=True)
 class Cohort:
-    """Networks of one group, stage and seed, to be trained together.
+    """Networks of one group and stage, to be trained together.
 
     Attributes:
         cohort_id: the stage and a hash of the networks' ids.
@@ -248,7 +248,7 @@ class Scheduler:
         return [networks_by_id[i] for i in ids]
 
     def _propose(self) -> list[Network]:
-        """One round of every free search of a group and replicate, the least advanced one first.
+        """One round of every free search of a group, the least advanced one first.
 
         A group's searches are spread over the workers. This does not change the points that any
         of them proposes.
@@ -257,7 +257,7 @@ class Scheduler:
         free = sorted((s for s in active if s.can_propose), key=lambda s: s.points_completed)
         if not free:
             return []
-        group, seed = free[0].cell.group_id, free[0].seed
+        group = free[0].cell.group_id
         at_a_time = self.plan.config.search.rounds_in_flight
         of_group = [s for s in active if s.cell.group_id == group]
         each = self.plan.config.search.points_per_round
@@ -265,10 +265,10 @@ class Scheduler:
         proposed: list[Network] = []
         for search in free:
             fits = len(proposed) + search.round_size <= size
-            if (search.cell.group_id, search.seed) == (group, seed) and fits:
+            if search.cell.group_id == group and fits:
                 proposed += search.propose()
         # A round larger than a fair share is still dispatched as a whole.
-        return proposed or free[0].propose()
+        return _by_seed(proposed or free[0].propose())
 
     def _close_search(self) -> None:
         """End the search when its hours are used up, with equally many rounds in every arm."""
@@ -302,16 +302,13 @@ class Scheduler:
             networks += self.plan.sweep_networks(cell, [SWEEP_SEEDS_FROM + seeds])
 
     def _choose(self, stage: Stage) -> list[Network]:
-        """Due networks of one group and seed."""
+        """Due networks of one group."""
         due = self._due(stage)
         if not due:
             return []
-        first = due[0]
+        group = due[0].cell.group_id
         size = self._share(sum(len(self._due(s)) for s in self._stages if s != Stage.SEARCH))
-        matches = [
-            n for n in due if n.seed == first.seed and n.cell.group_id == first.cell.group_id
-        ]
-        return matches[:size]
+        return _by_seed(n for n in due if n.cell.group_id == group)[:size]
 
     def _share(self, networks: int) -> int:
         """Cohort size that spreads `networks` over the workers."""
@@ -387,6 +384,11 @@ def _searches(plan: Plan, cell: Cell) -> list[ArmSearch]:
         for replicate in plan.replicates
         for i, arm in enumerate(arms)
     ]
+
+
+def _by_seed(networks: Iterable[Network]) -> list[Network]:
+    """Networks with the same seed, which train on the same batches, next to each other."""
+    return sorted(networks, key=lambda network: network.seed)
 
 
 def _search_point(point: CompletedPoint) -> SearchPoint:

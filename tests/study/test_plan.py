@@ -155,7 +155,24 @@ def test_arms_of_a_replicate_differ_in_nothing_but_what_is_compared() -> None:
     other = cohort_spec(CONFIG, [network(Stage.CONFIRM, arm="tuned", seed=2)])
     assert other.members[0].noise_seed != first.noise_seed
     assert other.members[0].init_seed != first.init_seed
-    assert other.order_seed != spec.order_seed
+    assert other.members[0].order_seed != first.order_seed == second.order_seed
+
+
+def test_points_compete_within_their_own_search_alone() -> None:
+    """Also where searches of several replicates train in one cohort."""
+    rungs = {"points_per_round": 2, "rungs": [{"epoch": 1, "keep": 0.5}]}
+    recipe = {**GRID_STUDY["recipe"], "epochs": 2}
+    study = {**GRID_STUDY, "recipe": recipe, "search": {**GRID_STUDY["search"], **rungs}}
+    config = parse_study(yaml.safe_dump(study).encode(), "rungs")
+    searches = [
+        (cell, arm, seed) for cell in (0, 1) for arm in ("tuned", "zero") for seed in (0, 1)
+    ]
+    networks = [
+        network(Stage.SEARCH, c, arm=a, seed=s, lr=lr) for c, a, s in searches for lr in (0.1, 0.2)
+    ]
+    brackets = [member.bracket for member in cohort_spec(config, networks).members]
+    assert len(set(brackets)) == len(searches)
+    assert brackets[::2] == brackets[1::2]
 
 
 def test_only_confirm_reads_the_test_set() -> None:
@@ -167,9 +184,9 @@ def test_rows_hold_the_settings_that_the_worker_receives() -> None:
     n = network(Stage.CONFIRM, arm="tuned", epsilon=2.5, lr=0.3)
     member, row = cohort_spec(CONFIG, [n]).members[0], identity_columns(CONFIG, n)
     assert row["noise_rate_asked"] == member.noise_rate == n.cell.noise.rate
-    for column in ("epsilon", "lr", "loss", "noise_seed", "init_seed", "network_id"):
+    seeds = ("noise_seed", "init_seed", "order_seed")
+    for column in ("epsilon", "lr", "loss", *seeds, "network_id"):
         assert row[column] == getattr(member, column)
-    assert row["order_seed"] == cohort_spec(CONFIG, [n]).order_seed
 
 
 def test_network_ids_are_distinct_and_repeatable() -> None:

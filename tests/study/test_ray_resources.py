@@ -41,7 +41,7 @@ def test_as_many_cohorts_as_fit(
     section: dict, available: dict, workers: int, per_cohort: dict
 ) -> None:
     resources = resources_for(config(**section), available, grows=False)
-    assert resources == RayResources(workers, per_cohort)
+    assert resources == RayResources(workers, per_cohort, 64 if per_cohort["gpu"] else 32)
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_a_cohort_that_can_never_start_is_refused(section: dict, message: str) -
 def test_a_cluster_that_grows_may_start_empty() -> None:
     section = config(workers=8, gpus_per_cohort=1, accelerator_type="T4")
     resources = resources_for(section, {"CPU": 0.0}, grows=True)
-    assert resources == RayResources(8, {"cpu": 1, "gpu": 1, "accelerator_type:T4": 0.001})
+    assert resources == RayResources(8, {"cpu": 1, "gpu": 1, "accelerator_type:T4": 0.001}, 64)

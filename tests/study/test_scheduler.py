@@ -144,15 +144,21 @@ def test_workers_deaths_and_order_of_endings_change_nothing(
 
 
 @pytest.mark.parametrize("name", ["grid", "best"])
-def test_cohorts_share_group_stage_and_seed(name: str) -> None:
-    scheduler = Scheduler(PLANS[name], workers=2, choose_points=choose_points)
+def test_cohorts_share_group_and_stage_and_join_seeds(name: str) -> None:
+    scheduler = Scheduler(PLANS[name], choose_points=choose_points)
     rows: list[dict[str, Any]] = []
+    joins: set[str] = set()  # stages with a cohort of several seeds
     while cohort := scheduler.next_cohort():
-        assert len({(n.cell.group_id, n.stage, n.seed) for n in cohort.networks}) == 1
-        arms = [(n.cell, n.arm) for n in cohort.networks]
+        assert len({(n.cell.group_id, n.stage) for n in cohort.networks}) == 1
+        seeds = [n.seed for n in cohort.networks]
+        assert seeds == sorted(seeds)  # the same batches next to each other
+        if len(set(seeds)) > 1:
+            joins.add(cohort.stage)
+        arms = [(n.cell, n.arm, n.seed) for n in cohort.networks]
         if cohort.stage == "search":
             assert len(set(arms)) == len(arms)  # each search stays sequential
         finish(scheduler, cohort, rows)
+    assert joins >= ({"search", "confirm"} if name == "best" else {"confirm"})
 
 
 def test_confirm_retrains_each_arms_best_search_point() -> None:

@@ -32,7 +32,6 @@ SPEC = CohortSpec(
     model=ModelSpec("mlp", {"width": 24, "depth": 2}),
     recipe=Recipe(epochs=2, batch_size=100),
     members=[],
-    order_seed=3,
 )
 
 
@@ -47,6 +46,7 @@ def member(i: int, **changes: object) -> Member:
         noise_rate=0.2 * (i % 3),
         noise_seed=i,
         init_seed=100 + i,
+        order_seed=3 + i % 3,
     )
     return replace(plain, **changes)
 
@@ -93,6 +93,14 @@ def test_order_of_members_does_not_matter(sixteen: dict[str, MemberResult]) -> N
         assert numbers(result) == numbers(sixteen[network_id])
 
 
+def test_own_batches_or_shared_batches_are_bitwise_the_same(
+    sixteen: dict[str, MemberResult],
+) -> None:
+    shared = trained([member(i) for i in (3, 9, 0, 12)])
+    for network_id, result in shared.items():
+        assert numbers(result) == numbers(sixteen[network_id])
+
+
 @pytest.mark.parametrize("loss", ["ce", "mae", "gce"])
 def test_a_diverged_member_has_floor_accuracy_and_affects_no_other(
     loss: str, sixteen: dict[str, MemberResult]
@@ -116,10 +124,11 @@ def test_nan_in_one_member_stays_there(sixteen: dict[str, MemberResult]) -> None
     assert numbers(results["n2"]) == numbers(sixteen["n2"])
 
 
+@pytest.mark.parametrize("distance", [1, 3], ids=["own batches", "shared batches"])
 @pytest.mark.parametrize("i", range(3))
-def test_equals_a_plain_pytorch_loop_in_float64(i: int) -> None:
+def test_equals_a_plain_pytorch_loop_in_float64(i: int, distance: int) -> None:
     m = member(i)
-    neighbours = [member(i + 3), m, member(i + 6)]
+    neighbours = [member(i + distance), m, member(i + 2 * distance)]
     ours = trained(neighbours, dtype=torch.float64)[m.network_id]
     plain = plain_loop(m, SPEC)
     assert [epoch.train_loss for epoch in ours.epochs] == pytest.approx(
@@ -155,7 +164,7 @@ def plain_loop(m: Member, spec: CohortSpec) -> dict[str, list[float]]:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps * spec.recipe.epochs)
     curves: dict[str, list[float]] = {"train_loss": [], "val_acc_noisy": [], "grad_norm": []}
     for epoch in range(1, spec.recipe.epochs + 1):
-        generator = torch.Generator().manual_seed(derive(spec.order_seed, "order", epoch))
+        generator = torch.Generator().manual_seed(derive(m.order_seed, "order", epoch))
         total = 0.0
         for batch in torch.randperm(len(x), generator=generator).split(spec.recipe.batch_size):
             logits = net(x[batch])

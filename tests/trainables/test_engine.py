@@ -248,7 +248,10 @@ def test_convolutional_members_do_not_depend_on_neighbours_or_order() -> None:
 
 @pytest.mark.parametrize("first", [nn.Conv2d(4, 6, 3, groups=2), nn.BatchNorm2d(4)])
 @pytest.mark.parametrize("arrangement", [Arrangement.GROUPED, Arrangement.STREAMS])
-def test_the_arrangements_compute_the_same(first: nn.Module, arrangement: Arrangement) -> None:
+@pytest.mark.parametrize("is_shared", [True, False], ids=["shared inputs", "own inputs"])
+def test_the_arrangements_compute_the_same(
+    first: nn.Module, arrangement: Arrangement, is_shared: bool
+) -> None:
     """Here on the CPU; test_gpu.py has the same on a GPU."""
     torch.manual_seed(0)
     channels = 6 if isinstance(first, nn.Conv2d) else 4
@@ -268,13 +271,17 @@ def test_the_arrangements_compute_the_same(first: nn.Module, arrangement: Arrang
             parameter.copy_(torch.randn_like(parameter))
     other = copy.deepcopy(in_batch)
     in_batch.arrangement, other.arrangement = Arrangement.BATCH, arrangement
+    if not is_shared:
+        x = torch.stack([x, x + 1, x.flip(0)])
     outcomes = []
     for stacked in (in_batch, other):
-        logits = stacked(x)
+        logits = stacked(x, is_shared=is_shared)
         assert logits.shape == (3, 7, 3)
         logits.square().sum().backward()
         outcomes.append((logits, [p.grad for p in stacked.parameters()], list(stacked.buffers())))
-        outcomes[-1] += (stacked.eval()(x),)
+        outcomes[-1] += (stacked.eval()(x, is_shared=is_shared),)
+        if not is_shared:
+            torch.testing.assert_close(outcomes[-1][-1][2], stacked(x[2])[2], rtol=1e-9, atol=1e-9)
     # A bias before a batch norm has gradient 0 up to rounding, hence `atol`.
     torch.testing.assert_close(outcomes[0], outcomes[1], rtol=1e-9, atol=1e-9)
 
@@ -283,8 +290,13 @@ def test_the_arrangements_compute_the_same(first: nn.Module, arrangement: Arrang
     "name", ["cnn8", "resnet20", pytest.param("resnet18", marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("arrangement", Arrangement)
-def test_convolutional_model_equals_its_plain_module(name: str, arrangement: Arrangement) -> None:
-    spec = replace(CNN, model=ModelSpec(name, init="kaiming_glorot"), members=members(0.05, 0.1))
+@pytest.mark.parametrize("is_shared", [True, False], ids=["shared batches", "own batches"])
+def test_convolutional_model_equals_its_plain_module(
+    name: str, arrangement: Arrangement, is_shared: bool
+) -> None:
+    first, second = members(0.05, 0.1)
+    both = [first if is_shared else replace(first, order_seed=1), second]
+    spec = replace(CNN, model=ModelSpec(name, init="kaiming_glorot"), members=both)
     run = CohortRun(spec, CPU, torch.float64)
     run.model.arrangement = arrangement  # as on a GPU
     plain = models.build(name, (1, 8, 8), 2, {}).double()
@@ -292,9 +304,13 @@ def test_convolutional_model_equals_its_plain_module(name: str, arrangement: Arr
     optimizer = torch.optim.SGD(plain.parameters(), 0.1, 0.9)
     plain.train()
     run.model.train()
-    for x, y, _ in list(run.data.epoch(1, 24))[:2]:
-        losses = run.losses(run.model(x), y, run.losses.bias(1.0, len(x))).loss
+    for batch in list(run.data.epoch(1, 24))[:2]:
+        assert batch.is_shared == is_shared
+        y = batch.noisy
+        logits = run.model(batch.inputs, is_shared=is_shared)
+        losses = run.losses(logits, y, run.losses.bias(1.0, batch.examples)).loss
         losses.mean(1).sum().backward()
+        x = batch.inputs if is_shared else batch.inputs[1]
         biased = plain(x) + 0.5 * nn.functional.one_hot(y[1], 2)
         loss = (1 - biased.softmax(-1).gather(1, y[1, :, None])).mean()
         torch.testing.assert_close(losses[1].mean(), loss, rtol=1e-9, atol=0)
@@ -335,7 +351,14 @@ def test_augmentation_is_seeded_and_spares_validation() -> None:
     spec = replace(MLP, members=members(0.1), recipe=replace(MLP.recipe, augment={"crop": 1}))
     assert numbers(train(spec)) == numbers(train(spec))
     assert numbers(train(spec)) != numbers(train(replace(spec, recipe=MLP.recipe)))
-    assert numbers(train(spec)) != numbers(train(replace(spec, order_seed=1)))
+    other = replace(spec, members=members(0.1, order_seed=1))
+    assert numbers(train(spec)) != numbers(train(other))
+    # Each member of a cohort with two orders has the augmentation of its own.
+    both = replace(other, members=[*spec.members, replace(other.members[0], network_id="other")])
+    of_both = numbers(train(both))
+    assert of_both["n0"] == numbers(train(spec))["n0"]
+    without_id = [[{**e, "network_id": ""} for e in epochs] for epochs in of_both.values()]
+    assert without_id[1] == [{**e, "network_id": ""} for e in numbers(train(other))["n0"]]
 
 
 class _FailsBackward(torch.autograd.Function):

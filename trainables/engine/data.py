@@ -1,4 +1,4 @@
-"""The examples of a cohort, on its device: inputs that are shared, labels per member."""
+"""The examples of a cohort, on its device: inputs that are shared, order and labels per member."""
 
 from __future__ import annotations
 
@@ -24,17 +24,27 @@ Split = Literal["train", "val", "test"]
 
 
 class Batch(NamedTuple):
-    """One batch of training examples.
+    """One batch of training examples: the same for all members, or one of each member's own.
 
     Attributes:
-        inputs: normalised, shape [B, …].
+        inputs: normalised, shape [B, …], or [K, B, …] where members have batches of their own.
         noisy: labels that each member trains on, shape [K, B].
-        clean: true labels, shape [B].
+        clean: true labels, shape [B] or [K, B].
     """
 
     inputs: torch.Tensor
     noisy: torch.Tensor
     clean: torch.Tensor
+
+    @property
+    def examples(self) -> int:
+        """Number of examples, B."""
+        return self.noisy.shape[1]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether all members train on the same examples."""
+        return self.clean.dim() == 1
 
 
 class CohortData:
@@ -69,7 +79,8 @@ class CohortData:
         dtype: torch.dtype,
     ) -> None:
         self.dataset = spec.data.load()
-        self._device, self._dtype, self._order_seed = device, dtype, spec.order_seed
+        self._device, self._dtype = device, dtype
+        self._order_seeds = [m.order_seed for m in members]
         self._mean = _put(self.dataset.mean, device).to(dtype)
         self._std = _put(self.dataset.std, device).to(dtype)
         self._augment = Augmentation.from_dict(spec.recipe.augment)
@@ -106,40 +117,70 @@ class CohortData:
         """Drop the labels of all members except those with indices `kept`."""
         self.train_noisy, self.val_noisy = self.train_noisy[kept], self.val_noisy[kept]
         self.noise = [self.noise[k] for k in kept]
+        self._order_seeds = [self._order_seeds[k] for k in kept]
 
     def epoch(self, epoch: int, batch_size: int) -> Iterator[Batch]:
         """Batches of one epoch.
 
-        The cohort's order seed and the epoch alone determine order and augmentation.
+        A member's order seed and the epoch alone determine its order and augmentation.
 
         Args:
             epoch: from 1.
             batch_size: examples per batch; the last batch may differ.
         """
-        generator = torch.Generator().manual_seed(derive(self._order_seed, "order", epoch))
-        order = torch.randperm(self.examples, generator=generator)
-        rows = _batches(order, batch_size)
-        sizes = [len(indices) for indices in rows]
-        on_device = order.to(self._device)
-        noisy = torch.split(self.train_noisy.index_select(1, on_device), sizes, dim=1)
-        clean = torch.split(self.train_clean[on_device], sizes)
-        generator.manual_seed(derive(self._order_seed, "augment", epoch))
-        for images, labels, true in zip(self._raw(epoch, rows), noisy, clean, strict=True):
-            inputs = self._augment(images, generator, self._mean)
-            yield Batch(self._normalised(inputs), labels, true)
+        self.stall_share = 0.0
+        seeds = list(dict.fromkeys(self._order_seeds))
+        orders = [self._order(seed, epoch) for seed in seeds]
+        inputs = [
+            self._epoch_inputs(seed, epoch, _batches(order, batch_size))
+            for seed, order in zip(seeds, orders, strict=True)
+        ]
+        sizes = [len(rows) for rows in _batches(orders[0], batch_size)]
+        if len(seeds) == 1:
+            order = orders[0].to(self._device)
+            labels = self.train_noisy.index_select(1, order), self.train_clean[order]
+        else:
+            # Each member's own order, [K, N].
+            of_member = torch.tensor([seeds.index(s) for s in self._order_seeds])
+            own = torch.stack(orders)[of_member].to(self._device)
+            labels = self.train_noisy.gather(1, own), self.train_clean[own]
+            of_member = of_member.to(self._device)
+        noisy, clean = (torch.split(values, sizes, dim=-1) for values in labels)
+        for batches, labels_of_batch, true in zip(
+            zip(*inputs, strict=True), noisy, clean, strict=True
+        ):
+            if len(batches) == 1:
+                yield Batch(batches[0], labels_of_batch, true)
+            else:
+                own_inputs = torch.stack(batches).index_select(0, of_member)
+                yield Batch(own_inputs, labels_of_batch, true)
 
-    def _raw(self, epoch: int, rows: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+    def _order(self, order_seed: int, epoch: int) -> torch.Tensor:
+        """The order of the training examples in one epoch, [N]."""
+        generator = torch.Generator().manual_seed(derive(order_seed, "order", epoch))
+        return torch.randperm(self.examples, generator=generator)
+
+    def _epoch_inputs(
+        self, order_seed: int, epoch: int, rows: list[torch.Tensor]
+    ) -> Iterator[torch.Tensor]:
+        """Augmented and normalised training inputs of one order, batch by batch."""
+        generator = torch.Generator().manual_seed(derive(order_seed, "augment", epoch))
+        for images in self._raw(order_seed, epoch, rows):
+            yield self._normalised(self._augment(images, generator, self._mean))
+
+    def _raw(self, order_seed: int, epoch: int, rows: list[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Training inputs as stored, batch by batch, on the device."""
         if not isinstance(self._train, ImageFiles):
             for indices in rows:
                 # Faster than self._train[indices].
                 yield self._train.index_select(0, indices.to(self._device))
             return
-        crop_seed = derive(self._order_seed, "crop", epoch)
+        crop_seed = derive(order_seed, "crop", epoch)
         with self._train.stream([indices.numpy() for indices in rows], crop_seed) as stream:
             for images in stream:
                 yield torch.from_numpy(images).to(self._device)
-            self.stall_share = stream.stall_share
+            # One stream after the other is waited for.
+            self.stall_share = min(1.0, self.stall_share + stream.stall_share)
 
     def steps(self, batch_size: int) -> int:
         """Number of batches in an epoch."""

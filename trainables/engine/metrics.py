@@ -51,7 +51,7 @@ def observe(
         logits: without the logit bias, [K, B, C].
         examples: the losses at these logits.
         noisy: labels that are trained on, [K, B].
-        clean: true labels, [B].
+        clean: true labels, [B] or [K, B].
     """
     clean = clean.expand_as(noisy)
     labelled, true = (

@@ -102,6 +102,8 @@ class Member:
         noise_options: further options of the noise.
         noise_seed: seed of the noisy labels.
         init_seed: seed of the initial parameters.
+        order_seed: seed of the order of batches and of the augmentation. Members with the same one
+            train on the same batches.
         bracket: members of one bracket compete at the cohort's rungs; a member without one is
             never pruned.
     """
@@ -119,6 +121,7 @@ class Member:
     noise_options: Mapping[str, Any] = field(default_factory=dict)
     noise_seed: int = 0
     init_seed: int = 0
+    order_seed: int = 0
     bracket: str | None = None
 
 
@@ -137,14 +140,13 @@ class Rung:
 
 @dataclass(frozen=True)
 class CohortSpec:
-    """Networks that can train together: same data, model, recipe and order of batches.
+    """Networks that can train together: same data, model and recipe.
 
     Attributes:
         data: the data set.
         model: the architecture.
         recipe: the shared training settings.
         members: the settings of each network.
-        order_seed: seed of the order of batches and of the augmentation.
         reads_test: whether the test set is evaluated, as in the stage `confirm` alone; otherwise
             its examples are not touched.
         rungs: where members are pruned.
@@ -155,7 +157,6 @@ class CohortSpec:
     model: ModelSpec
     recipe: Recipe
     members: Sequence[Member]
-    order_seed: int = 0
     reads_test: bool = False
     rungs: Sequence[Rung] = ()
     prune_metric: str = "val_acc_noisy"

@@ -123,15 +123,15 @@ class TrainingStep:
     def _gradients(self, batch: Batch, epsilon_factor: Number) -> Observed:
         kind = batch.inputs.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self._mixed, cache_enabled=False):
-            logits = self._model(batch.inputs)
+            logits = self._model(batch.inputs, is_shared=batch.is_shared)
         logits = logits.to(self.dtype)
-        bias = self._losses.bias(epsilon_factor, len(batch.clean))  # ε enters here
+        bias = self._losses.bias(epsilon_factor, batch.examples)  # ε enters here
         examples = self._losses(logits, batch.noisy, bias)
         # Before the backward pass: after it, the logits would have to be read from memory again.
         observed = observe(logits, examples, batch.noisy, batch.clean)
         # A given gradient of 1/B per example, instead of a mean over the members' losses, avoids
         # reductions over members.
-        gradient = torch.full_like(examples.loss, 1.0 / len(batch.clean))
+        gradient = torch.full_like(examples.loss, 1.0 / batch.examples)
         torch.autograd.backward(examples.loss, gradient)
         assert bias.grad is not None
         return observed._replace(delta=bias.grad)
@@ -181,7 +181,7 @@ class GraphedStep:
     def __call__(self, batch: Batch, factors: ScheduleFactors) -> StepResult:
         """Train on one batch."""
         rates = self._step.optimizer.advance(factors.lr_factor)
-        key = len(batch.clean), factors.is_last
+        key = batch.examples, factors.is_last
         is_first = key not in self._calls
         if not is_first and self._calls[key] is None and self._can_record:
             self._calls[key] = self._record(batch, len(rates), factors.is_last)

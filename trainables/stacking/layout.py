@@ -58,6 +58,19 @@ class Layout:
             return torch.unflatten(x, 1, (self.members, -1)).transpose(0, 1)
         return x.view(self.members, self.batch, *x.shape[1:])
 
+    def merge_members(self, x: torch.Tensor) -> torch.Tensor:
+        """The inverse of `split_members`.
+
+        Args:
+            x: shape [K, B, …].
+
+        Returns:
+            shape [K·B, …], or [B, K·F, …] where members lie in the channel axis.
+        """
+        if self.grouped:
+            return x.transpose(0, 1).flatten(1, 2)
+        return x.flatten(0, 1)
+
     def split_input(self, x: torch.Tensor, channels: int) -> torch.Tensor:
         """Give a layer's input a leading member axis, without a copy.
 

@@ -49,37 +49,45 @@ class StackedModel(nn.Module):
         """Number of networks, K."""
         return self._layout.members
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Evaluate all members on the same inputs.
+    def forward(self, x: torch.Tensor, *, is_shared: bool = True) -> torch.Tensor:
+        """Evaluate all members, on the same inputs or each on its own.
 
         Args:
-            x: shape [B, …].
+            x: shape [B, …], or [K, B, …] where members have inputs of their own.
+            is_shared: whether all members have the same inputs.
 
         Returns:
             logits, shape [K, B, classes].
         """
         if self.arrangement is None:
-            self.arrangement = self._fastest_arrangement(x)
+            self.arrangement = self._fastest_arrangement(x if is_shared else x[0])
         try:
-            return self._logits(x)
+            return self._logits(x, is_shared)
         except RuntimeError as error:
             # `view` after a convolution needs the memory format of plain PyTorch.
             if not (self._layout.channels_last and "view size is not compatible" in str(error)):
                 raise
             self._layout.channels_last = False
-            return self._logits(x)
+            return self._logits(x, is_shared)
 
-    def _logits(self, x: torch.Tensor) -> torch.Tensor:
+    def _logits(self, x: torch.Tensor, is_shared: bool) -> torch.Tensor:
         layout = self._layout
         if self.arrangement is Arrangement.STREAMS:
             self._template[0].train(self.training)
             parameters = dict(self.network.named_parameters())
             buffers = dict(self.network.named_buffers())
             return evaluate_on_streams(
-                self._evaluate, parameters, buffers, x, channels_last=layout.channels_last
+                self._evaluate,
+                parameters,
+                buffers,
+                x,
+                is_shared=is_shared,
+                channels_last=layout.channels_last,
             )
-        layout.batch = x.shape[0]
+        layout.batch = x.shape[0] if is_shared else x.shape[1]
         layout.grouped = self.arrangement is Arrangement.GROUPED and self.members > 1
+        if not is_shared:
+            x = layout.merge_members(x)
         return layout.split_members(self._evaluate(x)).contiguous()
 
     @property

@@ -26,6 +26,7 @@ def evaluate_on_streams(
     buffers: Mapping[str, torch.Tensor],
     x: torch.Tensor,
     *,
+    is_shared: bool,
     channels_last: bool,
 ) -> torch.Tensor:
     """Evaluate K members one by one, on a GPU on up to eight streams at a time.
@@ -37,33 +38,36 @@ def evaluate_on_streams(
         evaluate: evaluates one member.
         parameters: by name, each of shape [K, …].
         buffers: by name, each of shape [K, …].
-        x: inputs, shape [B, …].
+        x: inputs, shape [B, …], or [K, B, …] where members have inputs of their own.
+        is_shared: whether all members have the same inputs.
         channels_last: whether images are stored channels last.
 
     Returns:
         logits, shape [K, B, classes].
     """
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    if x.dim() == 4:
-        x = x.contiguous(memory_format=memory_format)
+    examples = x if is_shared else x.flatten(0, 1)
+    if examples.dim() == 4:
+        examples = examples.contiguous(memory_format=memory_format)
     stacked = {name: _prepared(p, memory_format) for name, p in parameters.items()} | dict(buffers)
     members = [
         dict(zip(stacked, values, strict=True))
         for values in zip(*(tensor.unbind() for tensor in stacked.values()), strict=True)
     ]
+    inputs = [examples] * len(members) if is_shared else list(examples.chunk(len(members)))
     if not x.is_cuda:
-        return torch.stack([evaluate(member, x) for member in members])
+        return torch.stack([evaluate(m, xm) for m, xm in zip(members, inputs, strict=True)])
     current, streams = torch.cuda.current_stream(x.device), _streams(x.device)[: len(members)]
     for stream in streams:
         stream.wait_stream(current)
-        for tensor in (x, *stacked.values()):
+        for tensor in (examples, *stacked.values()):
             # Their memory must not be reused while another stream may still read it.
             tensor.record_stream(stream)
     logits = []
     try:
-        for k, member in enumerate(members):
+        for k, (member, xm) in enumerate(zip(members, inputs, strict=True)):
             with torch.cuda.stream(streams[k % len(streams)]):
-                logits.append(evaluate(member, x))
+                logits.append(evaluate(member, xm))
     finally:  # otherwise a failed recording of a CUDA graph could not be ended
         for stream in streams:
             current.wait_stream(stream)
