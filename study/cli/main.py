@@ -22,6 +22,7 @@ from study.cli.catalogue import commands as catalogue_commands
 from trainables.errors import INTERRUPTED, InterruptedByUserError, MissingExtraError, UserError
 
 if TYPE_CHECKING:
+    from study.planning.plan import Plan
     from study.results.evidence import CellEvidence, ChosenPoint
 
 app = typer.Typer(
@@ -40,18 +41,13 @@ def plan(study: Study, as_json: Json = False) -> None:
     """Show what a study will train: cells, arms, analytic ε and networks. Writes nothing."""
     from study.config.loader import read_study
     from study.execution.progress import duration
-    from study.planning.estimate import estimated_hours
-    from study.planning.open_study import check_folder, folder_of, plan_of, replay_rows
+    from study.planning.open_study import check_folder, folder_of, plan_of
 
     config, content = read_study(study)
     folder, planned = folder_of(config), plan_of(config)
     check_folder(folder, config, content)
-    rows = replay_rows(folder)
+    trained = folder.read("trials", columns=["network_id"]).num_rows
     networks = planned.networks()
-    try:
-        hours = estimated_hours(planned)
-    except ValueError:  # a data set that is not on this machine
-        hours = None
     if as_json:
         cells = [
             {
@@ -68,9 +64,9 @@ def plan(study: Study, as_json: Json = False) -> None:
                 "study": config.name,
                 "folder": folder.uri,
                 "networks": networks,
-                "networks_trained": len(rows),
+                "networks_trained": trained,
                 "replicates": config.search.replicates,
-                "hours": hours,
+                "hours": _hours(planned),
                 "cells": cells,
             }
         )
@@ -85,9 +81,23 @@ def plan(study: Study, as_json: Json = False) -> None:
     if config.has_best:
         print(f"{config.search.replicates} replicates of every search")
     stages = " + ".join(f"{count} {stage}" for stage, count in networks.items())
-    print(f"{sum(networks.values())} networks ({stages}), {len(rows)} already in {folder.uri}")
+    print(
+        f"{sum(networks.values())} networks ({stages}), {trained} already in {folder.uri}",
+        flush=True,  # the estimate takes some seconds
+    )
+    hours = _hours(planned)
     if hours is not None:
         print(f"about {duration(3600 * hours)} of training on this machine's processors")
+
+
+def _hours(planned: Plan) -> float | None:
+    """Hours of training; None where a data set is not on this machine."""
+    from study.planning.estimate import estimated_hours
+
+    try:
+        return estimated_hours(planned)
+    except ValueError:
+        return None
 
 
 @app.command()

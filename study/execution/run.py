@@ -194,17 +194,15 @@ class StudyRun:
 
     def _scheduler(self, workers: int, networks_per_cohort: int = 1) -> Scheduler:
         """The study's state according to the files on storage."""
-        rows = replay_rows(self._folder)
-        trained = {row["network_id"] for row in rows}
-        resumable = {
-            cohort_id: network_ids
-            for cohort_id, network_ids in self._checkpoints.cohorts().items()
-            if trained.isdisjoint(network_ids)
-        }
+        resumable = self._checkpoints.cohorts()
+        if resumable:
+            column = self._folder.read("trials", columns=["network_id"]).column("network_id")
+            trained = set(column.to_pylist())
+            resumable = {c: ids for c, ids in resumable.items() if trained.isdisjoint(ids)}
         self._checkpoints.discard_all_but(resumable)
         scheduler = Scheduler(
             self._plan,
-            rows,
+            replay_rows(self._folder),
             workers=workers,
             largest_cohort=networks_per_cohort,
             stages=self._options.stages,

@@ -39,15 +39,12 @@ class ConfirmStage:
         self._cells = {cell.cell_id: cell for cell in plan.cells}
         # points of pooled arms that have rows
         self._known: dict[Cell, dict[str, ChosenPoint]] = {cell: {} for cell in plan.cells}
-        self._choices: dict[Cell, list[Network]] = {}  # cells whose search is done
-        self._pooled: dict[Cell, list[Network]] = {}  # cells whose search and sweep are done
 
-    def add_sweep_row(self, row: Mapping[str, Any]) -> None:
-        """Record a row of the sweep as evidence."""
+    def add_sweep_row(self, network_id: str, row: Mapping[str, Any]) -> None:
+        """Record a result of the sweep as evidence."""
         if self._plan.config.has_best:
             value = row[self._plan.config.search.value_column]
-            result = (value, row["epochs"], Status(row["status"]))
-            self._sweep_results[row["network_id"]] = result
+            self._sweep_results[network_id] = (value, row["epochs"], Status(row["status"]))
 
     def restore(self, row: Mapping[str, Any]) -> bool:
         """Take the point of a pooled arm from a row of an earlier run.
@@ -73,23 +70,12 @@ class ConfirmStage:
                     return self._known[cell].setdefault(arm.name, point) == point
         return False
 
-    def networks(self, cell: Cell, sweep: Sequence[Network] | None) -> list[Network]:
-        """The networks of a cell that can be trained, or are trained already.
+    def choices(self, cell: Cell) -> list[Network]:
+        """The best point of each search, on fresh seeds that its arms have in common.
 
         Args:
-            cell: the cell.
-            sweep: its sweep; None while that is not finished.
+            cell: a cell whose searches are done.
         """
-        if self._plan.config.confirm is None or not all(s.is_done for s in self._searches[cell]):
-            return []
-        if cell not in self._choices:
-            self._choices[cell] = self._networks_of_choices(cell)
-        if self._plan.config.has_best and cell not in self._pooled and sweep is not None:
-            self._pooled[cell] = self._pooled_networks(cell, sweep)
-        return self._choices[cell] + self._pooled.get(cell, [])
-
-    def _networks_of_choices(self, cell: Cell) -> list[Network]:
-        """The best point of each search, on fresh seeds that its arms have in common."""
         plan = self._plan
         best = {
             s: s.best
@@ -106,10 +92,15 @@ class ConfirmStage:
             if chosen is not None and search.replicate == replicate
         ]
 
-    def _pooled_networks(self, cell: Cell, sweep: Sequence[Network]) -> list[Network]:
-        """The pooled arms at their points, on common seeds."""
+    def pooled(self, cell: Cell, sweep: Sequence[Network]) -> list[Network]:
+        """The pooled arms at their points, on common seeds.
+
+        Args:
+            cell: a cell whose searches and sweep are done.
+            sweep: its sweep.
+        """
         points = [point for search in self._searches[cell] for point in search.completed]
-        points += [CompletedPoint(n, *self._sweep_results[n.network_id]) for n in sweep]
+        points += [CompletedPoint(n, *self._sweep_results.pop(n.network_id)) for n in sweep]
         choices = self._choose(cell, points)
         return [
             _network(cell, arm, choices[arm.name], seed)

@@ -12,12 +12,13 @@ from trainables.engine.runtime import configure_process
 from trainables.engine.trainer import seconds_per_epoch
 
 _TIMED_NETWORKS = 8  # networks in the cohort that is timed
+_BUDGET_S = 4.0  # of all timed steps together
 
 
 def estimated_hours(plan: Plan) -> float:
     """Hours for the whole study on this machine's processors, without the start of Ray.
 
-    Trains about ten steps per group; writes nothing.
+    Trains a few steps per group; writes nothing.
 
     Raises:
         ValueError: a data set is not on this machine.
@@ -26,14 +27,17 @@ def estimated_hours(plan: Plan) -> float:
     config = plan.config
     workers = config.resources.workers or os.cpu_count() or 1
     search_s = other_s = 0.0  # seconds of one worker
-    for group in dict.fromkeys(cell.group_id for cell in plan.cells):
+    groups = dict.fromkeys(cell.group_id for cell in plan.cells)
+    for group in groups:
         cells = [cell for cell in plan.cells if cell.group_id == group]
         timed = [
-            Network(Stage.SEARCH, cell, cell.losses[0], arm.epsilon or 0.0, config.search.lr.low, i)
+            Network(Stage.SEARCH, cell, cell.losses[0], arm.epsilon or 0.0, config.search.lr.low, 0)
             for cell in cells
-            for i, arm in enumerate(plan.arms[cell])
+            for arm in plan.arms[cell]
         ][:_TIMED_NETWORKS]
-        each_s = seconds_per_epoch(cohort_spec(config, timed)) / len(timed) * config.recipe.epochs
+        spec = cohort_spec(config, timed)
+        epoch_s = seconds_per_epoch(spec, budget_s=_BUDGET_S / len(groups))
+        each_s = epoch_s / len(timed) * config.recipe.epochs
         search_s += sum(map(plan.search_points, cells)) * each_s
         others = [len(plan.sweep_networks(cell)) + plan.confirm_networks(cell) for cell in cells]
         other_s += sum(others) * each_s

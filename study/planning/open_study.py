@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from study.config.loader import StudyFileError, parse_study
@@ -12,6 +12,14 @@ from study.results.folder import StudyFolder
 from study.results.plan_summary import CellSummary, LossLabel, PlanSummary
 from study.results.schema import Stage
 
+REPLAYED = (
+    *("network_id", "stage", "cell_id", "arm", "point", "loss", "loss_params", "epsilon", "lr"),
+    *("seed", "replicate", "val_acc_noisy", "val_acc_clean", "epochs", "status", "wall_s"),
+    "networks_in_cohort",
+)
+"""The columns of `trials` from which a scheduler is rebuilt."""
+
+_ROWS_AT_ONCE = 10_000
 _MAY_CHANGE = {"storage", "resources"}  # sections that may change between two runs of a study
 
 
@@ -75,14 +83,15 @@ def plan_summary(plan: Plan, networks: Mapping[Stage, int] | None = None) -> Pla
     )
 
 
-def replay_rows(folder: StudyFolder) -> list[Mapping[str, Any]]:
-    """The rows of `trials`, with the columns from which a scheduler is rebuilt."""
-    columns = ["schema_version", "network_id", "stage", "cell_id", "arm", "point", "loss"]
-    columns += ["loss_params", "epsilon", "lr", "seed", "replicate"]
-    columns += ["val_acc_noisy", "val_acc_clean"]
-    columns += ["epochs", "status", "wall_s", "networks_in_cohort"]
-    rows: list[Mapping[str, Any]] = folder.read("trials", columns=columns).to_pylist()
-    return rows
+def replay_rows(folder: StudyFolder) -> Iterator[Mapping[str, Any]]:
+    """The rows of `trials`, with the columns from which a scheduler is rebuilt.
+
+    Raises:
+        ResultsError: a file is damaged or has another schema version.
+    """
+    table = folder.read("trials", columns=["schema_version", *REPLAYED])
+    for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
+        yield from batch.to_pylist()
 
 
 def check_folder(folder: StudyFolder, config: StudyConfig, content: bytes) -> None:

@@ -9,17 +9,20 @@ pooled arms (`study.planning.confirm`) wait for it.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from study.planning.cells import Cell, Network
-from study.planning.cohort_specs import identity_columns
 from study.planning.confirm import ConfirmStage
+from study.planning.due_networks import DueNetworks
 from study.planning.plan import SWEEP_SEEDS_FROM, Plan
-from study.planning.search import ArmSearch, CompletedPoint, ReplayError
+from study.planning.search import ArmSearch, ReplayError
+from study.planning.search_queue import SearchQueue
+from study.planning.search_results import CellSearchResults
 from study.results.evidence import ChoosePoints
-from study.results.plan_summary import SearchPoint, SearchState, best_point
+from study.results.plan_summary import SearchState
 from study.results.schema import STAGES, Stage, Status
 from trainables.errors import BadInputError
 
@@ -29,10 +32,7 @@ Row = Mapping[str, Any]
 IntervalWidth = Callable[[Sequence[Row]], float | None]
 """Sweep rows of a cell → width of the 95 % interval of its best ε; None while there is none."""
 
-SWEEP_COLUMNS = (
-    *("epsilon", "lr", "loss", "loss_params", "seed"),
-    *("val_acc_noisy", "val_acc_clean"),
-)
+SWEEP_COLUMNS = ("epsilon", "lr", "loss", "loss_params", "seed", "val_acc_noisy", "val_acc_clean")
 """The columns of each row that `IntervalWidth` receives."""
 
 _PRIORITY = (Stage.SEARCH, Stage.CONFIRM, Stage.SWEEP)
@@ -58,7 +58,7 @@ class StudyMismatchError(BadInputError):
 
 
 class Scheduler:
-    """The state of a study.
+    """The state of a study. A cohort costs the same however large the study is.
 
     Args:
         plan: the study's plan.
@@ -75,6 +75,8 @@ class Scheduler:
     Attributes:
         plan: the study's plan.
         cohorts_done: number of cohorts trained in this run.
+        networks_planned: networks per stage; a budget in hours or an interval may still change
+            them.
 
     Raises:
         StudyMismatchError: `rows` do not belong to this plan.
@@ -97,54 +99,62 @@ class Scheduler:
         self._stages = tuple(stages)
         self._searches = {cell: _searches(plan, cell) for cell in plan.cells}
         self._search_at = {(s.cell.cell_id, s.arm.name, s.seed): s for s in self.searches}
+        self._search_results = {cell: CellSearchResults(cell) for cell in plan.cells}
         self._sweep = {cell: plan.sweep_networks(cell) for cell in plan.cells}
         self._sweep_rows: dict[Cell, list[Row]] = {cell: [] for cell in plan.cells}
         self._interval_width = interval_width
-        self._widths: dict[tuple[Cell, int], float | None] = {}  # by cell and number of seeds
         self._confirm = ConfirmStage(plan, self._searches, choose_points)
         self._in_flight: dict[str, Cohort] = {}
-        self._busy: set[str] = set()  # network ids in flight
-        self._done: dict[str, Stage] = {}  # stage of each network id with a row
+        self._done: set[str] = set()  # ids of networks with a row
+        self._done_of_stage: Counter[Stage] = Counter()
         self._search_s = 0.0  # training time of search cohorts
+        self._is_closed = False  # whether the search's hours are used up
         self._begun = [tuple(ids) for ids in begun]
         self.cohorts_done = 0
         self._replay(rows)
-
-    @property
-    def networks_planned(self) -> dict[Stage, int]:
-        """Networks per stage; a budget in hours or an interval may still change them."""
-        return {
-            Stage.SEARCH: sum(s.points_planned for s in self.searches),
-            Stage.SWEEP: sum(len(networks) for networks in self._sweep.values()),
-            Stage.CONFIRM: sum(map(self.plan.confirm_networks, self.plan.cells)),
+        self._queue = SearchQueue(self.searches)
+        self._due = DueNetworks()
+        self._searches_left = {
+            cell: sum(not s.is_done for s in searches) for cell, searches in self._searches.items()
         }
+        self._sweep_left: dict[Cell, int] = {}  # networks of the sweep without a row
+        self._finished: list[Cell] = []  # cells in which the searches or the sweep came to an end
+        self._has_choices: set[Cell] = set()  # cells whose confirm networks of each kind were due
+        self._has_pooled: set[Cell] = set()
+        for cell in plan.cells:
+            self._add_sweep(cell, self._sweep[cell])
+        self._finished = list(plan.cells)
+        self._close_search()
+        self._count_planned()
 
     @property
     def networks_total(self) -> int:
         """Number of networks of the whole study, in the stages that are run."""
-        return sum(n for stage, n in self.networks_planned.items() if stage in self._stages)
+        return sum(self.networks_planned[stage] for stage in self._stages)
 
     @property
     def networks_done(self) -> int:
         """Number of networks with a row, in the stages that are run."""
-        return sum(1 for stage in self._done.values() if stage in self._stages)
+        return sum(self._done_of_stage[stage] for stage in self._stages)
 
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to train and nothing is in flight."""
-        searching = Stage.SEARCH in self._stages and not all(s.is_done for s in self.searches)
-        due = any(self._due(stage) for stage in self._stages if stage != Stage.SEARCH)
-        return not (self._in_flight or searching or due)
+        if self._in_flight or (Stage.SEARCH in self._stages and not self._queue.is_done):
+            return False
+        self._follow_up()
+        return not self._due.count(self._stages)
 
     @property
     def missing_stages(self) -> list[Stage]:
         """Unfinished stages that confirm needs, but that are not to run."""
         if Stage.CONFIRM not in self._stages or self.plan.config.confirm is None:
             return []
+        self._follow_up()
         unfinished = []
-        if not all(s.is_done for s in self.searches):
+        if not self._queue.is_done:
             unfinished.append(Stage.SEARCH)
-        if self.plan.config.has_best and not all(map(self._sweep_is_done, self.plan.cells)):
+        if self.plan.config.has_best and any(self._sweep_left.values()):
             unfinished.append(Stage.SWEEP)
         return [stage for stage in unfinished if stage not in self._stages]
 
@@ -160,17 +170,10 @@ class Scheduler:
 
     def search_state(self) -> dict[str, SearchState]:
         """{cell_id: progress of the cell's search}, all arms together."""
-        state = {}
-        for cell, searches in self._searches.items():
-            completed = [point for s in searches for point in s.completed]
-            state[cell.cell_id] = SearchState(
-                completed=len(completed),
-                planned=sum(s.points_planned for s in searches),
-                best=best_point(
-                    _search_point(point) for point in completed if point.status != Status.PRUNED
-                ),
-            )
-        return state
+        return {
+            cell.cell_id: results.state(sum(s.points_planned for s in self._searches[cell]))
+            for cell, results in self._search_results.items()
+        }
 
     def next_cohort(self) -> Cohort | None:
         """Networks to train now, or None while everything due is in flight.
@@ -178,13 +181,17 @@ class Scheduler:
         Stages are tried in the order search, confirm, sweep. The sweep depends on no other stage,
         so it uses workers that would otherwise be idle.
         """
+        self._follow_up()
         for ids in self._begun:  # a later round of a search can only follow an earlier one
             if networks := self._resume(ids):
                 self._begun.remove(ids)
                 return self._dispatch(networks)
         self._begun = []
         for stage in sorted(self._stages, key=_PRIORITY.index):
-            networks = self._propose() if stage == Stage.SEARCH else self._choose(stage)
+            if stage == Stage.SEARCH:
+                networks = self._propose()
+            else:
+                networks = self._due.take(stage, self._share(self._due.count(self._stages)))
             if networks:
                 return self._dispatch(networks)
         return None
@@ -196,29 +203,31 @@ class Scheduler:
             cohort_id: a cohort in flight.
             results: {network_id: columns of its row}.
         """
-        column = self.plan.config.search.value_column
         cohort = self._in_flight.pop(cohort_id)
         self.cohorts_done += 1
         for network in cohort.networks:
             row = results[network.network_id]
-            self._busy.discard(network.network_id)
-            self._done[network.network_id] = network.stage
+            self._done.add(network.network_id)
             if network.stage == Stage.SEARCH:
-                search = self._search_of(network)
-                search.tell(network, row[column], row["epochs"], Status(row["status"]))
-                self._search_s += row["wall_s"] / row["networks_in_cohort"]
+                self._tell_search(network, row)
             elif network.stage == Stage.SWEEP:
-                identity = identity_columns(self.plan.config, network)
-                self._keep_sweep_row(network.cell, {**identity, **row})
+                self._keep_sweep_row(network.cell, network.network_id, _swept(network, row))
+                self._sweep_left[network.cell] -= 1
+                if not self._sweep_left[network.cell]:
+                    self._finished.append(network.cell)
+        self._done_of_stage[cohort.stage] += len(cohort.networks)
         self._close_search()
 
     def requeue(self, cohort_id: str) -> None:
         """Return a cohort that was not trained: its networks become due again."""
         cohort = self._in_flight.pop(cohort_id)
+        if cohort.stage != Stage.SEARCH:
+            self._due.add(cohort.networks)
+            return
         for network in cohort.networks:
-            self._busy.discard(network.network_id)
-            if network.stage == Stage.SEARCH:
-                self._search_of(network).withdraw(network)
+            search = self._search_of(network)
+            search.withdraw(network)
+            self._queue.update(search)
 
     def _dispatch(self, networks: list[Network]) -> Cohort:
         stage = networks[0].stage
@@ -226,17 +235,13 @@ class Scheduler:
         cohort_id = f"{stage}-{hashlib.sha256(ids.encode()).hexdigest()[:16]}"
         cohort = Cohort(cohort_id, stage, networks)
         self._in_flight[cohort_id] = cohort
-        self._busy |= {n.network_id for n in networks}
         return cohort
 
     def _resume(self, ids: Sequence[str]) -> list[Network]:
         """The networks with these ids if all of them are due, and due together; else none."""
-        for stage in self._stages:
-            if stage != Stage.SEARCH:
-                due = {n.network_id: n for n in self._due(stage)}
-                if due.keys() >= set(ids):
-                    return [due[i] for i in ids]
-        if Stage.SEARCH not in self._stages:
+        if networks := self._due.take_all(ids):
+            return networks
+        if Stage.SEARCH not in self._stages or not ids[0].startswith(Stage.SEARCH):
             return []
         rounds = [(s, s.next_round()) for s in self.searches if s.can_propose]
         matches = [s for s, networks in rounds if {n.network_id for n in networks} <= set(ids)]
@@ -244,7 +249,7 @@ class Scheduler:
         if networks_by_id.keys() != set(ids):
             return []
         for search in matches:
-            search.propose()
+            self._propose_round(search)
         return [networks_by_id[i] for i in ids]
 
     def _propose(self) -> list[Network]:
@@ -253,62 +258,112 @@ class Scheduler:
         A group's searches are spread over the workers. This does not change the points that any
         of them proposes.
         """
-        active = [s for s in self.searches if not s.is_done]
-        free = sorted((s for s in active if s.can_propose), key=lambda s: s.points_completed)
-        if not free:
+        group = self._queue.next_group()
+        if group is None:
             return []
-        group = free[0].cell.group_id
         at_a_time = self.plan.config.search.rounds_in_flight
-        of_group = [s for s in active if s.cell.group_id == group]
         each = self.plan.config.search.points_per_round
-        size = self._share(at_a_time * each * len(of_group))
+        size = self._share(at_a_time * each * self._queue.active_of(group))
         proposed: list[Network] = []
-        for search in free:
-            fits = len(proposed) + search.round_size <= size
-            if search.cell.group_id == group and fits:
-                proposed += search.propose()
-        # A round larger than a fair share is still dispatched as a whole.
-        return _by_seed(proposed or free[0].propose())
+        chosen: set[int] = set()  # a search gives one round to a cohort
+        while (search := self._queue.next_search(group)) and id(search) not in chosen:
+            # A round larger than a fair share is still dispatched as a whole.
+            if proposed and len(proposed) + search.round_size > size:
+                break
+            chosen.add(id(search))
+            proposed += self._propose_round(search)
+        return sorted(proposed, key=lambda network: network.seed)  # same batches side by side
+
+    def _propose_round(self, search: ArmSearch) -> list[Network]:
+        networks = search.propose()
+        self._queue.update(search)
+        return networks
+
+    def _tell_search(self, network: Network, row: Row) -> None:
+        value = row[self.plan.config.search.value_column]
+        search = self._search_of(network)
+        was_done = search.is_done
+        search.tell(network, value, row["epochs"], Status(row["status"]))
+        self._search_results[network.cell].add(network, value, Status(row["status"]))
+        self._search_s += row["wall_s"] / row["networks_in_cohort"]
+        self._queue.update(search)
+        if search.is_done and not was_done:
+            self._end_search(network.cell)
+
+    def _end_search(self, cell: Cell) -> None:
+        self._searches_left[cell] -= 1
+        if not self._searches_left[cell]:
+            self._finished.append(cell)
 
     def _close_search(self) -> None:
         """End the search when its hours are used up, with equally many rounds in every arm."""
         hours = self.plan.config.search.worker_hours
-        if hours is not None and self._search_s >= 3600 * hours:
-            begun = max(s.rounds_begun for s in self.searches)
-            for search in self.searches:
-                search.close(begun)
+        if self._is_closed or hours is None or self._search_s < 3600 * hours:
+            return
+        self._is_closed = True
+        begun = max(s.rounds_begun for s in self.searches)
+        for search in self.searches:
+            was_done = search.is_done
+            search.close(begun)
+            self._queue.update(search)
+            if search.is_done and not was_done:
+                self._end_search(search.cell)
+        self._count_planned()
 
-    def _keep_sweep_row(self, cell: Cell, row: Row) -> None:
+    def _count_planned(self) -> None:
+        self.networks_planned = {
+            Stage.SEARCH: sum(s.points_planned for s in self.searches),
+            Stage.SWEEP: sum(len(networks) for networks in self._sweep.values()),
+            Stage.CONFIRM: sum(map(self.plan.confirm_networks, self.plan.cells)),
+        }
+
+    def _follow_up(self) -> None:
+        """Make due what follows from searches and sweeps that have come to an end."""
+        while self._finished:
+            cell = self._finished.pop(0)
+            if not self._sweep_left[cell]:
+                self._grow_sweep(cell)
+            if self.plan.config.confirm is None or Stage.CONFIRM not in self._stages:
+                continue
+            if self._searches_left[cell]:
+                continue
+            if cell not in self._has_choices:
+                self._has_choices.add(cell)
+                self._add_due(self._confirm.choices(cell))
+            is_complete = self.plan.config.has_best and not self._sweep_left[cell]
+            if is_complete and cell not in self._has_pooled:
+                self._has_pooled.add(cell)
+                self._add_due(self._confirm.pooled(cell, self._sweep[cell]))
+
+    def _add_due(self, networks: Iterable[Network]) -> None:
+        self._due.add(n for n in networks if n.network_id not in self._done)
+
+    def _add_sweep(self, cell: Cell, networks: Sequence[Network]) -> None:
+        left = [n for n in networks if n.network_id not in self._done]
+        self._due.add(left)
+        self._sweep_left[cell] = len(left)
+
+    def _keep_sweep_row(self, cell: Cell, network_id: str, row: Row) -> None:
         """Keep what the cell's interval or its pooled arms are computed from."""
-        self._confirm.add_sweep_row(row)
+        self._confirm.add_sweep_row(network_id, row)
         sweep = self.plan.config.sweep
         if sweep is not None and sweep.until_interval is not None:
             self._sweep_rows[cell].append({name: row[name] for name in SWEEP_COLUMNS})
 
     def _grow_sweep(self, cell: Cell) -> None:
-        """Add a seed if all seeds so far are trained and the interval is too wide."""
+        """Add a seed to a trained sweep if its interval is too wide."""
         sweep, networks = self.plan.config.sweep, self._sweep[cell]
         if sweep is None or sweep.until_interval is None or not networks:
-            return
-        if any(n.network_id not in self._done for n in networks):
             return
         seeds = networks[-1].seed - SWEEP_SEEDS_FROM + 1
         if self._interval_width is None or seeds >= sweep.most_seeds:
             return
-        if (cell, seeds) not in self._widths:
-            self._widths[cell, seeds] = self._interval_width(self._sweep_rows[cell])
-        width = self._widths[cell, seeds]
+        width = self._interval_width(self._sweep_rows[cell])
         if width is None or width > sweep.until_interval:
-            networks += self.plan.sweep_networks(cell, [SWEEP_SEEDS_FROM + seeds])
-
-    def _choose(self, stage: Stage) -> list[Network]:
-        """Due networks of one group."""
-        due = self._due(stage)
-        if not due:
-            return []
-        group = due[0].cell.group_id
-        size = self._share(sum(len(self._due(s)) for s in self._stages if s != Stage.SEARCH))
-        return _by_seed(n for n in due if n.cell.group_id == group)[:size]
+            added = self.plan.sweep_networks(cell, [SWEEP_SEEDS_FROM + seeds])
+            self._sweep[cell] += added
+            self._add_sweep(cell, added)
+            self._count_planned()
 
     def _share(self, networks: int) -> int:
         """Cohort size that spreads `networks` over the workers."""
@@ -317,37 +372,18 @@ class Scheduler:
     def _search_of(self, network: Network) -> ArmSearch:
         return self._search_at[network.cell.cell_id, network.arm or "", network.seed]
 
-    def _due(self, stage: Stage) -> list[Network]:
-        """Networks of the sweep or confirm stage that could start now."""
-        if stage == Stage.CONFIRM:
-            networks = [n for cell in self.plan.cells for n in self._confirm_networks(cell)]
-        else:
-            for cell in self.plan.cells:
-                self._grow_sweep(cell)
-            networks = [n for cell in self.plan.cells for n in self._sweep[cell]]
-        begun = self._done.keys() | self._busy
-        return [n for n in networks if n.network_id not in begun]
-
-    def _confirm_networks(self, cell: Cell) -> list[Network]:
-        """The cell's networks of the confirm stage that can be trained by now."""
-        waits = self.plan.config.has_best and not self._sweep_is_done(cell)
-        return self._confirm.networks(cell, None if waits else self._sweep[cell])
-
-    def _sweep_is_done(self, cell: Cell) -> bool:
-        self._grow_sweep(cell)
-        return all(n.network_id in self._done for n in self._sweep[cell])
-
     def _replay(self, rows: Iterable[Row]) -> None:
         """Rebuild every search, and everything that follows from it, from rows."""
-        column = self.plan.config.search.value_column
         cells = {cell.cell_id: cell for cell in self.plan.cells}
         points: dict[tuple[str, str, int], dict[int, Row]] = {}
         for row in rows:
             if row["network_id"] in self._done:
                 continue
-            stage = self._done[row["network_id"]] = Stage(row["stage"])
+            stage = Stage(row["stage"])
+            self._done.add(row["network_id"])
+            self._done_of_stage[stage] += 1
             if stage == Stage.SWEEP and row["cell_id"] in cells:
-                self._keep_sweep_row(cells[row["cell_id"]], row)
+                self._keep_sweep_row(cells[row["cell_id"]], row["network_id"], row)
             if stage == Stage.CONFIRM and not self._confirm.restore(row):
                 raise StudyMismatchError(
                     f"rows of cell {row['cell_id']}, arm {row['arm']}: {row['network_id']} does "
@@ -356,7 +392,7 @@ class Scheduler:
             if stage == Stage.SEARCH:
                 self._search_s += row["wall_s"] / row["networks_in_cohort"]
                 arm_points = points.setdefault((row["cell_id"], row["arm"], row["seed"]), {})
-                arm_points[row["point"]] = {**row, "value": row[column]}
+                arm_points[row["point"]] = row
         for (cell_id, arm, seed), arm_points in points.items():
             search = self._search_at.get((cell_id, arm, seed))
             try:
@@ -365,8 +401,9 @@ class Scheduler:
                 search.replay(arm_points)
             except ReplayError as error:
                 raise StudyMismatchError(f"rows of cell {cell_id}, arm {arm}: {error}") from error
+            for point in search.completed:
+                self._search_results[search.cell].add(point.network, point.value, point.status)
         self._restore_sweep_seeds()
-        self._close_search()
 
     def _restore_sweep_seeds(self) -> None:
         """Add the seeds that earlier runs have begun to the sweeps."""
@@ -386,18 +423,8 @@ def _searches(plan: Plan, cell: Cell) -> list[ArmSearch]:
     ]
 
 
-def _by_seed(networks: Iterable[Network]) -> list[Network]:
-    """Networks with the same seed, which train on the same batches, next to each other."""
-    return sorted(networks, key=lambda network: network.seed)
-
-
-def _search_point(point: CompletedPoint) -> SearchPoint:
-    """A completed point as tables show it."""
-    network = point.network
-    return SearchPoint(
-        number=network.point or 0,
-        value=point.value,
-        lr=network.lr,
-        epsilon=network.epsilon if network.cell.takes_epsilon else None,
-        loss=network.loss.label if network.cell.loss is None else None,
-    )
+def _swept(network: Network, row: Row) -> Row:
+    """A result of the sweep with the columns of `SWEEP_COLUMNS`."""
+    settings = {"epsilon": network.epsilon, "lr": network.lr, "seed": network.seed}
+    loss = {"loss": network.loss.name, "loss_params": network.loss.params_json}
+    return {**row, **settings, **loss}

@@ -23,6 +23,7 @@ from study.config.sections import StudyConfig
 from study.planning.cells import Cell, Network, PlannedArm
 from study.planning.initial_points import initial_points
 from study.planning.plan import SEARCH_SEED
+from study.results.evidence import ChosenPoint
 from study.results.schema import Stage, Status
 from study.samplers import Params, SearchSpace, ValueRange
 from trainables.seeds import derive
@@ -57,7 +58,7 @@ class CompletedPoint:
 @dataclass
 class _Round:
     networks: list[Network]
-    trials: list[optuna.Trial]
+    trials: list[optuna.Trial] = field(default_factory=list)  # empty without an Optuna study
     in_flight: bool = False
     results: dict[str, CompletedPoint] = field(default_factory=dict)  # by network id
 
@@ -99,7 +100,7 @@ class ArmSearch:
         self.seed = SEARCH_SEED + (replicate or 0)
         self._config, self._arms = config, arms
         self._first_number = index + (replicate or 0) * config.search.networks_per_cell * arms
-        self._study = optuna.create_study(direction="maximize")
+        self._study: optuna.Study | None = None  # exists while the sampler is needed
         self._rounds: list[_Round] = []
         self._done = 0  # length of the leading sequence of completed rounds
         self._told = 0  # number of rounds, from the first, whose results Optuna has
@@ -189,6 +190,8 @@ class ArmSearch:
             self._points_completed += len(round_.networks)
         while self._done < len(self._rounds) and self._rounds[self._done].is_done:
             self._done += 1
+        if self.is_done:
+            self._release()
 
     def withdraw(self, network: Network) -> None:
         """Note that the round of a proposed point was not trained; it will be proposed again."""
@@ -198,8 +201,7 @@ class ArmSearch:
         """Record the points of earlier runs.
 
         Args:
-            rows: {number of a point: its row of `trials`}. A row also has the key `value`, the
-                accuracy that the search maximises.
+            rows: {number of a point: its row of `trials`}.
 
         Raises:
             ReplayError: this search would not have produced these rows.
@@ -213,11 +215,15 @@ class ArmSearch:
             if not numbers or not is_whole_or_absent or not self._may_begin(m):
                 odd = round_rows[0] if round_rows else next(iter(remaining.values()))
                 raise ReplayError(f"point {odd['point']} does not belong to this study file")
-            round_ = self._begin([self._params_of(row) for row in round_rows] or None)
-            for network, row in zip(round_.networks, round_rows, strict=False):
-                if network.network_id != row["network_id"]:
-                    raise ReplayError(f"point {row['point']} does not belong to this study file")
-                self.tell(network, row["value"], row["epochs"], Status(row["status"]))
+            if not round_rows:  # proposed and lost; a later round was trained
+                self._begin()
+                continue
+            self._release()  # its points are no longer all
+            networks = [self._network_of(row) for row in round_rows]
+            self._rounds.append(_Round(networks))
+            for network, row in zip(networks, round_rows, strict=True):
+                value = row[self._config.search.value_column]
+                self.tell(network, value, row["epochs"], Status(row["status"]))
 
     @property
     def best(self) -> CompletedPoint | None:
@@ -231,10 +237,11 @@ class ArmSearch:
 
     def optuna_trials(self) -> list[optuna.trial.FrozenTrial]:
         """The trained points as Optuna trials, with network id and status as attributes."""
+        study = self._optuna_study()
         for round_ in self._rounds[self._told :]:
             if round_.is_done:
-                self._tell_optuna(round_)
-        trials = [t for t in self._study.get_trials() if t.state.is_finished()]
+                self._tell_optuna(study, round_)
+        trials = [t for t in study.get_trials() if t.state.is_finished()]
         for trial, point in zip(trials, self.completed, strict=True):
             trial.set_user_attr("network_id", point.network.network_id)
             trial.set_user_attr("status", point.status.value)
@@ -289,28 +296,60 @@ class ArmSearch:
         local = (network.point - self._first_number) // self._arms
         return self._rounds[local // self._config.search.points_per_round]
 
-    def _begin(self, params: list[Params] | None = None) -> _Round:
-        """Create the next round, as proposed or with the points of earlier runs."""
+    def _begin(self) -> _Round:
+        """Propose the next round."""
         m = len(self._rounds)
+        study = self._optuna_study()
         while self._told < self._rounds_known_to(m):
-            self._tell_optuna(self._rounds[self._told])
+            self._tell_optuna(study, self._rounds[self._told])
             self._told += 1
-        round_ = _Round([], [])
+        round_ = _Round([])
         for position in range(self._size(m)):
             number = self._number(m, position)
-            if params is None:
-                fixed = self._fixed_params(m * self._config.search.points_per_round + position)
-                self._study.sampler = self._sampler.optuna_sampler(self._point_seed(number))
-            else:
-                fixed = params[position]
-                self._study.sampler = _NOTHING_TO_CHOOSE
-            if fixed:
-                self._study.enqueue_trial(fixed)
-            trial = self._study.ask()
-            round_.networks.append(self._network(trial, number))
+            fixed = self._fixed_params(m * self._config.search.points_per_round + position)
+            sampler = self._sampler.optuna_sampler(self._point_seed(number))
+            trial, point = self._ask(study, fixed, sampler)
+            round_.networks.append(self._network(point, number))
             round_.trials.append(trial)
         self._rounds.append(round_)
         return round_
+
+    def _optuna_study(self) -> optuna.Study:
+        """The Optuna study with the points of all rounds; created when it is first needed."""
+        if self._study is None:
+            self._study, self._told = optuna.create_study(direction="maximize"), 0
+            for round_ in self._rounds:
+                points = [ChosenPoint(n.loss.label, n.epsilon, n.lr) for n in round_.networks]
+                params = [self._chosen_by_optuna(point._asdict()) for point in points]
+                round_.trials = [
+                    self._ask(self._study, values, _NOTHING_TO_CHOOSE)[0] for values in params
+                ]
+        return self._study
+
+    def _release(self) -> None:
+        """Forget the Optuna study, whose memory is large if there are thousands of them."""
+        self._study = None
+        for round_ in self._rounds:
+            round_.trials = []
+
+    def _ask(
+        self, study: optuna.Study, fixed: Params, sampler: optuna.samplers.BaseSampler
+    ) -> tuple[optuna.Trial, ChosenPoint]:
+        """A new trial, and its point: `fixed` values, the others as the sampler chooses."""
+        search = self._config.search
+        study.sampler = sampler
+        if fixed:
+            study.enqueue_trial(fixed)
+        trial = study.ask()
+        label = next(iter(self._losses))
+        if len(self._losses) > 1:
+            label = str(trial.suggest_categorical("loss", list(self._losses)))
+        epsilon: float | None = 0.0
+        if self._losses[label].takes_epsilon:
+            epsilon = self.arm.epsilon
+        if epsilon is None:
+            epsilon = _suggest(trial, "epsilon", search.epsilon)
+        return trial, ChosenPoint(label, epsilon, _suggest(trial, "lr", search.lr))
 
     def _point_seed(self, number: int) -> int:
         return derive(*self._sampler_purpose(), number) % 2**32
@@ -320,14 +359,14 @@ class ArmSearch:
         purpose: list[str | int] = [self._config.seed, self.cell.cell_id, self.arm.name]
         return [*purpose, "replicate", self.replicate] if self.replicate else purpose
 
-    def _tell_optuna(self, round_: _Round) -> None:
+    def _tell_optuna(self, study: optuna.Study, round_: _Round) -> None:
         for network, trial in zip(round_.networks, round_.trials, strict=True):
             point = round_.results[network.network_id]
             if point.status == Status.PRUNED:
                 trial.report(point.value, point.epochs)
-                self._study.tell(trial, state=TrialState.PRUNED)
+                study.tell(trial, state=TrialState.PRUNED)
             else:
-                self._study.tell(trial, point.value)
+                study.tell(trial, point.value)
 
     def _fixed_params(self, local: int) -> Params:
         """Values of the arm's point number `local` that do not depend on results."""
@@ -336,19 +375,25 @@ class ArmSearch:
             params |= self._initial_points[local]
         return self._chosen_by_optuna(params)
 
-    def _params_of(self, row: Mapping[str, Any]) -> Params:
-        """A row's point as Optuna's parameters."""
-        label = next(
-            (
-                loss.label
-                for loss in self.cell.losses
-                if loss.name == row["loss"] and loss.params_json == row["loss_params"]
-            ),
-            None,
-        )
-        if label is None:
+    def _network_of(self, row: Mapping[str, Any]) -> Network:
+        """The network of a row.
+
+        Raises:
+            ReplayError: this search would not have proposed it.
+        """
+        losses = (x for x in self.cell.losses if x.name == row["loss"])
+        loss = next((x for x in losses if x.params_json == row["loss_params"]), None)
+        if loss is None:
             raise ReplayError(f"loss {row['loss']} is not in this study file")
-        return self._chosen_by_optuna({"loss": label, "epsilon": row["epsilon"], "lr": row["lr"]})
+        search, epsilon = self._config.search, self.arm.epsilon if loss.takes_epsilon else 0.0
+        is_allowed = search.lr.low <= row["lr"] <= search.lr.high
+        if epsilon is None:
+            epsilon = row["epsilon"]
+            is_allowed &= search.epsilon.low <= epsilon <= search.epsilon.high
+        network = self._network(ChosenPoint(loss.label, epsilon, row["lr"]), row["point"])
+        if not is_allowed or network.network_id != row["network_id"]:
+            raise ReplayError(f"point {row['point']} does not belong to this study file")
+        return network
 
     def _chosen_by_optuna(self, params: Params) -> Params:
         """The parameters that Optuna chooses in this arm."""
@@ -359,22 +404,13 @@ class ArmSearch:
             chosen.add("epsilon")
         return {name: value for name, value in params.items() if name in chosen}
 
-    def _network(self, trial: optuna.Trial, number: int) -> Network:
-        search = self._config.search
-        label = next(iter(self._losses))
-        if len(self._losses) > 1:
-            label = str(trial.suggest_categorical("loss", list(self._losses)))
-        loss = self._losses[label]
-        epsilon = 0.0
-        if loss.takes_epsilon:
-            fixed = self.arm.epsilon
-            epsilon = _suggest(trial, "epsilon", search.epsilon) if fixed is None else fixed
+    def _network(self, point: ChosenPoint, number: int) -> Network:
         return Network(
             stage=Stage.SEARCH,
             cell=self.cell,
-            loss=loss,
-            epsilon=epsilon,
-            lr=_suggest(trial, "lr", search.lr),
+            loss=self._losses[point.loss],
+            epsilon=point.epsilon,
+            lr=point.lr,
             seed=self.seed,
             arm=self.arm.name,
             rule=self.arm.rule,

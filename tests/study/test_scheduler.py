@@ -16,6 +16,7 @@ from study.planning.cells import Network
 from study.planning.cohort_specs import identity_columns
 from study.planning.plan import Plan, make_plan
 from study.planning.scheduler import Cohort, Scheduler, StudyMismatchError
+from study.planning.search import ArmSearch
 from study.results.evidence import CellEvidence, ChosenPoint
 from study.results.schema import Stage
 
@@ -482,3 +483,32 @@ def test_a_study_with_best_needs_a_chooser() -> None:
     before = [r for r in rows if r["stage"] != "confirm"]
     with pytest.raises(ValueError, match="choose_points"):
         Scheduler(PLANS["best"], before).next_cohort()
+
+
+def test_a_cohort_looks_at_few_searches_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the driver of a large study takes longer than its training."""
+    looked = 0
+    original = ArmSearch.can_propose.fget
+    assert original is not None
+
+    def counted(search: ArmSearch) -> bool:
+        nonlocal looked
+        looked += 1
+        return bool(original(search))
+
+    monkeypatch.setattr(ArmSearch, "can_propose", property(counted))
+    per_network = []
+    for cells in (5, 40):
+        noise = [{"kind": "symmetric", "rate": i / 100} for i in range(cells)]
+        study = {**BEST_STUDY, "grid": {**BEST_STUDY["grid"], "noise": noise}}
+        plan = make_plan(parse_study(yaml.safe_dump(study).encode(), "large"))
+        scheduler = Scheduler(plan, choose_points=choose_points, largest_cohort=4)
+        rows: list[dict[str, Any]] = []
+        looked = 0
+        while cohort := scheduler.next_cohort():
+            finish(scheduler, cohort, rows)
+        assert scheduler.is_done
+        per_network.append(looked / len(rows))
+    assert per_network[1] <= per_network[0] * 1.05

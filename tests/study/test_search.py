@@ -63,7 +63,7 @@ def row(search: ArmSearch, network: Network) -> dict[str, Any]:
         "loss_params": network.loss.params_json,
         "epsilon": network.epsilon,
         "lr": network.lr,
-        "value": value(network),
+        "val_acc_noisy": value(network),
         "epochs": 4,
         "status": status(search, network),
     }

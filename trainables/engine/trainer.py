@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -49,6 +50,7 @@ __all__ = [
 STATE_VERSION = 2
 """Version of the state that `train` saves; earlier states carry no number."""
 
+_SMALL_BATCH = 16  # examples
 _EVALUATION = 1.1  # an epoch's evaluation costs about a tenth of its training
 _log = logging.getLogger(__name__)
 
@@ -174,17 +176,33 @@ def _release_memory(device: str) -> None:
             torch.cuda.empty_cache()
 
 
-def seconds_per_epoch(spec: CohortSpec, device: str = "cpu", steps: int = 8) -> float:
+def seconds_per_epoch(
+    spec: CohortSpec, device: str = "cpu", steps: int = 8, budget_s: float = math.inf
+) -> float:
     """Estimate how long an epoch of the whole cohort takes, from a few timed steps.
 
     Args:
         spec: the cohort.
         device: where it would train.
         steps: number of timed steps.
+        budget_s: seconds that the timed steps may take. Where steps of the whole batch would take
+            longer, one step of a small batch is timed, whose time per example is somewhat larger.
 
     Returns:
         seconds, evaluation included.
     """
+    small = min(spec.recipe.batch_size, _SMALL_BATCH)
+    if math.isfinite(budget_s) and not device.startswith("cuda"):
+        recipe = replace(spec.recipe, batch_size=small)
+        one = replace(spec, recipe=recipe, members=spec.members[:1], rungs=())
+        run = CohortRun(one, torch.device(device), torch.float32)
+        run.try_steps(1)  # loads libraries
+        started = time.perf_counter()
+        run.try_steps(1)
+        per_example = (time.perf_counter() - started) / small
+        needed_s = per_example * spec.recipe.batch_size * len(spec.members) * (steps + 3)
+        if needed_s > budget_s:
+            return per_example * run.data.examples * len(spec.members) * _EVALUATION
     at_once = members_that_fit(spec, device, partial(_step_bytes, device, torch.float32))
     run = CohortRun(
         replace(spec, members=spec.members[:at_once]), torch.device(device), torch.float32

@@ -1,0 +1,174 @@
+"""What a driver costs: a campaign in which training is replaced by a made-up result.
+
+    python benchmarks/driver.py [--networks 10000 100000 1000000]
+
+Measured in one process, for each size of a study: proposing cohorts, making what a worker receives,
+and taking results, in milliseconds per network of every tenth of the study; the peak memory; and
+how long a scheduler takes to start again from all rows. Ray, training and writing are left out.
+Writes benchmarks/results/driver-<date>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import yaml
+
+from study.config.loader import parse_study
+from study.config.sections import StudyConfig
+from study.planning.cells import Network
+from study.planning.cohort_specs import cohort_spec, identity_columns
+from study.planning.open_study import REPLAYED
+from study.planning.plan import make_plan
+from study.planning.scheduler import Cohort, Scheduler
+from study.results.evidence import CellEvidence, ChosenPoint
+
+WORKERS = 256
+_PER_CELL = 3 * 16 * 4 + 11 * 3 * 5 + 12 * 3 + 2 * 4 * 3
+_TENTHS = 10
+
+
+def study_of(networks: int) -> StudyConfig:
+    """A study of about so many networks: MAE on the digits, one cell for each noise rate."""
+    cells = max(1, round(networks / _PER_CELL))
+    content = {
+        "name": "driver",
+        "grid": {
+            "dataset": ["digits"],
+            "noise": [{"kind": "symmetric", "rate": 0.8 * i / cells} for i in range(cells)],
+            "model": [{"name": "mlp", "width": 16}],
+            "loss": ["mae"],
+        },
+        "recipe": {"epochs": 2, "batch_size": 128},
+        "search": {
+            "networks_per_cell": 16,
+            "replicates": 4,
+            "epsilon": {"low": 0.0, "high": 8.0},
+            "lr": {"low": 0.05, "high": 2.0, "log": True},
+        },
+        "sweep": {"points": 9, "seeds": 5, "lr_points": 3},
+        "confirm": {
+            "seeds": 12,
+            "replicate_seeds": 3,
+            "arms": ["best", "tuned", "analytic:activation", "zero"],
+        },
+        "storage": "results/",
+    }
+    return parse_study(yaml.safe_dump(content).encode(), "driver")
+
+
+def choose_points(
+    evidence: CellEvidence, arms: Mapping[str, float | None]
+) -> dict[str, ChosenPoint]:
+    """The point of the best network for every arm: the surface's cost is the analysis's."""
+    best = max(evidence.rows, key=lambda row: row.accuracy)
+    return {
+        name: ChosenPoint(best.loss, best.epsilon if epsilon is None else epsilon, best.lr)
+        for name, epsilon in arms.items()
+    }
+
+
+def result(network: Network, rng: random.Random) -> dict[str, Any]:
+    """What training would give."""
+    accuracy = rng.random()
+    return {
+        "network_id": network.network_id,
+        "val_acc_noisy": accuracy,
+        "val_acc_clean": accuracy,
+        "epochs": 2,
+        "status": "complete",
+        "wall_s": 1.0,
+        "networks_in_cohort": 32,
+    }
+
+
+def campaign(networks: int) -> dict[str, Any]:
+    """The costs of one study, from its plan to its last network and back from its rows."""
+    started = time.process_time()
+    plan = make_plan(study_of(networks))
+    scheduler = Scheduler(plan, workers=WORKERS, choose_points=choose_points)
+    total = scheduler.networks_total
+    planned_s = time.process_time() - started
+    rng = random.Random(0)
+    in_flight: list[tuple[Cohort, dict[str, dict[str, Any]]]] = []
+    rows: list[dict[str, Any]] = []
+    seconds, counts = [0.0] * _TENTHS, [0] * _TENTHS
+    while True:
+        started = time.process_time()
+        cohort = scheduler.next_cohort() if len(in_flight) < WORKERS else None
+        if cohort is not None:
+            cohort_spec(plan.config, cohort.networks).to_dict()
+            identities = [identity_columns(plan.config, n) for n in cohort.networks]
+            tenth = min(len(rows) * _TENTHS // total, _TENTHS - 1)
+            counts[tenth] += len(cohort.networks)
+            seconds[tenth] += time.process_time() - started
+            results = {n.network_id: result(n, rng) for n in cohort.networks}
+            in_flight.append((cohort, results))
+            rows += [
+                {name: (identity | results[identity["network_id"]])[name] for name in REPLAYED}
+                for identity in identities
+            ]
+            continue
+        if not in_flight:
+            break
+        told, results = in_flight.pop(rng.randrange(len(in_flight)))
+        started = time.process_time()
+        scheduler.tell(told.cohort_id, results)
+        assert scheduler.networks_done <= sum(scheduler.networks_planned.values())
+        seconds[min(len(rows) * _TENTHS // total, _TENTHS - 1)] += time.process_time() - started
+    assert scheduler.is_done
+    assert len(rows) == total
+    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    del scheduler
+    started = time.process_time()
+    assert Scheduler(plan, rows, choose_points=choose_points).is_done
+    return {
+        "networks": total,
+        "plan_s": planned_s,
+        "restart_s": time.process_time() - started,
+        "ms_per_network": [1000 * s / max(n, 1) for s, n in zip(seconds, counts, strict=True)],
+        "campaign_s": sum(seconds),
+        "peak_gb": peak_gb,
+    }
+
+
+def measured(sizes: list[int]) -> Iterator[dict[str, Any]]:
+    """Each size in a process of its own, whose memory is then its alone."""
+    for size in sizes:
+        with ProcessPoolExecutor(1) as process:
+            yield process.submit(campaign, size).result()
+
+
+def main() -> None:
+    """Measure, print and save."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--networks", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--print-only", action="store_true", help="write no file")
+    arguments = parser.parse_args()
+    table = {}
+    for row in measured(arguments.networks):
+        table[str(row["networks"])] = row
+        tenths = " ".join(f"{ms:.2f}" for ms in row["ms_per_network"])
+        print(
+            f"{row['networks']:9,} networks: plan {row['plan_s']:.1f} s, campaign "
+            f"{row['campaign_s']:.0f} s, ms a network by tenths of the study {tenths}, "
+            f"start again {row['restart_s']:.1f} s, peak {row['peak_gb']:.2f} GB",
+            flush=True,
+        )
+    if not arguments.print_only:
+        from measure import save  # here, because it imports torch
+
+        save("driver", vars(arguments), table)
+
+
+if __name__ == "__main__":
+    main()
