@@ -35,6 +35,9 @@ IntervalWidth = Callable[[Sequence[Row]], float | None]
 SWEEP_COLUMNS = ("epsilon", "lr", "loss", "loss_params", "seed", "val_acc_noisy", "val_acc_clean")
 """The columns of each row that `IntervalWidth` receives."""
 
+_SMALLEST_SHARE = 4
+"""Fewer networks at once take as long: the last networks of a study are not spread further."""
+
 _PRIORITY = (Stage.SEARCH, Stage.CONFIRM, Stage.SWEEP)
 
 
@@ -367,7 +370,7 @@ class Scheduler:
 
     def _share(self, networks: int) -> int:
         """Cohort size that spreads `networks` over the workers."""
-        return min(self._largest, max(1, -(-networks // self._workers)))
+        return min(self._largest, max(_SMALLEST_SHARE, -(-networks // self._workers)))
 
     def _search_of(self, network: Network) -> ArmSearch:
         return self._search_at[network.cell.cell_id, network.arm or "", network.seed]

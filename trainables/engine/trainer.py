@@ -185,14 +185,15 @@ def seconds_per_epoch(
         spec: the cohort.
         device: where it would train.
         steps: number of timed steps.
-        budget_s: seconds that the timed steps may take. Where steps of the whole batch would take
-            longer, one step of a small batch is timed, whose time per example is somewhat larger.
+        budget_s: seconds that the timed steps may take on a CPU. Fewer steps are then timed; where
+            a single one would take longer, a step of one member and a few examples, whose time per
+            example is larger.
 
     Returns:
         seconds, evaluation included.
     """
     small = min(spec.recipe.batch_size, _SMALL_BATCH)
-    if math.isfinite(budget_s) and not device.startswith("cuda"):
+    if not device.startswith("cuda"):
         recipe = replace(spec.recipe, batch_size=small)
         one = replace(spec, recipe=recipe, members=spec.members[:1], rungs=())
         run = CohortRun(one, torch.device(device), torch.float32)
@@ -200,14 +201,21 @@ def seconds_per_epoch(
         started = time.perf_counter()
         run.try_steps(1)
         per_example = (time.perf_counter() - started) / small
-        needed_s = per_example * spec.recipe.batch_size * len(spec.members) * (steps + 3)
-        if needed_s > budget_s:
+        if per_example * spec.recipe.batch_size * len(spec.members) > budget_s:
             return per_example * run.data.examples * len(spec.members) * _EVALUATION
     at_once = members_that_fit(spec, device, partial(_step_bytes, device, torch.float32))
     run = CohortRun(
         replace(spec, members=spec.members[:at_once]), torch.device(device), torch.float32
     )
-    run.try_steps(3)  # on a GPU the third is recorded
+    if device.startswith("cuda"):
+        run.try_steps(3)  # the third is recorded
+    else:
+        started = time.perf_counter()
+        run.try_steps(1)
+        steps = max(
+            1,
+            min(steps, math.floor(min(budget_s / (time.perf_counter() - started), steps + 1)) - 1),
+        )
     started = time.perf_counter()
     per_epoch = run.try_steps(steps)
     per_step = (time.perf_counter() - started) / min(steps, per_epoch)
