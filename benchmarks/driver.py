@@ -3,17 +3,20 @@
     python benchmarks/driver.py [--networks 10000 100000 1000000]
 
 Measured in one process, for each size of a study: proposing cohorts, making what a worker receives,
-and taking results, in milliseconds per network of every tenth of the study; the peak memory; and
-how long a scheduler takes to start again from all rows. Ray, training and writing are left out.
+and taking results, in milliseconds per network of every tenth of the study, and the peak memory;
+then, with all rows on a local disk, how long a run takes to read them and start again, and how long
+`logit-bias status` takes to read them. Ray, training and the workers' writing are left out.
 Writes benchmarks/results/driver-<date>.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import os
 import random
 import resource
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -21,20 +24,27 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import pyarrow as pa
 import yaml
 
 from study.config.loader import parse_study
 from study.config.sections import StudyConfig
 from study.planning.cells import Network
 from study.planning.cohort_specs import cohort_spec, identity_columns
-from study.planning.open_study import REPLAYED
-from study.planning.plan import make_plan
+from study.planning.open_study import REPLAYED, plan_summary, replay_rows
+from study.planning.plan import Plan, make_plan
 from study.planning.scheduler import Cohort, Scheduler
 from study.results.evidence import CellEvidence, ChosenPoint
+from study.results.folder import StudyFolder
+from study.results.plan_summary import write_plan_summary
+from study.results.schema import SCHEMA_VERSION, TRIALS, Stage
+from study.results.status import study_status
+from study.results.table_files import compacted_metadata, compacted_name
 
 WORKERS = 256
 _PER_CELL = 3 * 16 * 4 + 11 * 3 * 5 + 12 * 3 + 2 * 4 * 3
 _TENTHS = 10
+_ROWS_PER_FILE = 16_000
 
 
 def study_of(networks: int) -> StudyConfig:
@@ -91,8 +101,28 @@ def result(network: Network, rng: random.Random) -> dict[str, Any]:
     }
 
 
-def campaign(networks: int) -> dict[str, Any]:
-    """The costs of one study, from its plan to its last network and back from its rows."""
+def write(rows: list[dict[str, Any]], plan: Plan, storage: str) -> None:
+    """All rows on storage as a study leaves them: compacted files of some thousand rows."""
+    folder = StudyFolder.at(storage)
+    write_plan_summary(folder, plan_summary(plan))
+    common = dict.fromkeys(TRIALS.names) | {
+        "schema_version": SCHEMA_VERSION,
+        "finished_utc": dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+    }
+    for stage in Stage:
+        of_stage = [row for row in rows if row["stage"] == stage]
+        for start in range(0, len(of_stage), _ROWS_PER_FILE):
+            some = of_stage[start : start + _ROWS_PER_FILE]
+            columns = {
+                name: [row.get(name, value) for row in some] for name, value in common.items()
+            }
+            table = pa.table(columns, schema=TRIALS)
+            table = table.replace_schema_metadata(compacted_metadata([f"{stage}-{start}"]))
+            folder.write_table(table, "trials", stage, compacted_name(str(start)))
+
+
+def campaign(networks: int, storage: str) -> dict[str, Any]:
+    """The costs of one study, from its plan to its last network and back from rows in `storage`."""
     started = time.process_time()
     plan = make_plan(study_of(networks))
     scheduler = Scheduler(plan, workers=WORKERS, choose_points=choose_points)
@@ -127,14 +157,20 @@ def campaign(networks: int) -> dict[str, Any]:
         seconds[min(len(rows) * _TENTHS // total, _TENTHS - 1)] += time.process_time() - started
     assert scheduler.is_done
     assert len(rows) == total
+    write(rows, plan, storage)
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    del scheduler
-    started = time.process_time()
-    assert Scheduler(plan, rows, choose_points=choose_points).is_done
+    del scheduler, rows
+    folder = StudyFolder.at(storage)
+    started = time.perf_counter()
+    assert study_status(folder.uri).is_done
+    status_s = time.perf_counter() - started
+    started = time.perf_counter()
+    assert Scheduler(plan, replay_rows(folder), choose_points=choose_points).is_done
     return {
         "networks": total,
         "plan_s": planned_s,
-        "restart_s": time.process_time() - started,
+        "restart_s": time.perf_counter() - started,
+        "status_s": status_s,
         "ms_per_network": [1000 * s / max(n, 1) for s, n in zip(seconds, counts, strict=True)],
         "campaign_s": sum(seconds),
         "peak_gb": peak_gb,
@@ -144,8 +180,8 @@ def campaign(networks: int) -> dict[str, Any]:
 def measured(sizes: list[int]) -> Iterator[dict[str, Any]]:
     """Each size in a process of its own, whose memory is then its alone."""
     for size in sizes:
-        with ProcessPoolExecutor(1) as process:
-            yield process.submit(campaign, size).result()
+        with ProcessPoolExecutor(1) as process, tempfile.TemporaryDirectory() as storage:
+            yield process.submit(campaign, size, storage).result()
 
 
 def main() -> None:
@@ -161,7 +197,8 @@ def main() -> None:
         print(
             f"{row['networks']:9,} networks: plan {row['plan_s']:.1f} s, campaign "
             f"{row['campaign_s']:.0f} s, ms a network by tenths of the study {tenths}, "
-            f"start again {row['restart_s']:.1f} s, peak {row['peak_gb']:.2f} GB",
+            f"start again {row['restart_s']:.1f} s, status {row['status_s']:.1f} s, "
+            f"peak {row['peak_gb']:.2f} GB",
             flush=True,
         )
     if not arguments.print_only:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from study.results.folder import ResultsError, StudyFolder
 from study.results.plan_summary import (
@@ -15,7 +17,6 @@ from study.results.plan_summary import (
     PlanSummary,
     SearchPoint,
     SearchState,
-    best_point,
     read_plan_summary,
 )
 from study.results.schema import Stage, Status
@@ -105,35 +106,54 @@ def study_status(uri: str, plan: PlanSummary | None = None) -> StudyStatus:
     if plan is None:
         raise ResultsError(f"{uri}: no {PLAN_FILE} in this folder")
     columns = ["schema_version", *_COLUMNS, "finished_utc", plan.value_column]
-    rows: list[dict[str, Any]] = folder.read("trials", columns=columns).to_pylist()
-    done = Counter(row["stage"] for row in rows)
-    searched: dict[str, list[dict[str, Any]]] = {cell.cell_id: [] for cell in plan.cells}
-    for row in rows:
-        if row["stage"] == Stage.SEARCH:
-            searched.setdefault(row["cell_id"], []).append(row)
+    rows = folder.read("trials", columns=columns)
+    done = {count["values"]: count["counts"] for count in rows["stage"].value_counts().to_pylist()}
+    diverged = pc.sum(pc.equal(rows["status"], Status.DIVERGED.value)).as_py()
+    searched = rows.filter(pc.equal(rows["stage"], Stage.SEARCH.value))
+    points = {
+        row["cell_id"]: row["count_all"]
+        for row in searched.group_by("cell_id").aggregate([([], "count_all")]).to_pylist()
+    }
+    best = _best_rows(searched, plan.value_column)
     return StudyStatus(
         study=plan.study,
         folder=folder.uri,
-        networks={s: StageProgress(done[s], planned) for s, planned in plan.networks.items()},
-        diverged=sum(row["status"] == Status.DIVERGED for row in rows),
-        last_row=max((row["finished_utc"] for row in rows), default=None),
+        networks={
+            stage: StageProgress(done.get(stage.value, 0), planned)
+            for stage, planned in plan.networks.items()
+        },
+        diverged=diverged or 0,
+        last_row=pc.max(rows["finished_utc"]).as_py(),
         cells={
-            cell.cell_id: _search_state(searched[cell.cell_id], cell, plan.value_column)
+            cell.cell_id: SearchState(
+                points.get(cell.cell_id, 0),
+                cell.budget,
+                _point(best[cell.cell_id], cell, plan.value_column)
+                if cell.cell_id in best
+                else None,
+            )
             for cell in plan.cells
         },
     )
 
 
-def _search_state(rows: list[dict[str, Any]], cell: CellSummary, value: str) -> SearchState:
-    best = best_point(
-        SearchPoint(
-            number=row["point"],
-            value=row[value],
-            lr=row["lr"],
-            epsilon=row["epsilon"] if cell.takes_epsilon else None,
-            loss=cell.label_of(row["loss"], row["loss_params"]) if cell.loss_is_searched else None,
-        )
-        for row in rows
-        if row["status"] != Status.PRUNED
+def _best_rows(searched: pa.Table, value: str) -> dict[str, dict[str, Any]]:
+    """{cell id: the row of its best point}; the earliest of equally good ones, none pruned."""
+    rows = searched.filter(pc.not_equal(searched["status"], Status.PRUNED.value))
+    order = [("cell_id", "ascending"), (value, "descending"), ("point", "ascending")]
+    firsts = rows.sort_by(order).group_by("cell_id", use_threads=False)
+    columns = [name for name in rows.column_names if name != "cell_id"]
+    best = firsts.aggregate([(name, "first") for name in columns])
+    return {
+        row["cell_id"]: {name: row[f"{name}_first"] for name in columns} for row in best.to_pylist()
+    }
+
+
+def _point(row: Mapping[str, Any], cell: CellSummary, value: str) -> SearchPoint:
+    return SearchPoint(
+        number=row["point"],
+        value=row[value],
+        lr=row["lr"],
+        epsilon=row["epsilon"] if cell.takes_epsilon else None,
+        loss=cell.label_of(row["loss"], row["loss_params"]) if cell.loss_is_searched else None,
     )
-    return SearchState(len(rows), cell.budget, best)
