@@ -12,7 +12,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int_]
 
 KEEP = 3e-4  # what has a smaller share in a first pass is left out of the second one
-OUTSIDE_PROBABILITY = 0.12  # prior probability that the maximum lies beyond an end of the range
+OUTSIDE_PROBABILITY = 0.2  # prior probability that the maximum lies beyond an end of the range
 OUTSIDE_DISTANCE = 0.3  # mean distance from that end, exponentially distributed
 _BEYOND = np.array([0.02, 0.08, 0.2, 0.45, 0.9])  # distances beyond an end
 _BEYOND_END = 1.3

@@ -1,4 +1,4 @@
-"""The commands that need no study: epsilon, losses, datasets, noise."""
+"""The commands that need no study: epsilon, presets, losses, datasets, noise."""
 
 from __future__ import annotations
 
@@ -94,6 +94,21 @@ def epsilon(
     out.print(table)
     if plot:
         print(f"picture: {plot}")
+
+
+@commands.command()
+def presets(as_json: Json = False) -> None:
+    """List the studies that come with the program, with the question of each."""
+    from study.config import loader
+
+    questions = {name: loader.preset_question(name) for name in loader.presets()}
+    if as_json:
+        print_json([{"name": n, "question": question} for n, question in questions.items()])
+        return
+    table = Table("preset", "question", box=None)
+    for name, question in questions.items():
+        table.add_row(name, question)
+    out.print(table)
 
 
 @commands.command()

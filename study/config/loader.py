@@ -6,6 +6,7 @@ Every message names the key, its value and what is allowed.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from importlib import resources
 from pathlib import Path
@@ -26,6 +27,14 @@ def presets() -> list[str]:
     """Names of the studies that ship with the package."""
     folder = resources.files("study.config") / "presets"
     return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name[-5:] == ".yaml")
+
+
+def preset_question(name: str) -> str:
+    """The question that a preset asks: the comment at its beginning, up to the question mark."""
+    text = (resources.files("study.config") / "presets" / f"{name}.yaml").read_text()
+    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    comment = " ".join(line.removeprefix("#").strip() for line in lines)
+    return comment[: comment.rindex("?") + 1]
 
 
 def read_study(study: str) -> tuple[StudyConfig, bytes]:

@@ -19,6 +19,7 @@ ARGUMENTS = {
     "compare": ["out/tiny"],
     "epsilon": ["--classes", "100"],
     "losses": [],
+    "presets": [],
     "datasets": [],
     "noise": ["--dataset", "digits", "--kind", "pdn", "--rate", "0.2"],
     "power": ["--sd", "0.01"],

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from study.config.loader import StudyFileError, parse_study, presets, read_study
+from study.config.loader import (
+    StudyFileError,
+    parse_study,
+    preset_question,
+    presets,
+    read_study,
+)
 
 GOOD: dict[str, Any] = {
     "name": "tiny",
@@ -202,6 +208,7 @@ def test_every_preset_is_valid() -> None:
     assert "quickstart" in presets()
     for name in presets():
         assert read_study(name)[0].name == name
+        assert preset_question(name).endswith("?")
 
 
 def test_no_such_study_lists_presets(tmp_path: Path) -> None:
