@@ -45,6 +45,15 @@ class RayResources:
     networks_per_cohort: int
     dashboard: str | None = None
 
+    @property
+    def summary(self) -> str:
+        """What was chosen, in one line."""
+        cpus, gpus = self.per_cohort["cpu"], self.per_cohort["gpu"]
+        each = f"{cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
+        cohorts = "1 cohort" if self.workers == 1 else f"{self.workers} cohorts"
+        largest = self.networks_per_cohort
+        return f"{cohorts} at a time, {each} each; up to {largest} networks in a cohort"
+
 
 def start_ray(config: StudyConfig, address: str | None, dashboard: bool = False) -> RayResources:
     """Start Ray on this machine, or join the cluster at `address`.

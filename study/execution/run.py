@@ -170,6 +170,7 @@ class StudyRun:
         check_datasets(self._plan.config)
         resources = start_ray(self._plan.config, self._options.address, self._options.dashboard)
         self._stop_listener.listen()
+        self._display.print_line(resources.summary)
         if resources.dashboard:
             self._display.print_line(
                 f"Ray's dashboard: http://{resources.dashboard}, token: `ray get-auth-token`"

@@ -61,3 +61,6 @@ def test_a_cluster_that_grows_may_start_empty() -> None:
     section = config(workers=8, gpus_per_cohort=1, accelerator_type="T4")
     resources = resources_for(section, {"CPU": 0.0}, grows=True)
     assert resources == RayResources(8, {"cpu": 1, "gpu": 1, "accelerator_type:T4": 0.001}, 64)
+    assert resources.summary == (
+        "8 cohorts at a time, 1 CPU and 1 GPU each; up to 64 networks in a cohort"
+    )
