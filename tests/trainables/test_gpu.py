@@ -1,6 +1,7 @@
 """What holds on a GPU. Without one these tests are skipped."""
 
 import copy
+import gc
 import logging
 import math
 from dataclasses import replace
@@ -83,10 +84,16 @@ def close(one: list[dict], other: list[dict], rel: float) -> bool:
     [{"nesterov": True}, {"optimizer": "adamw"}, {"clip_norm": 0.1}, {"precision": "bf16"}],
 )
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("orders", [1, 2], ids=["shared batches", "own batches"])
 def test_a_recorded_step_is_the_step(
-    name: str, recipe: dict, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    name: str,
+    recipe: dict,
+    orders: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     three = members(0.01, 0.02, 0.03, weight_decay=0.01, weight_l1=1e-4)
+    three = [replace(m, order_seed=i % orders) for i, m in enumerate(three)]
     same = replace(MODELS[name].recipe, deterministic=True, epsilon_schedule="linear", **recipe)
     spec = replace(MODELS[name], members=three, recipe=same)
     graphs, record = [], GraphedStep._record
@@ -131,8 +138,10 @@ def test_each_member_as_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("arrangement", Arrangement)
-def test_arrangements_agree_with_the_cpu(arrangement: Arrangement) -> None:
-    spec = replace(CNN, members=members(0.01, 0.02, 0.03))
+@pytest.mark.parametrize("orders", [1, 2], ids=["shared batches", "own batches"])
+def test_arrangements_agree_with_the_cpu(arrangement: Arrangement, orders: int) -> None:
+    three = members(0.01, 0.02, 0.03)
+    spec = replace(CNN, members=[replace(m, order_seed=i % orders) for i, m in enumerate(three)])
     on_cpu = CohortRun(spec, torch.device("cpu"), torch.float64)
     on_gpu = CohortRun(spec, torch.device(GPU), torch.float64)
     assert on_gpu.model.arrangement is Arrangement.GROUPED
@@ -172,6 +181,18 @@ def test_pruning_and_restart(name: str) -> None:
     assert numbers(resumed) == numbers(whole)
 
 
+def peak_bytes(spec: CohortSpec) -> int:
+    """Memory that the process reserves while a cohort trains, whatever trained before it."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    train(spec, device=GPU)
+    peak = torch.cuda.max_memory_reserved()
+    gc.collect()
+    torch.cuda.empty_cache()
+    return peak
+
+
 def test_out_of_memory_halves(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -180,8 +201,10 @@ def test_out_of_memory_halves(
     )
     _, total = torch.cuda.mem_get_info()
     spec = replace(CNN, recipe=replace(CNN.recipe, epochs=1), members=members(*[0.01] * 12))
-    torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction((2**30) / total)
+    # Between what 6 and what 12 networks need, on any card.
+    six = peak_bytes(replace(spec, members=spec.members[:6]))
+    twelve = peak_bytes(spec)
+    torch.cuda.set_per_process_memory_fraction((six + twelve) / 2 / total)
     try:
         results = train(spec, device=GPU)
     finally:
@@ -201,9 +224,7 @@ def test_trial_steps_find_the_number_that_fits(monkeypatch: pytest.MonkeyPatch) 
         original(run)
 
     monkeypatch.setattr(CohortRun, "train_epoch", train_epoch)
-    torch.cuda.reset_peak_memory_stats()
-    train(spec, device=GPU)
-    whole = torch.cuda.max_memory_reserved()
+    whole = peak_bytes(spec)
     assert sizes == [12]
     sizes.clear()
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (whole // 2, whole))
