@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from study.config.sections import StudyConfig
-from trainables.errors import UserError
+from trainables.errors import BadInputError, UserError
 
 ON_CPU, ON_GPU = 32, 64
 """Largest cohorts where the study file does not say. A CPU trains at most 16 networks at once and
 gains nothing from more; a GPU trains 64 small networks twice as fast as 16 (docs/engine.md), and as
 many of them at once as fit its memory."""
 
+_LONGEST_FOLDER = 40  # bytes; see `short_folder`
+_PATIENCE_S = 10.0
 _OBJECT_STORE_BYTES = 100 * 2**20  # cohorts and their metrics are small; data sets are not in it
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -23,6 +27,10 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # parquet is t
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the old output can be silenced
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+class NoClusterError(BadInputError):
+    """No Ray cluster at the given address; the message is one line for the user."""
 
 
 class InsufficientResourcesError(UserError):
@@ -67,19 +75,25 @@ def start_ray(config: StudyConfig, address: str | None, dashboard: bool = False)
         How the study uses Ray's resources.
 
     Raises:
+        NoClusterError: there is no Ray cluster at `address`.
         InsufficientResourcesError: no cohort can ever get the resources in the study file.
     """
     import ray
 
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
-        context = ray.init(address=address, **settings)
+        _check_reachable(address)
+        try:
+            context = ray.init(address=address, **settings)
+        except ConnectionError as error:
+            raise NoClusterError(_no_cluster(address)) from error
     else:
         # "local" never joins a cluster that happens to run here, and uses all of this machine.
         context = ray.init(
             address="local",
             include_dashboard=dashboard,
             object_store_memory=_OBJECT_STORE_BYTES,
+            _temp_dir=short_folder(tempfile.gettempdir()),
             **settings,
         )
     # The study reports a failure in one line at its end; tracebacks are in Ray's session logs.
@@ -93,6 +107,35 @@ def start_ray(config: StudyConfig, address: str | None, dashboard: bool = False)
     except InsufficientResourcesError:
         ray.shutdown()
         raise
+
+
+def short_folder(temporary: str) -> str | None:
+    """A folder for Ray's sockets where the usual one has too long a name; else None.
+
+    A socket's path may have at most 107 bytes, of which Ray's own names take 64. A batch system's
+    folder for temporary files is often longer (Ray issue 7724).
+    """
+    if len(os.fsencode(temporary)) <= _LONGEST_FOLDER:
+        return None
+    return f"/tmp/ray-{os.getuid()}"
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself waits for minutes where nothing listens."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return  # a word such as auto
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
+    except OSError as error:
+        raise NoClusterError(_no_cluster(address)) from error
+
+
+def _no_cluster(address: str) -> str:
+    is_variable = os.environ.get("RAY_ADDRESS") == address
+    source = "the environment variable RAY_ADDRESS" if is_variable else "--address"
+    way = "unset it" if is_variable else "leave it out"
+    return f"{source} = {address}: no Ray cluster answers there; {way} to run on this machine"
 
 
 def resources_for(config: StudyConfig, available: Mapping[str, float], grows: bool) -> RayResources:

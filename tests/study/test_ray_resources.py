@@ -1,5 +1,7 @@
 """How many cohorts train at a time, and which resources each of them gets."""
 
+import socket
+import time
 from typing import Any
 
 import pytest
@@ -8,7 +10,14 @@ from tests_support import TINY_STUDY
 
 from study.config.loader import parse_study
 from study.config.sections import StudyConfig
-from study.execution.ray_resources import InsufficientResourcesError, RayResources, resources_for
+from study.execution.ray_resources import (
+    InsufficientResourcesError,
+    NoClusterError,
+    RayResources,
+    resources_for,
+    short_folder,
+    start_ray,
+)
 
 
 def config(**resources: Any) -> StudyConfig:
@@ -64,3 +73,26 @@ def test_a_cluster_that_grows_may_start_empty() -> None:
     assert resources.summary == (
         "8 cohorts at a time, 1 CPU and 1 GPU each; up to 64 networks in a cohort"
     )
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
+def test_a_cluster_that_is_gone_is_one_line_at_once(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = form.format(free.getsockname()[1])
+    started = time.monotonic()
+    with pytest.raises(NoClusterError, match=f"--address = {address}: no Ray cluster"):
+        start_ray(config(), address)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(NoClusterError, match=r"environment variable RAY_ADDRESS .*; unset it"):
+        start_ray(config(), address)
+    assert time.monotonic() - started < 15
+
+
+def test_a_long_folder_for_temporary_files_is_not_used_for_sockets() -> None:
+    assert short_folder("/tmp") is None
+    folder = short_folder("/scratch/slurm/job-1234567/user/tmp-of-this-job")
+    assert folder is not None
+    assert len(folder) < 30
