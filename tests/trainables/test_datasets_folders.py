@@ -1,5 +1,6 @@
 import os
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,8 @@ from PIL import Image
 
 from trainables import datasets, noise
 from trainables.datasets import DatasetError, streaming
+from trainables.engine.cohort import CohortRun
+from trainables.engine.trainer import CohortSpec, DataSpec, Member, ModelSpec, Recipe, train
 from trainables.noise import NoiseError
 
 
@@ -219,3 +222,28 @@ def test_noise_from_features_needs_arrays(tmp_path):
     data = datasets.load(tree(tmp_path / "t", 2, {"train": 4, "test": 1}), size=4)
     with pytest.raises(NoiseError, match="'pdn' needs a data set in memory"):
         noise.apply(data, "pdn", 0.4, 0)
+
+
+def test_images_are_decoded_for_one_order_at_a_time(tmp_path, monkeypatch):
+    name = tree(tmp_path / "few", 4, {"train": 6, "val": 2})
+    members = [
+        Member(f"n{i}", "ce", lr=0.1, init_seed=i, order_seed=i // 2, noise_rate=0.2)
+        for i in range(4)
+    ]
+    spec = CohortSpec(
+        DataSpec(name, options={"size": 8}),
+        ModelSpec("mlp", {"width": 8}),
+        Recipe(epochs=2, batch_size=5),
+        members,
+    )
+    sizes = []
+    original = CohortRun.train_epoch
+    monkeypatch.setattr(
+        CohortRun, "train_epoch", lambda run: (sizes.append(len(run.members)), original(run))
+    )
+    together = train(spec)
+    assert sizes == [2, 2, 2, 2]
+    for member, result in zip(members, together, strict=True):
+        (alone,) = train(replace(spec, members=[member]))
+        assert result.network_id == member.network_id
+        assert [e.train_loss for e in result.epochs] == [e.train_loss for e in alone.epochs]

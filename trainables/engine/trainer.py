@@ -1,4 +1,4 @@
-"""Train a cohort: K networks of one group side by side, on the same batches in the same order.
+"""Train a cohort: K networks of one group side by side.
 
 A member's trajectory follows from its own settings and seeds alone. It does not depend on how many
 neighbours it has, which ones, or how they train; a study may therefore put any networks of a group
@@ -8,16 +8,18 @@ into one cohort.
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 
 import torch
 
+from trainables.datasets.streaming import ImageFiles
 from trainables.engine.capacity import members_that_fit
 from trainables.engine.cohort import CohortRun, State
 from trainables.engine.results import EpochMetrics, MemberResult, TrialMetrics
@@ -127,7 +129,7 @@ def _train(
         _release_memory(device)  # of the networks trained before
         if at_once is None:
             at_once = members_that_fit(spec, device, partial(_step_bytes, device, dtype))
-        subset = replace(spec, members=spec.members[len(finished) :][:at_once])
+        subset = replace(spec, members=_next_members(spec, len(finished), at_once))
         try:
             finished += _train_at_once(subset, device, dtype, running, partial(save_epoch, at_once))
         except torch.cuda.OutOfMemoryError as error:
@@ -151,6 +153,19 @@ def _train(
         )
         for result in finished
     ]
+
+
+def _next_members(spec: CohortSpec, start: int, at_once: int) -> Sequence[Member]:
+    """The members to train next, at most `at_once` from index `start` on.
+
+    Images on disk are decoded once for all members with the same order. Members with another order
+    would need a decoder of their own, so they train afterwards.
+    """
+    members = spec.members[start : start + at_once]
+    if spec.rungs or not isinstance(spec.data.load().train_x, ImageFiles):
+        return members
+    order = members[0].order_seed
+    return list(itertools.takewhile(lambda member: member.order_seed == order, members))
 
 
 def _train_at_once(
