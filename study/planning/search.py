@@ -1,37 +1,25 @@
-"""The search of one arm in one cell: an Optuna study whose every proposal can be repeated.
+"""The search of one arm in one cell: its points, in rounds.
 
 Points are proposed in rounds. Round m knows the results of the rounds up to
 m − `rounds_in_flight`; of the rounds between it knows only the points (constant liar), even where
-their results have arrived. The sampler of a point is created from (study seed, cell, arm,
-replicate, point).
-A search rebuilt from parquet, on any number of workers, therefore proposes the same points as an
-uninterrupted one.
+their results have arrived. A search rebuilt from parquet, on any number of workers, therefore
+proposes the same points as an uninterrupted one.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
 
-from study import samplers
 from study.config.sections import StudyConfig
 from study.planning.cells import Cell, Network, PlannedArm
-from study.planning.initial_points import initial_points
 from study.planning.plan import SEARCH_SEED
+from study.planning.point_sampler import PointSampler
 from study.results.evidence import ChosenPoint
 from study.results.schema import Stage, Status
-from study.samplers import Params, SearchSpace, ValueRange
-from trainables.seeds import derive
-
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-_NOTHING_TO_CHOOSE = optuna.samplers.RandomSampler(seed=0)  # for points of earlier runs
 
 
 class ReplayError(ValueError):
@@ -58,7 +46,6 @@ class CompletedPoint:
 @dataclass
 class _Round:
     networks: list[Network]
-    trials: list[optuna.Trial] = field(default_factory=list)  # empty without an Optuna study
     in_flight: bool = False
     results: dict[str, CompletedPoint] = field(default_factory=dict)  # by network id
 
@@ -100,19 +87,12 @@ class ArmSearch:
         self.seed = SEARCH_SEED + (replicate or 0)
         self._config, self._arms = config, arms
         self._first_number = index + (replicate or 0) * config.search.networks_per_cell * arms
-        self._study: optuna.Study | None = None  # exists while the sampler is needed
         self._rounds: list[_Round] = []
         self._done = 0  # length of the leading sequence of completed rounds
-        self._told = 0  # number of rounds, from the first, whose results Optuna has
         self._points_completed = 0
         self._limit = -(-config.search.networks_per_cell // config.search.points_per_round)
         self._losses = {loss.label: loss for loss in cell.losses}
-        space = self._space()
-        sampler = samplers.get(config.search.sampler)
-        self._sampler = sampler(space)
-        self._initial_points: list[Params] = []
-        if self._searches_epsilon and sampler.tries_initial_points:
-            self._initial_points = initial_points(space, (analytic or {}).values())
+        self._sampler = PointSampler(config, cell, arm, analytic, replicate)
 
     @property
     def completed(self) -> list[CompletedPoint]:
@@ -191,7 +171,7 @@ class ArmSearch:
         while self._done < len(self._rounds) and self._rounds[self._done].is_done:
             self._done += 1
         if self.is_done:
-            self._release()
+            self._sampler.forget()
 
     def withdraw(self, network: Network) -> None:
         """Note that the round of a proposed point was not trained; it will be proposed again."""
@@ -218,7 +198,6 @@ class ArmSearch:
             if not round_rows:  # proposed and lost; a later round was trained
                 self._begin()
                 continue
-            self._release()  # its points are no longer all
             networks = [self._network_of(row) for row in round_rows]
             self._rounds.append(_Round(networks))
             for network, row in zip(networks, round_rows, strict=True):
@@ -237,36 +216,15 @@ class ArmSearch:
 
     def optuna_trials(self) -> list[optuna.trial.FrozenTrial]:
         """The trained points as Optuna trials, with network id and status as attributes."""
-        study = self._optuna_study()
-        for round_ in self._rounds[self._told :]:
-            if round_.is_done:
-                self._tell_optuna(study, round_)
-        trials = [t for t in study.get_trials() if t.state.is_finished()]
+        done = [n for r in self._rounds if r.is_done for n in r.networks]
+        points = [ChosenPoint(n.loss.label, n.epsilon, n.lr) for n in done]
+        self._sampler.forget()  # it may know points without results among these
+        trials = self._sampler.finished_trials(points, self.completed)
+        self._sampler.forget()
         for trial, point in zip(trials, self.completed, strict=True):
             trial.set_user_attr("network_id", point.network.network_id)
             trial.set_user_attr("status", point.status.value)
         return trials
-
-    @property
-    def _searches_epsilon(self) -> bool:
-        return self.arm.epsilon is None
-
-    def _space(self) -> SearchSpace:
-        search = self._config.search
-        return SearchSpace(
-            lr=search.lr,
-            epsilon=search.epsilon,
-            searches_epsilon=self._searches_epsilon,
-            losses=tuple(self._losses),
-            losses_with_epsilon=frozenset(
-                label for label, loss in self._losses.items() if loss.takes_epsilon
-            ),
-            budget=search.networks_per_cell,
-            points_per_round=search.points_per_round,
-            rounds_in_flight=search.rounds_in_flight,
-            seed=derive(*self._sampler_purpose()),
-            grid=search.grid_shape,
-        )
 
     def _size(self, m: int) -> int:
         """Number of points in round m; the last round may be smaller."""
@@ -299,81 +257,26 @@ class ArmSearch:
     def _begin(self) -> _Round:
         """Propose the next round."""
         m = len(self._rounds)
-        study = self._optuna_study()
-        while self._told < self._rounds_known_to(m):
-            self._tell_optuna(study, self._rounds[self._told])
-            self._told += 1
+        known = [
+            r.results[n.network_id]
+            for r in self._rounds[: self._rounds_known_to(m)]
+            for n in r.networks
+        ]
+        points = self._points
         round_ = _Round([])
         for position in range(self._size(m)):
             number = self._number(m, position)
-            fixed = self._fixed_params(m * self._config.search.points_per_round + position)
-            sampler = self._sampler.optuna_sampler(self._point_seed(number))
-            trial, point = self._ask(study, fixed, sampler)
+            point = self._sampler.propose(points, known, number)
+            points.append(point)
             round_.networks.append(self._network(point, number))
-            round_.trials.append(trial)
         self._rounds.append(round_)
         return round_
 
-    def _optuna_study(self) -> optuna.Study:
-        """The Optuna study with the points of all rounds; created when it is first needed."""
-        if self._study is None:
-            self._study, self._told = optuna.create_study(direction="maximize"), 0
-            for round_ in self._rounds:
-                points = [ChosenPoint(n.loss.label, n.epsilon, n.lr) for n in round_.networks]
-                params = [self._chosen_by_optuna(point._asdict()) for point in points]
-                round_.trials = [
-                    self._ask(self._study, values, _NOTHING_TO_CHOOSE)[0] for values in params
-                ]
-        return self._study
-
-    def _release(self) -> None:
-        """Forget the Optuna study, whose memory is large if there are thousands of them."""
-        self._study = None
-        for round_ in self._rounds:
-            round_.trials = []
-
-    def _ask(
-        self, study: optuna.Study, fixed: Params, sampler: optuna.samplers.BaseSampler
-    ) -> tuple[optuna.Trial, ChosenPoint]:
-        """A new trial, and its point: `fixed` values, the others as the sampler chooses."""
-        search = self._config.search
-        study.sampler = sampler
-        if fixed:
-            study.enqueue_trial(fixed)
-        trial = study.ask()
-        label = next(iter(self._losses))
-        if len(self._losses) > 1:
-            label = str(trial.suggest_categorical("loss", list(self._losses)))
-        epsilon: float | None = 0.0
-        if self._losses[label].takes_epsilon:
-            epsilon = self.arm.epsilon
-        if epsilon is None:
-            epsilon = _suggest(trial, "epsilon", search.epsilon)
-        return trial, ChosenPoint(label, epsilon, _suggest(trial, "lr", search.lr))
-
-    def _point_seed(self, number: int) -> int:
-        return derive(*self._sampler_purpose(), number) % 2**32
-
-    def _sampler_purpose(self) -> list[str | int]:
-        """What the sampler's seeds are derived from."""
-        purpose: list[str | int] = [self._config.seed, self.cell.cell_id, self.arm.name]
-        return [*purpose, "replicate", self.replicate] if self.replicate else purpose
-
-    def _tell_optuna(self, study: optuna.Study, round_: _Round) -> None:
-        for network, trial in zip(round_.networks, round_.trials, strict=True):
-            point = round_.results[network.network_id]
-            if point.status == Status.PRUNED:
-                trial.report(point.value, point.epochs)
-                study.tell(trial, state=TrialState.PRUNED)
-            else:
-                study.tell(trial, point.value)
-
-    def _fixed_params(self, local: int) -> Params:
-        """Values of the arm's point number `local` that do not depend on results."""
-        params = self._sampler.fixed_params(local)
-        if local < len(self._initial_points):
-            params |= self._initial_points[local]
-        return self._chosen_by_optuna(params)
+    @property
+    def _points(self) -> list[ChosenPoint]:
+        """Where the points of all rounds lie."""
+        networks = (network for round_ in self._rounds for network in round_.networks)
+        return [ChosenPoint(n.loss.label, n.epsilon, n.lr) for n in networks]
 
     def _network_of(self, row: Mapping[str, Any]) -> Network:
         """The network of a row.
@@ -395,15 +298,6 @@ class ArmSearch:
             raise ReplayError(f"point {row['point']} does not belong to this study file")
         return network
 
-    def _chosen_by_optuna(self, params: Params) -> Params:
-        """The parameters that Optuna chooses in this arm."""
-        chosen = {"lr"}
-        if len(self._losses) > 1:
-            chosen.add("loss")
-        if self._searches_epsilon:
-            chosen.add("epsilon")
-        return {name: value for name, value in params.items() if name in chosen}
-
     def _network(self, point: ChosenPoint, number: int) -> Network:
         return Network(
             stage=Stage.SEARCH,
@@ -418,7 +312,3 @@ class ArmSearch:
             rescale=self.arm.rescale,
             replicate=self.replicate,
         )
-
-
-def _suggest(trial: optuna.Trial, name: str, values: ValueRange) -> float:
-    return trial.suggest_float(name, values.low, values.high, log=values.log)

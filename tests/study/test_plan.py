@@ -129,8 +129,8 @@ def test_ids_and_seeds_of_a_study_without_best_are_those_of_earlier_versions() -
     arms = PLAN.arms[cell]
     assert all(a.is_searched and a.is_pooled and not a.is_replicated for a in arms)
     search = ArmSearch(CONFIG, cell, arms[0], 0, len(arms), PLAN.analytic[cell])
-    assert search._space().seed == SAMPLER_SEED
-    assert [search._point_seed(n) for n in (0, 6)] == POINT_SEEDS
+    assert search._sampler.space.seed == SAMPLER_SEED
+    assert [search._sampler.seed_of(n) for n in (0, 6)] == POINT_SEEDS
     assert [n.point for n in search.next_round()] == [0]
     row = identity_columns(CONFIG, search.next_round()[0])
     assert (row["seed"], row["replicate"]) == (SEARCH_SEED, None)
