@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.made-from-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
 QUICKSTART := results/quickstart
 
-.PHONY: help study test test-slow lint docs bench clean
+.PHONY: help study test test-slow lint docs findings bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | column -t -s'|'
@@ -31,6 +31,9 @@ lint: $(STAMP)  ## ruff, mypy (strict) and the import contracts of pyproject.tom
 
 docs: $(STAMP)  ## the documentation as one site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
+findings: $(STAMP)  ## compute docs/findings/README.md from the rows beside it
+	$(BIN)/python docs/findings/build.py
 
 # These take hours and are run by hand: docs/statistics.md ("Measuring all of it") has the commands.
 LONG_BENCHMARKS := $(addprefix benchmarks/,operating_characteristics.py repeatability.py coverage.py)
