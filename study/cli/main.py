@@ -32,7 +32,7 @@ app = typer.Typer(
     help="Does the analytic logit bias ε agree with the tuned one? Studies of noise-robust losses.",
 )
 
-Study = Annotated[str, typer.Argument(help="A study file, or a preset's name (quickstart).")]
+Study = Annotated[str, typer.Argument(help="A study file, or a preset's name (see `presets`).")]
 Folder = Annotated[str, typer.Argument(help="A study folder, such as results/quickstart.")]
 
 
