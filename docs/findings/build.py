@@ -124,9 +124,9 @@ class Findings:
         """Test accuracy of an arm in the only cell with the given attributes, per cent."""
         return number(_accuracy(self.cell(study, **wanted), arm))
 
-    def range(self, study: str, arm: str) -> str:
+    def range(self, study: str, arm: str, **wanted: object) -> str:
         """Lowest and highest test accuracy of an arm over a study's cells, per cent."""
-        values = [_accuracy(cell, arm) for cell in self.cells(study)]
+        values = [_accuracy(cell, arm) for cell in self.cells(study, **wanted)]
         return f"{number(min(values), 0)} to {number(max(values), 0)}"
 
     def value_range(self, study: str) -> str:
