@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import tempfile
+import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from study.results.schema import STAGES
 from trainables.errors import InterruptedByUserError, UserError
 
 _FILE = "study.yaml"
+_NO_AGENT = "No available agent"  # part of Ray's message
+_AGENT_STARTS_S, _PAUSE_S = 60.0, 2.0
 _PACKAGES = ("study", "trainables", "analysis")
 
 
@@ -78,10 +82,12 @@ def submit(name: str, address: str, stages: list[str] | None = None, follow: boo
         Path(folder, _FILE).write_bytes(content)
         try:
             client = JobSubmissionClient(address)
-            job = client.submit_job(
-                entrypoint=" ".join(command),
-                runtime_env=runtime_environment(folder),
-                metadata={"study": config.name},
+            job = _when_ready(
+                lambda: client.submit_job(
+                    entrypoint=" ".join(command),
+                    runtime_env=runtime_environment(folder),
+                    metadata={"study": config.name},
+                )
             )
         except (RuntimeError, ConnectionError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
@@ -107,6 +113,18 @@ def submit(name: str, address: str, stages: list[str] | None = None, follow: boo
     if status != JobStatus.SUCCEEDED:
         raise SubmitError(f"job {job}: {status.value.lower()}; submit again to resume")
     return str(job)
+
+
+def _when_ready(submit_job: Callable[[], str]) -> str:
+    """Submit a job; on a cluster that has just started, wait for the agent that takes it."""
+    deadline = time.monotonic() + _AGENT_STARTS_S
+    while True:
+        try:
+            return submit_job()
+        except RuntimeError as error:
+            if _NO_AGENT not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_S)
 
 
 def _package_folder(name: str) -> str:
