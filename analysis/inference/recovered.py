@@ -54,7 +54,10 @@ def recovered(gains: Sequence[Gains], confidence: float = CONFIDENCE) -> Recover
     ends = [_fieller(analytic, best, between, s, confidence) for s in (HIGH, LOW)]
     if ends[0] is None or ends[1] is None:
         return Recovered(value, None, None, best.mean, UNBOUNDED)
-    return Recovered(value, ends[0][0], ends[1][1], best.mean, "")
+    low, high = ends[0][0], ends[1][1]
+    if value is not None:  # the estimate's own scenario lies between those of the ends
+        low, high = min(low, value), max(high, value)
+    return Recovered(value, low, high, best.mean, "")
 
 
 def _fieller(

@@ -135,6 +135,11 @@ class Findings:
         known = sorted((v for v in values if v and v.mean is not None), key=lambda v: v.mean or 0.0)
         return f"{points(known[0])} to {points(known[-1])}"
 
+    def measured(self, study: str, **wanted: object) -> str:
+        """The measured difference of best and analytic arm, without the surface, in points."""
+        value = self.cell(study, **wanted).primary_value
+        return points(None if value is None else value.measured)
+
     def duration(self, study: str) -> str:
         """Time from a study's first to its last network."""
         record = self.studies[study].verdict.provenance
