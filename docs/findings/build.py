@@ -227,11 +227,12 @@ def line_text(values: tuple[float, float, float], digits: int = 2) -> str:
 
 
 def best_epsilon_figure(findings: Findings) -> Figure:
-    """Best ε against analytic ε: one point per cell, each data set its own marker."""
+    """Best ε of MAE against analytic ε: one point per cell, each data set its own marker."""
     with matplotlib.rc_context(theme.STYLE):
         figure = Figure(figsize=(7.2, 4.8), layout="constrained")
         axes = figure.subplots()
-        every = {c.cell_id: c for study in findings.studies for c in findings.cells(study)}
+        studies = findings.studies
+        every = {c.cell_id: c for study in studies for c in findings.cells(study, loss="mae")}
         cells = [c for c in every.values() if c.epsilon_best and not c.epsilon_best.flat]
         families = list(dict.fromkeys(family(c) for c in cells))
         colours = (theme.BLUE, theme.VERMILLION, theme.GREEN, theme.PURPLE, theme.ORANGE)
