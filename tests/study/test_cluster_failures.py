@@ -17,24 +17,13 @@ from typing import Any
 import pytest
 import yaml
 from ray.cluster_utils import Cluster
+from rows_of_a_study import contents
 from tests_support import TINY_STUDY
 
 from study.results.folder import StudyFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 ROUNDS = int(os.environ.get("LOGIT_BIAS_ROUNDS", "3"))
-OF_THE_RUN = {  # columns that differ between two runs of a study
-    "cohort_id",
-    "networks_in_cohort",
-    "wall_s",
-    "host",
-    "device",
-    "started_utc",
-    "finished_utc",
-    "config_sha256",
-    "git_commit",
-    "git_dirty",
-}
 
 
 def write_study(folder: Path, storage: Path | None = None) -> Path:
@@ -66,21 +55,6 @@ def finish(process: subprocess.Popen[str]) -> str:
     shown, _ = process.communicate(timeout=400)
     assert process.returncode == 0, shown
     return shown
-
-
-def contents(folder: Path) -> dict[str, Any]:
-    """{table: rows without the columns of the run}; fails if a row is there twice."""
-    tables = {}
-    for table, key in (("trials", ["network_id"]), ("epochs", ["network_id", "epoch"])):
-        rows = StudyFolder(str(folder)).read(table).to_pylist()
-        keyed = {
-            tuple(row[k] for k in key): {k: repr(v) for k, v in row.items() if k not in OF_THE_RUN}
-            for row in rows
-        }
-        assert len(keyed) == len(rows)
-        tables[table] = keyed
-    assert not list(folder.rglob("*.tmp"))
-    return tables
 
 
 @pytest.fixture(scope="module")

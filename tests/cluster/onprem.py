@@ -1,0 +1,216 @@
+"""Launch cluster-onprem.yaml on three simulated machines, from a fourth, and lose machines.
+
+    sudo .venv/bin/python tests/cluster/onprem.py --rounds 20
+
+The steps are those of docs/cluster.md. In each round a study is submitted from outside, a worker
+loses power in the middle and comes back, and the rows must equal those of an undisturbed study.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hosts import USER, Host, Hosts, missing
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+
+from rows_of_a_study import contents
+
+WORKERS = ["worker1", "worker2"]
+_CLUSTER = "cd ~/logit-bias && export RAY_AUTH_MODE=token &&"
+_HEAD = ". ~/.bashrc; export RAY_AUTH_MODE=token PATH=~/logit-bias-env/bin:$PATH;"
+_CHANGES = {
+    "head_ip: 10.0.0.1": "head_ip: 10.77.0.1",
+    "worker_ips: [10.0.0.2, 10.0.0.3]": "worker_ips: [10.77.0.2, 10.77.0.3]",
+    "ssh_user: ubuntu": f"ssh_user: {USER}",
+}
+
+STUDY: dict[str, Any] = {
+    "name": "tiny",
+    "seed": 5,
+    "grid": {
+        "dataset": ["digits"],
+        "noise": [{"kind": "symmetric", "rate": 0.4}],
+        "model": [{"name": "mlp", "width": 8, "depth": 1}],
+        "loss": ["mae"],
+    },
+    "recipe": {"epochs": 40, "batch_size": 128},
+    "search": {
+        "networks_per_cell": 3,
+        "epsilon": {"low": 0, "high": 8},
+        "lr": {"low": 0.05, "high": 1, "log": True},
+    },
+    "sweep": {"points": 3, "seeds": 1, "lr_points": 2},
+    "confirm": {"seeds": 2, "arms": ["tuned", "analytic:activation", "zero", "ce"]},
+    # More cohorts than processors; `workers` counts those of a machine that joins late, too.
+    "resources": {
+        "workers": 4,
+        "gpus_per_cohort": 0,
+        "networks_per_cohort": 2,
+        "checkpoint_minutes": 0,
+    },
+}
+
+
+class Cluster:
+    """A cluster of a head and two workers, as `ray up` has made it, and the user's own machine.
+
+    Args:
+        hosts: the machines.
+    """
+
+    def __init__(self, hosts: Hosts) -> None:
+        self.hosts, self.laptop, self.head = hosts, hosts["laptop"], hosts["head"]
+        self._tunnel: subprocess.Popen[str] | None = None
+
+    def prepare(self) -> None:
+        """What a user does once: install the program, make a token, edit the cluster file."""
+        self.hosts.copy_program(self.laptop)
+        edits = " ".join(f"-e 's/{old}/{new}/'" for old, new in _escaped(_CHANGES).items())
+        self.laptop.run(
+            "cd logit-bias && ~/logit-bias-env/bin/python -m pip install --quiet "
+            "-c constraints.txt -e '.[study]' && "
+            "echo 'export PATH=~/logit-bias-env/bin:$PATH' >> ~/.profile && "
+            f"sed -i {edits} cluster-onprem.yaml"
+        )
+        self.laptop.run("ray get-auth-token --generate > /dev/null")
+        text = self.laptop.run("cat logit-bias/cluster-onprem.yaml").stdout
+        assert all(new in text and old not in text for old, new in _CHANGES.items())
+
+    def up(self) -> None:
+        """`ray up`, and the tunnel to the dashboard."""
+        self.laptop.run(f"{_CLUSTER} ray up --yes cluster-onprem.yaml")
+        self.tunnel()
+
+    def tunnel(self) -> None:
+        """`ray dashboard`, until `down`."""
+        if self._tunnel is not None:
+            self._tunnel.terminate()
+        self._tunnel = self.laptop.start(f"{_CLUSTER} ray dashboard cluster-onprem.yaml")
+        probe = "until (exec 3<>/dev/tcp/127.0.0.1/8265) 2>/dev/null; do sleep 0.3; done"
+        self.laptop.run(f"timeout 60 bash -c '{probe}'")
+
+    def down(self) -> None:
+        """`ray down`."""
+        if self._tunnel is not None:
+            self._tunnel.terminate()
+            self._tunnel.communicate()
+        self.laptop.run(f"{_CLUSTER} ray down --yes cluster-onprem.yaml")
+
+    def nodes(self) -> int:
+        """Machines that are part of the Ray cluster now."""
+        listed = self.head.run(f"{_HEAD} ray list nodes --filter state=ALIVE", check=False)
+        return listed.stdout.count(" ALIVE ")
+
+    def wait_for(self, nodes: int, timeout: float = 240) -> float:
+        """Wait until the cluster has so many machines; the seconds it took."""
+        start = time.monotonic()
+        while (found := self.nodes()) != nodes:
+            if time.monotonic() - start > timeout:
+                log = self.head.run("tail -n 60 /tmp/ray/session_latest/logs/monitor.log").stdout
+                raise TimeoutError(f"{found} of {nodes} machines joined\n{log}")
+            time.sleep(1)
+        return time.monotonic() - start
+
+    def submit(self, storage: str, study: dict[str, Any] = STUDY) -> subprocess.Popen[str]:
+        """`logit-bias submit` on the user's machine; the study's file is named after the folder."""
+        file = f"{storage.strip('/').replace('/', '-')}.yaml"
+        text = yaml.safe_dump({**study, "storage": storage})
+        self.laptop.run(f"cat > {file} <<'END'\n{text}\nEND")
+        address = "--address http://127.0.0.1:8265"
+        return self.laptop.start(f"export RAY_AUTH_MODE=token; logit-bias submit {file} {address}")
+
+    def folder(self, storage: str) -> Path:
+        """The study's folder as the real machine sees it."""
+        return self.hosts.shared / storage.removeprefix("/shared/") / "tiny"
+
+    def wait_for_rows(self, process: subprocess.Popen[str], storage: str) -> None:
+        """Wait for the study's first rows."""
+        while process.poll() is None and not list(self.folder(storage).glob("trials/*/*")):
+            time.sleep(0.05)
+
+
+def undisturbed(cluster: Cluster) -> dict[str, Any]:
+    """The rows of the study, run on the user's machine."""
+    text = yaml.safe_dump({**STUDY, "storage": "/shared/undisturbed"})
+    cluster.laptop.run(f"cat > here.yaml <<'END'\n{text}\nEND")
+    cluster.laptop.run("logit-bias run here.yaml")
+    return contents(cluster.folder("/shared/undisturbed"))
+
+
+def lose_a_worker(cluster: Cluster, round_: int, expected: dict[str, Any]) -> str:
+    """One round; what happened, in one line.
+
+    Raises:
+        AssertionError: a row is lost, there twice or different, or the study failed.
+    """
+    draw = random.Random(round_)
+    storage = f"/shared/round{round_}"
+    process = cluster.submit(storage)
+    cluster.wait_for_rows(process, storage)
+    time.sleep(draw.uniform(0, 4))
+    victim = cluster.hosts[draw.choice(WORKERS)]
+    rows = _rows(cluster, storage)
+    assert process.poll() is None, process.communicate()[0]
+    victim.kill()
+    time.sleep(draw.uniform(0, 20))
+    victim.boot()
+    shown, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, shown
+    found = contents(cluster.folder(storage))
+    assert found == expected, f"round {round_}: the rows differ"
+    back = cluster.wait_for(3)
+    return (
+        f"{victim.name} lost after {rows} of {len(expected['trials'])} networks; the study ended "
+        f"with the same rows; the machine was part of the cluster {back:.0f} s after that"
+    )
+
+
+def _rows(cluster: Cluster, storage: str) -> int:
+    return len(list(cluster.folder(storage).glob("trials/*/*.parquet"))) * 2
+
+
+def _escaped(texts: dict[str, str]) -> dict[str, str]:
+    return {_escape(old): _escape(new) for old, new in texts.items()}
+
+
+def _escape(text: str) -> str:
+    return "".join(f"\\{c}" if c in "[].*/" else c for c in text)
+
+
+def ray_processes(host: Host) -> str:
+    """Ray's processes on a machine."""
+    return host.run("pgrep -af 'gcs_server|raylet/raylet'", check=False).stdout
+
+
+def main() -> None:
+    """All rounds, with what happened on stdout."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    if reason := missing():
+        sys.exit(reason)
+    with Hosts(["head", *WORKERS, "laptop"]) as hosts:
+        cluster = Cluster(hosts)
+        cluster.prepare()
+        expected = undisturbed(cluster)
+        print(f"undisturbed: {len(expected['trials'])} networks", flush=True)
+        start = time.monotonic()
+        cluster.up()
+        print(f"ray up: {time.monotonic() - start:.0f} s", flush=True)
+        print(f"all three machines after {cluster.wait_for(3):.0f} s more", flush=True)
+        for round_ in range(rounds):
+            print(f"round {round_}: {lose_a_worker(cluster, round_, expected)}", flush=True)
+        cluster.down()
+        print("ray down: done")
+
+
+if __name__ == "__main__":
+    main()
