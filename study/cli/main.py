@@ -19,7 +19,13 @@ from typer.exceptions import TyperException
 from analysis.cli import commands as analysis_commands
 from analysis.console import Json, out, print_json
 from study.cli.catalogue import commands as catalogue_commands
-from trainables.errors import INTERRUPTED, InterruptedByUserError, MissingExtraError, UserError
+from trainables.errors import (
+    INTERRUPTED,
+    BadInputError,
+    InterruptedByUserError,
+    MissingExtraError,
+    UserError,
+)
 
 if TYPE_CHECKING:
     from study.planning.plan import Plan
@@ -176,19 +182,52 @@ def _choose_points(
 def submit(
     study: Study,
     address: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="The cluster's dashboard, http://HEAD:8265.",
             envvar="RAY_API_SERVER_ADDRESS",
             show_envvar=True,
         ),
-    ],
+    ] = None,
     stage: Annotated[
         list[str] | None, typer.Option(help="Only this stage (search, sweep, confirm); repeatable.")
     ] = None,
     follow: Annotated[bool, typer.Option(help="Follow the log until the study is done.")] = True,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Write a batch script for SLURM, and submit it.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --slurm: print the script, and do no more.")
+    ] = False,
+    nodes: Annotated[int, typer.Option(help="With --slurm: nodes of the job.")] = 1,
+    gpus_per_node: Annotated[int, typer.Option(help="With --slurm: GPUs of each node.")] = 0,
+    cpus_per_node: Annotated[
+        int | None,
+        typer.Option(help="With --slurm: cores of each node.", show_default="4 per GPU, or all"),
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="With --slurm: time limit of one job, as H:MM:SS.")
+    ] = None,
+    partition: Annotated[str | None, typer.Option(help="With --slurm: partition.")] = None,
+    sbatch: Annotated[
+        list[str] | None,
+        typer.Option(help="With --slurm: an option of sbatch, as --account=NAME; repeatable."),
+    ] = None,
 ) -> None:
-    """Run a study on a Ray cluster, as a job there, and follow its log."""
+    """Run a study on a Ray cluster, as a job there, and follow its log; or as a job of SLURM."""
+    if slurm:
+        from study.execution.slurm import SlurmOptions, batch_script, submit_to_slurm
+
+        options = SlurmOptions(nodes, gpus_per_node, cpus_per_node, time, partition, sbatch or ())
+        if dry_run:
+            print(batch_script(study, options, stage or ())[1], end="")
+        else:
+            print(f"job {submit_to_slurm(study, options, stage or ())}; follow it with `squeue`")
+        return
+    if address is None:
+        raise BadInputError("submit: give --address http://HEAD:8265 (a Ray cluster) or --slurm")
+    if dry_run or nodes != 1 or gpus_per_node or cpus_per_node or time or partition or sbatch:
+        raise BadInputError("submit: only with --slurm: --dry-run and the options of a SLURM job")
     from study.execution.submit import submit as submit_study
 
     signal.signal(signal.SIGINT, signal.default_int_handler)

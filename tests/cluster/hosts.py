@@ -21,9 +21,12 @@ from types import TracebackType
 
 ROOT = Path(__file__).parents[2]
 USER = "lb"
-PROGRAMS = ("ip", "unshare", "nsenter", "ssh", "ssh-keygen", "/usr/sbin/sshd", "rsync")
+PROGRAMS = ("ip", "unshare", "setpriv", "nsenter", "ssh", "ssh-keygen", "/usr/sbin/sshd", "rsync")
 _BOOT_S = 20.0
-_COPIED = "study trainables analysis README.md pyproject.toml constraints.txt cluster-onprem.yaml".split()
+_COPIED = (
+    *("study", "trainables", "analysis", "README.md"),
+    *("pyproject.toml", "constraints.txt", "cluster-onprem.yaml"),
+)
 
 
 def missing(*more: str) -> str | None:
@@ -69,12 +72,13 @@ class Host:
             shutil.rmtree(folder, ignore_errors=True)
         _run("ip", "netns", "add", self._namespace)
         self._hosts.connect(self._namespace, self.address)
-        boot = [str(Path(__file__).with_name("boot.sh")), str(self.disk), self.name]
+        machine = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"]
+        # It does not outlive this process, whatever ends that.
+        enter = ["setpriv", "--pdeathsig=KILL", "ip", "netns", "exec", self._namespace]
+        boot = ["bash", str(Path(__file__).with_name("boot.sh")), str(self.disk), self.name]
         log = (self.disk / "console.log").open("ab")
         self._process = subprocess.Popen(
-            ["ip", "netns", "exec", self._namespace, "unshare", "--mount", "--uts", "--ipc"]
-            + ["--pid", "--fork", "--kill-child", "bash", *boot, str(self._hosts.shared)]
-            + self._hosts.read_only,
+            [*enter, *machine, *boot, str(self._hosts.shared), *self._hosts.read_only],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -229,7 +233,7 @@ class Hosts:
         packages = Path(self._python, "lib", _python_name(), "site-packages")
         parents = {str(p) for name in self.read_only for p in Path(name).parents}
         host.run(
-            f"""set -e; chmod a+x {' '.join(parents)}
+            f"""set -e; chmod a+x {" ".join(parents)}
             echo '127.0.0.1 localhost\n{names}' > /etc/hosts
             rm -f /etc/ssh/ssh_host_*; ssh-keygen -q -A
             printf '[global]\nno-index = true\nno-build-isolation = false\n' > /etc/pip.conf
@@ -242,8 +246,8 @@ class Hosts:
             echo '{public.read_text().strip()}' > .ssh/authorized_keys
             echo '{key.read_text().strip()}' > .ssh/id_ed25519
             {Path(sys.base_prefix, "bin", _python_name())} -m venv logit-bias-env
-            sed "1s|.*|#!$HOME/logit-bias-env/bin/python|" {self._python}/bin/ray > logit-bias-env/bin/ray
-            chmod a+x logit-bias-env/bin/ray
+            cp {self._python}/bin/ray logit-bias-env/bin/
+            sed -i "1s|.*|#!$HOME/logit-bias-env/bin/python|" logit-bias-env/bin/ray
             cd logit-bias-env/lib/{_python_name()}/site-packages
             rm -rf setuptools* _distutils_hack distutils-precedence.pth  # too old to install with
             echo {packages} > base.pth"""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from hosts import USER, Host, Hosts, missing
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from rows_of_a_study import contents
+from rows_of_a_study import contents  # noqa: E402
 
 WORKERS = ["worker1", "worker2"]
 _CLUSTER = "cd ~/logit-bias && export RAY_AUTH_MODE=token &&"
@@ -101,7 +102,7 @@ class Cluster:
         """`ray down`."""
         if self._tunnel is not None:
             self._tunnel.terminate()
-            self._tunnel.communicate()
+            self._tunnel.wait()  # what ssh leaves behind keeps the pipe open
         self.laptop.run(f"{_CLUSTER} ray down --yes cluster-onprem.yaml")
 
     def nodes(self) -> int:
@@ -116,6 +117,14 @@ class Cluster:
             if time.monotonic() - start > timeout:
                 log = self.head.run("tail -n 60 /tmp/ray/session_latest/logs/monitor.log").stdout
                 raise TimeoutError(f"{found} of {nodes} machines joined\n{log}")
+            time.sleep(1)
+        return time.monotonic() - start
+
+    def wait_for_end(self, timeout: float = 180) -> float:
+        """Wait until no machine has a process of Ray; the seconds it took."""
+        start = time.monotonic()
+        while left := "".join(ray_processes(host) for host in self.hosts.all[:3]):
+            assert time.monotonic() - start < timeout, left
             time.sleep(1)
         return time.monotonic() - start
 
@@ -173,6 +182,43 @@ def lose_a_worker(cluster: Cluster, round_: int, expected: dict[str, Any]) -> st
     )
 
 
+def join_late(cluster: Cluster, expected: dict[str, Any]) -> str:
+    """`ray up` while a worker is switched off; it joins when the study is under way."""
+    late = cluster.hosts[WORKERS[1]]
+    late.kill()
+    cluster.up()
+    cluster.wait_for(2)
+    storage = "/shared/late"
+    process = cluster.submit(storage)
+    cluster.wait_for_rows(process, storage)
+    late.boot()
+    shown, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, shown
+    assert contents(cluster.folder(storage)) == expected
+    seconds = cluster.wait_for(3)
+    return f"a worker off at `ray up`: it joined, at most {seconds:.0f} s after the study's end"
+
+
+def lose_the_head(cluster: Cluster, expected: dict[str, Any]) -> str:
+    """The head loses power; `ray up` and `submit` again finish the study."""
+    storage = "/shared/head"
+    process = cluster.submit(storage)
+    cluster.wait_for_rows(process, storage)
+    cluster.head.kill()
+    process.kill()  # what follows the log waits for a machine that is gone
+    process.communicate()
+    rows = _rows(cluster, storage)
+    assert rows < len(expected["trials"])
+    cluster.head.boot()
+    cluster.up()
+    cluster.wait_for(3)
+    process = cluster.submit(storage)
+    shown, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, shown
+    assert contents(cluster.folder(storage)) == expected
+    return f"the head lost after {rows} networks; submitted again, the study has the same rows"
+
+
 def _rows(cluster: Cluster, storage: str) -> int:
     return len(list(cluster.folder(storage).glob("trials/*/*.parquet"))) * 2
 
@@ -197,19 +243,18 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     if reason := missing():
         sys.exit(reason)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     with Hosts(["head", *WORKERS, "laptop"]) as hosts:
         cluster = Cluster(hosts)
         cluster.prepare()
         expected = undisturbed(cluster)
         print(f"undisturbed: {len(expected['trials'])} networks", flush=True)
-        start = time.monotonic()
-        cluster.up()
-        print(f"ray up: {time.monotonic() - start:.0f} s", flush=True)
-        print(f"all three machines after {cluster.wait_for(3):.0f} s more", flush=True)
+        print(join_late(cluster, expected), flush=True)
         for round_ in range(rounds):
             print(f"round {round_}: {lose_a_worker(cluster, round_, expected)}", flush=True)
+        print(lose_the_head(cluster, expected), flush=True)
         cluster.down()
-        print("ray down: done")
+        print(f"ray down: the head has stopped; {cluster.wait_for_end():.0f} s later the workers")
 
 
 if __name__ == "__main__":
