@@ -18,14 +18,14 @@ export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1
 RAY_AUTH_TOKEN=$$(python -c 'import secrets; print(secrets.token_hex(32))')  # for this job alone
 export RAY_AUTH_TOKEN
 unset RAY_ADDRESS
-# On every node. Ray opens its own folder to everybody, so it lies inside one that is closed. A job can share its nodes with others: each has a folder and free ports of its own.
+# The nodes can be shared with other jobs: each has its own folder and ports that are free. Ray opens
+# its folder to everybody, so it lies in one that is closed.
 export scratch=/tmp/logit-bias-$$SLURM_JOB_ID
-export ray_options="--temp-dir=$$scratch/ray --num-cpus=$$SLURM_CPUS_ON_NODE ${gpu_option}
-  --object-store-memory=${object_store_bytes} --min-worker-port=0 --max-worker-port=0
-  --dashboard-agent-listen-port=0 --disable-usage-stats --block"
-
+export ray_options="--temp-dir=$$scratch/ray ${gpu_option} --object-store-memory=${object_store_bytes}
+  --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0
+  --disable-usage-stats --block"
 worker='rm -rf "$$scratch"; mkdir -m 700 "$$scratch" || exit 1
-  ray start --address="$$address" $$ray_options & ray=$$!
+  ray start --address="$$address" --num-cpus="$$SLURM_CPUS_ON_NODE" $$ray_options & ray=$$!
   trap "kill $$ray" TERM
   while kill -0 $$ray 2> /dev/null; do wait $$ray; done
   rm -rf "$$scratch"'
@@ -33,20 +33,24 @@ worker='rm -rf "$$scratch"; mkdir -m 700 "$$scratch" || exit 1
 requeue= driver= ray=
 trap 'requeue=yes; echo "the time is nearly over: saving"; test -z "$$driver" || kill -INT "$$driver"' USR1
 trap 'echo "told to end"' TERM  # the driver gets the signal too
-leave() {
+end_ray() {
   trap '' USR1 TERM
   for process in $$ray; do kill -TERM "$$process" 2>/dev/null; done
   for process in $$ray; do wait "$$process"; done
   rm -rf "$$scratch"
-  exit "$$1"
+}
+fail() {
+  cat "$$scratch"/*.log
+  end_ray
+  exit 1
 }
 
 echo "$$(date -Is) job $$SLURM_JOB_ID, start $$((1 + $${SLURM_RESTART_COUNT:-0})), on $$SLURM_JOB_NODELIST"
 rm -rf "$$scratch"; mkdir -m 700 "$$scratch" || exit 1
 # Ray's client server cannot be left out, and its usual port may be another job's.
 free='import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])'
-ray start --head --port=0 --ray-client-server-port="$$(python -c "$$free")" --include-dashboard=false $$ray_options \
-  > "$$scratch/head.log" 2>&1 &
+ray start --head --port=0 --ray-client-server-port="$$(python -c "$$free")" \
+  --include-dashboard=false --num-cpus="$$SLURM_CPUS_ON_NODE" $$ray_options > "$$scratch/head.log" 2>&1 &
 ray=$$!
 for _ in {1..120}; do
   test -s "$$scratch/ray/ray_current_cluster" && break
@@ -55,16 +59,14 @@ for _ in {1..120}; do
 done
 address=$$(cat "$$scratch/ray/ray_current_cluster" 2>/dev/null)
 export address
-if test -z "$$address"; then
-  echo "Ray did not start:"; cat "$$scratch/head.log"; leave 1
-fi
+test -n "$$address" || fail
 if test "$$SLURM_JOB_NUM_NODES" -gt 1; then
   srun --nodes=$$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$$((SLURM_JOB_NUM_NODES - 1)) \
     --exclude="$$SLURMD_NODENAME" --no-kill --kill-on-bad-exit=0 --wait=0 \
     bash -c "$$worker" > "$$scratch/workers.log" 2>&1 &
   ray="$$ray $$!"
 fi
-python - "$$address" "$$SLURM_JOB_NUM_NODES" <<'END'
+python - "$$address" "$$SLURM_JOB_NUM_NODES" <<'END' || fail
 import logging, sys, time
 import ray
 ray.init(sys.argv[1], logging_level=logging.ERROR, log_to_driver=False)
@@ -74,11 +76,7 @@ while (nodes := sum(node["Alive"] for node in ray.nodes())) < int(sys.argv[2]):
         sys.exit(f"only {nodes} of {sys.argv[2]} nodes joined Ray")
     time.sleep(0.5)
 END
-code=$$?
-if test "$$code" -ne 0; then
-  cat "$$scratch"/*.log; leave "$$code"
-fi
-
+code=130
 if test -z "$$requeue"; then
   ${run} --address "$$address" &
   driver=$$!
@@ -89,7 +87,8 @@ if test -z "$$requeue"; then
     code=$$?
   done
 fi
+end_ray
 if test -n "$$requeue" && test "$$code" -ne 0; then
   scontrol requeue "$$SLURM_JOB_ID" || echo "not queued again; sbatch this script again to resume"
 fi
-leave "$$code"
+exit "$$code"

@@ -24,6 +24,8 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from rows_of_a_study import contents  # noqa: E402
 
+from study.results.folder import StudyFolder  # noqa: E402
+
 WORKERS = ["worker1", "worker2"]
 _CLUSTER = "cd ~/logit-bias && export RAY_AUTH_MODE=token &&"
 _HEAD = ". ~/.bashrc; export RAY_AUTH_MODE=token PATH=~/logit-bias-env/bin:$PATH;"
@@ -139,6 +141,13 @@ class Cluster:
     def folder(self, storage: str) -> Path:
         """The study's folder as the real machine sees it."""
         return self.hosts.shared / storage.removeprefix("/shared/") / "tiny"
+
+    def rows(self, storage: str) -> list[dict[str, Any]]:
+        """The study's rows."""
+        rows: list[dict[str, Any]] = (
+            StudyFolder(str(self.folder(storage))).read("trials").to_pylist()
+        )
+        return rows
 
     def wait_for_rows(self, process: subprocess.Popen[str], storage: str) -> None:
         """Wait for the study's first rows."""

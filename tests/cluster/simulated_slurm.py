@@ -94,3 +94,12 @@ class Slurm:
                 raise TimeoutError(self.run(f"scontrol show job {job}; cat *.out"))
             time.sleep(0.3)
         return state
+
+    def wait_for_no_files(self, timeout: float = 60) -> None:
+        """Wait until no job has a file in `/tmp` of a node."""
+        end = time.monotonic() + timeout
+        while left := "".join(
+            self.hosts[n].run("ls -d /tmp/logit-bias-*", check=False).stdout for n in self.nodes
+        ):
+            assert time.monotonic() < end, left
+            time.sleep(0.5)

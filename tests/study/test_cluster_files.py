@@ -35,8 +35,15 @@ def test_every_node_gets_this_package_at_its_pins_and_asks_for_a_token(name: str
     package = r'-e "\$HOME/logit-bias\[study\]"'  # the base installation has neither torch nor Ray
     assert re.search(rf"pip install .*-c ~/logit-bias/constraints\.txt\s+{package}", setup)
     for key in ("head_start_ray_commands", "worker_start_ray_commands"):
-        assert "RAY_AUTH_MODE=token; ray start" in config[key][-1]
+        assert re.search(r"export RAY_AUTH_MODE=token[^;]*; ray start", config[key][-1])
     assert any(target.endswith(".ray/auth_token") for target in config["file_mounts"])
+
+
+def test_on_premise_the_head_trains_nothing_and_every_worker_starts() -> None:
+    """Ray's second autoscaler takes the head for a worker there (Ray 2.60, seen on machines)."""
+    start = prepared("cluster-onprem.yaml")["head_start_ray_commands"][-1]
+    assert "RAY_enable_autoscaler_v2=0;" in start
+    assert "--num-cpus=0 " in start
 
 
 def test_images_have_the_ray_that_is_pinned() -> None:
