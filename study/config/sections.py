@@ -13,6 +13,7 @@ from study import samplers
 from study.config.base import Section
 from study.config.grid import Grid
 from study.results.arms import BEST, TUNED, Arm
+from trainables import noise
 from trainables.engine.augment import Augmentation
 
 
@@ -344,6 +345,16 @@ class StudyConfig(Section):
     def _augmentation_fits(self) -> StudyConfig:
         for dataset in self.grid.dataset:
             Augmentation.from_dict(self.recipe.augment).check(dataset.info.input_shape)
+        return self
+
+    @model_validator(mode="after")
+    def _selects_on_known_labels(self) -> StudyConfig:
+        unknown = [n.kind for n in self.grid.noise if not noise.get(n.kind).truth_is_known]
+        if unknown and self.search.select_on == "val_clean":
+            raise ValueError(
+                f"search.select_on = val_clean: the correct labels of noise kind {unknown[0]} are "
+                "unknown; allowed: val_noisy"
+            )
         return self
 
     @model_validator(mode="after")

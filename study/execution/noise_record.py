@@ -33,7 +33,8 @@ def draw_noise_record(config: StudyConfig) -> NoiseRecord:
 
     Returns:
         The transitions of the training labels of the first confirm seed. Networks of the study
-        train on these labels. Pairs of classes that do not occur are left out.
+        train on these labels. Pairs of classes that do not occur are left out. Of labels as they
+        are, the transitions of the test examples whose correct labels are known; else none.
 
     Raises:
         BadInputError: a data set or a noise cannot be loaded; one line says why.
@@ -76,6 +77,8 @@ def _transitions(
 ) -> NoiseRecord:
     drawn = noise.apply(loaded, choice.kind, choice.rate, seed, root=dataset.root, **choice.options)
     share = drawn.train.transition
+    if not noise.get(choice.kind).truth_is_known and loaded.test_given is not None:
+        share = noise.describe(loaded.test_y, loaded.test_given, loaded.classes).transition
     return [
         {
             "dataset": dataset.label,

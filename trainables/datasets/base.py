@@ -80,6 +80,8 @@ class Dataset:
         train_rows: int64 [N], rows of the source's training set that `train_x` holds; None where
             the examples were composed or the source has its own validation set.
         val_rows: rows of the source's training set that `val_x` holds, like `train_rows`.
+        test_given: int64 [N], where the labels of training and validation may be wrong and `test_y`
+            is correct: what the labels of the test examples would have been; else None.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Dataset:
     licence: str
     train_rows: Labels | None = None
     val_rows: Labels | None = None
+    test_given: Labels | None = None
 
     @property
     def classes(self) -> int:

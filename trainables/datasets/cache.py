@@ -24,7 +24,10 @@ import numpy as np
 from trainables.datasets.base import Array, Dataset, DatasetError
 
 _FORMAT = 1  # increase it when the content of an entry changes
-_ARRAYS = ("train_x", "train_y", "val_x", "val_y", "test_x", "test_y", "train_rows", "val_rows")
+_ARRAYS = (
+    *("train_x", "train_y", "val_x", "val_y", "test_x", "test_y"),
+    *("train_rows", "val_rows", "test_given"),
+)
 _CHUNK = 1024  # rows per write
 
 

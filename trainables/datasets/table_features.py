@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.datasets.base import DatasetError, Labels
-from trainables.datasets.table_files import Table
+from trainables.datasets.table_files import Table, is_empty
 
 _MOST_WORDS = 256  # different words of a column that become one-hot features
 
@@ -54,6 +54,36 @@ def encode_labels(table: Table, label: str, classes: Sequence[str]) -> Labels:
             f"{table.place(row)}: label {table.column(label)[row]!r} is not in the training file"
         )
     return np.array(encoded, dtype=np.int64)
+
+
+def encode_known_labels(table: Table, label: str, classes: Sequence[str]) -> Labels:
+    """Labels of a column in which cells may be empty.
+
+    Args:
+        table: a table.
+        label: name of the column; without it, no label is known.
+        classes: names of the classes.
+
+    Returns:
+        int64 [N]; −1 where the cell is empty.
+
+    Raises:
+        DatasetError: a label is not one of the classes; the message names the first such row.
+    """
+    encoded = np.full(len(table), -1, dtype=np.int64)
+    position = {name: k for k, name in enumerate(classes)}
+    for row, value in enumerate(table.columns.get(label, ())):
+        if is_empty(value):
+            continue
+        name = str(value)
+        if name not in position:
+            name = name.removesuffix(".0")  # pandas writes whole numbers like this beside gaps
+        if name not in position:
+            raise DatasetError(
+                f"{table.place(row)}: {label} {value!r} is not a label of the training file"
+            )
+        encoded[row] = position[name]
+    return encoded
 
 
 def as_numbers(table: Table, name: str) -> NDArray[np.float64] | None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ class Table:
 
     Attributes:
         path: the file.
-        columns: {name: values [N]}; every cell has a value.
+        columns: {name: values [N]}; every cell has a value, except in a column that may be empty.
         rows: number of each row in the file [N]: its line where `unit` is `line`, else counted
             from 0.
         unit: `line`, `row` or `entry`.
@@ -41,6 +42,10 @@ class Table:
     def place(self, row: int) -> str:
         """The place of a row for a message: `file, line 17`."""
         return f"{self.path}, {self.unit} {self.rows[row]}"
+
+    def without(self, name: str) -> Table:
+        """The table without a column; itself where there is no such column."""
+        return replace(self, columns={k: v for k, v in self.columns.items() if k != name})
 
     def column(self, name: str) -> list[Any]:
         """The values of a column.
@@ -60,12 +65,13 @@ class Table:
         return self.columns[name]
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, may_be_empty: str | None = None) -> Table:
     """Read a table.
 
     Args:
         path: a `.csv`, `.tsv`, `.json`, `.jsonl` or `.parquet` file. `.json` is a list of [text,
             label] pairs or of objects, `.jsonl` one object per line.
+        may_be_empty: a column whose cells may be empty.
 
     Returns:
         the table. Values of `.csv` and `.tsv` are strings.
@@ -88,9 +94,18 @@ def read_table(path: Path) -> Table:
         raise DatasetError(f"{path} has no rows")
     for name, values in table.columns.items():
         for row, value in enumerate(values):
-            if value is None or (isinstance(value, str) and not value.strip()):
+            if name != may_be_empty and is_empty(value):
                 raise DatasetError(f"{table.place(row)}: column {name!r} is empty")
     return table
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a cell holds nothing: no value, only blanks, or NaN."""
+    return (
+        value is None
+        or (isinstance(value, str) and not value.strip())
+        or (isinstance(value, float) and math.isnan(value))
+    )
 
 
 def _read_csv(path: Path, delimiter: str) -> Table:

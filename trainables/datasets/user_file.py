@@ -2,6 +2,9 @@
 
 Arrays in `.npz`, or a table with a label column in `.csv`, `.tsv`, `.json`, `.jsonl` or `.parquet`.
 A table with a column `text` is read as text; any other table as columns of numbers and words.
+
+A table whose labels may be wrong can have a second column of correct labels for some rows
+(`clean_label`). Such rows make the test set; training and validation keep the labels as they are.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from trainables.datasets.assemble import (
     assemble,
     take_text_options,
 )
-from trainables.datasets.base import Array, Dataset, DatasetError, DatasetInfo, info_of
+from trainables.datasets.base import Array, Dataset, DatasetError, DatasetInfo, Labels, info_of
 from trainables.datasets.registry import DatasetSource
 from trainables.datasets.splits import (
     SELECTION_OPTIONS,
@@ -35,7 +38,8 @@ from trainables.datasets.splits import (
 from trainables.datasets.user_paths import find_path
 
 SUFFIXES = (".npz", *table_files.SUFFIXES)
-_OPTIONS = (*SELECTION_OPTIONS, *TEXT_OPTIONS, "label", "text", "test", "test_fraction")
+_TABLE_OPTIONS = ("label", "text", "clean_label", "test")
+_OPTIONS = (*SELECTION_OPTIONS, *TEXT_OPTIONS, *_TABLE_OPTIONS, "test_fraction")
 
 
 def is_user_file(name: str) -> bool:
@@ -47,8 +51,8 @@ def is_user_file(name: str) -> bool:
 class UserFile(DatasetSource):
     """A data set in a user's file.
 
-    Options: `label` and `text`, names of columns of a table; `test`, the path of a second table, or
-    `test_fraction`; those of `Selection`; `vectoriser` and `features` for text.
+    Options: `label`, `text` and `clean_label`, names of columns of a table; `test`, the path of a
+    second table, or `test_fraction`; those of `Selection`; `vectoriser` and `features` for text.
 
     Attributes:
         name: the path, absolute or below the root folder.
@@ -75,11 +79,12 @@ class UserFile(DatasetSource):
         self, paths: Sequence[Path], classes: int | None, options: dict[str, Any]
     ) -> Dataset:
         texts = take_text_options(self.name, options)
+        clean: list[Labels] | None = None
         if paths[0].suffix == ".npz":
             source = _read_npz(paths)
         else:
             label, column = options.pop("label", "label"), options.pop("text", None)
-            source = _read_table(paths, label, column)
+            source, clean = _read_table(paths, label, column, options.pop("clean_label", None))
         train, test, names = source.train, source.test, source.class_names
         fraction = take_test_fraction(self.name, options, test is not None)
         selection = take_selection(
@@ -88,7 +93,17 @@ class UserFile(DatasetSource):
         check_no_options(self.name, options, _OPTIONS)
         rows = np.arange(len(train.y))  # of the file, for each training example
         counts = np.bincount(train.y, minlength=len(names))
-        if test is None:
+        given: Labels | None = None
+        if test is not None and clean is not None:
+            verified = np.flatnonzero(clean[1] >= 0)
+            given = test.y[verified]
+            test = Examples(test.take(verified).x, clean[1][verified])
+        elif clean is not None:
+            rows, test_rows = _verified_rows(clean[0], fraction, len(names))
+            given = train.y[test_rows]
+            test = Examples(train.take(test_rows).x, clean[0][test_rows])
+            train = train.take(rows)
+        elif test is None:
             rows, test_rows = train_val_rows(train.y, Selection(len(names), fraction))
             train, test = train.take(rows), train.take(test_rows)
         remaining = np.bincount(train.y, minlength=len(names))
@@ -99,16 +114,54 @@ class UserFile(DatasetSource):
                 "validate and test"
             )
         data = assemble(self.name, train, source.val, test, names, "user-defined", selection, texts)
+        if given is not None:
+            data = replace(data, test_given=given[test.y < selection.classes])
         if data.train_rows is None or data.val_rows is None:
             return data
         return replace(data, train_rows=rows[data.train_rows], val_rows=rows[data.val_rows])
 
 
-def _read_table(paths: Sequence[Path], label: str, text_column: str | None) -> SourceSplits:
-    """Training examples and, from a second file, test examples of a table."""
-    tables = [table_files.read_table(path) for path in paths]
+def _verified_rows(clean: Labels, fraction: float, classes: int) -> tuple[Labels, Labels]:
+    """Divide the rows of a file into those for training and those for the test.
+
+    Args:
+        clean: correct labels, int64 [N]; −1 where unknown.
+        fraction: largest share of the file that becomes the test set. With more rows of known
+            label, a stratified part of them is taken; the others stay in training.
+        classes: number of classes.
+
+    Returns:
+        rows for training and rows for the test, each ascending.
+    """
+    verified = np.flatnonzero(clean >= 0)
+    share = fraction * len(clean) / len(verified)
+    test = verified
+    if share < 1:
+        test = verified[train_val_rows(clean[verified], Selection(classes, share))[1]]
+    return np.setdiff1d(np.arange(len(clean)), test), test
+
+
+def _read_table(
+    paths: Sequence[Path], label: str, text_column: str | None, clean_label: str | None
+) -> tuple[SourceSplits, list[Labels] | None]:
+    """Training examples and, from a second file, test examples of a table.
+
+    Returns:
+        the splits, and the correct labels of each file, −1 where unknown; None without a column of
+        them. Of two files, the second has to have that column.
+    """
+    tables = [table_files.read_table(path, may_be_empty=clean_label) for path in paths]
     names = table_features.class_names(tables[0], label)
     labels = [table_features.encode_labels(table, label, names) for table in tables]
+    clean: list[Labels] | None = None
+    if clean_label is not None:
+        if clean_label == label:
+            raise DatasetError(f"{paths[0]}: label and clean_label are both {label!r}")
+        tables[-1].column(clean_label)
+        clean = [table_features.encode_known_labels(t, clean_label, names) for t in tables]
+        if not (clean[-1] >= 0).any():
+            raise DatasetError(f"{paths[-1]}: column {clean_label!r} holds no label")
+        tables = [table.without(clean_label) for table in tables]
     if not text_column and "text" in tables[0].columns and label != "text":
         text_column = "text"
     inputs: list[Any]
@@ -118,7 +171,7 @@ def _read_table(paths: Sequence[Path], label: str, text_column: str | None) -> S
         encoder = table_features.learn_encoder(tables[0], label)
         inputs = [encoder.encode(table) for table in tables]
     splits = [Examples(x, y) for x, y in zip(inputs, labels, strict=True)]
-    return SourceSplits(splits[0], None, splits[1] if len(splits) > 1 else None, names)
+    return SourceSplits(splits[0], None, splits[1] if len(splits) > 1 else None, names), clean
 
 
 def _read_npz(paths: Sequence[Path]) -> SourceSplits:
