@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from trainables.datasets.base import DatasetError, Labels
 from trainables.datasets.table_files import Table, is_empty
 
-_MOST_WORDS = 256  # different words of a column that become one-hot features
+MOST_WORDS = 256  # different words of a column that become one-hot features
 
 
 def class_names(table: Table, label: str) -> tuple[str, ...]:
@@ -184,10 +184,10 @@ def learn_encoder(table: Table, label: str) -> Encoder:
             numeric.append(name)
             continue
         different = sorted({str(value) for value in table.column(name)})
-        if len(different) > _MOST_WORDS:
+        if len(different) > MOST_WORDS:
             raise DatasetError(
                 f"{table.path}: column {name!r} holds {len(different):,} different words; "
-                f"one-hot features allow up to {_MOST_WORDS}"
+                f"one-hot features allow up to {MOST_WORDS}"
             )
         words[name] = tuple(different)
     if not numeric and not words:

@@ -38,7 +38,7 @@ from trainables.datasets.splits import (
 from trainables.datasets.user_paths import find_path
 
 SUFFIXES = (".npz", *table_files.SUFFIXES)
-_TABLE_OPTIONS = ("label", "text", "clean_label", "test")
+_TABLE_OPTIONS = ("label", "text", "clean_label", "leave_out", "test")
 _OPTIONS = (*SELECTION_OPTIONS, *TEXT_OPTIONS, *_TABLE_OPTIONS, "test_fraction")
 
 
@@ -51,8 +51,9 @@ def is_user_file(name: str) -> bool:
 class UserFile(DatasetSource):
     """A data set in a user's file.
 
-    Options: `label`, `text` and `clean_label`, names of columns of a table; `test`, the path of a
-    second table, or `test_fraction`; those of `Selection`; `vectoriser` and `features` for text.
+    Options: `label`, `text` and `clean_label`, names of columns of a table; `leave_out`, names of
+    columns that are no input, separated by commas; `test`, the path of a second table, or
+    `test_fraction`; those of `Selection`; `vectoriser` and `features` for text.
 
     Attributes:
         name: the path, absolute or below the root folder.
@@ -84,7 +85,10 @@ class UserFile(DatasetSource):
             source = _read_npz(paths)
         else:
             label, column = options.pop("label", "label"), options.pop("text", None)
-            source, clean = _read_table(paths, label, column, options.pop("clean_label", None))
+            left_out = [c.strip() for c in options.pop("leave_out", "").split(",") if c.strip()]
+            source, clean = _read_table(
+                paths, label, column, options.pop("clean_label", None), left_out
+            )
         train, test, names = source.train, source.test, source.class_names
         fraction = take_test_fraction(self.name, options, test is not None)
         selection = take_selection(
@@ -142,7 +146,11 @@ def _verified_rows(clean: Labels, fraction: float, classes: int) -> tuple[Labels
 
 
 def _read_table(
-    paths: Sequence[Path], label: str, text_column: str | None, clean_label: str | None
+    paths: Sequence[Path],
+    label: str,
+    text_column: str | None,
+    clean_label: str | None,
+    left_out: Sequence[str],
 ) -> tuple[SourceSplits, list[Labels] | None]:
     """Training examples and, from a second file, test examples of a table.
 
@@ -162,6 +170,9 @@ def _read_table(
         if not (clean[-1] >= 0).any():
             raise DatasetError(f"{paths[-1]}: column {clean_label!r} holds no label")
         tables = [table.without(clean_label) for table in tables]
+    for name in left_out:
+        tables[0].column(name)  # a name that does not exist is a typing error
+        tables = [table.without(name) for table in tables]
     if not text_column and "text" in tables[0].columns and label != "text":
         text_column = "text"
     inputs: list[Any]
