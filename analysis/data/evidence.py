@@ -19,8 +19,8 @@ def cell_evidence(
 ) -> CellEvidence | None:
     """The networks of a cell's searches (all replicates) and of its sweep.
 
-    By default their accuracy is measured as the response to ε is: on clean validation labels where all rows
-    have them, so that a loss of accuracy has the size that it has on the test set.
+    By default their accuracy is measured as the response to ε is: on clean validation labels where
+    all rows have them, so that a loss of accuracy has the size that it has on the test set.
 
     Args:
         rows: the cell's rows of `trials`, all stages.

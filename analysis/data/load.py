@@ -46,8 +46,8 @@ class Study:
         trials: one row per network. Columns as in `study.results.schema.TRIALS` without
             `test_correct`; the reader names
             `noise_rate_requested` and `noise_rate_realised`; and `noise_rate`, the requested rate
-            or, where there is none, the realised one; NaN for labels as they are. Null accuracies of diverged networks are
-            filled with 1 / classes.
+            or, where there is none, the realised one; NaN for labels as they are. Null accuracies
+            of diverged networks are filled with 1 / classes.
         config: the study file as run; empty where the folder has none.
         notes: sentences about rows that were left out or filled in.
         prefixes: what `trials` has in front of the network ids of each folder.

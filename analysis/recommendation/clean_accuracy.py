@@ -2,11 +2,11 @@
 
 With a transition matrix T, a network that is right on a share a of the examples agrees with the
 noisy label on  a · d + (its errors that coincide with the wrong label),  where d is the mean of T's
-diagonal. If the errors do not follow the noise, they coincide with a share o = (1 − d) / (C − 1) of
-the remaining examples, so that a = (noisy − o) / (d − o); for symmetric noise this is exact for any
-network that does not know the noise draw. In general the coincidences lie between 0 and (1 − a) · m,
-with m the mean of each row's largest entry beside the diagonal. Both bounds assume that wrong
-labels are as frequent on the examples that the network gets right as on the others of their class.
+diagonal. If the errors do not follow the noise, they coincide with a share o = (1 − d) / (C − 1)
+of the remaining examples, so that a = (noisy − o) / (d − o). For symmetric noise this holds for
+every network that does not know the noise draw. In general the coincidences lie between 0 and
+(1 − a) · m, with m the mean of each row's largest entry beside the diagonal. Both bounds assume
+that wrong labels are as frequent where the network is right as on the other examples of a class.
 """
 
 from __future__ import annotations

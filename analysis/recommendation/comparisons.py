@@ -77,7 +77,7 @@ def find(gain: Gain | None, margin: float) -> Finding:
 
 
 def holm(gains: Sequence[Gain | None]) -> list[float | None]:
-    """p values of gains above 0, corrected for their number (Holm 1979)."""
+    """One-sided p values of gains above 0, corrected for their number (Holm 1979)."""
     known = [gain.p for gain in gains if gain is not None and gain.p is not None]
     corrected = iter(multipletests(known, method="holm")[1] if known else ())
     return [

@@ -9,7 +9,6 @@ import pandas as pd
 
 from analysis.data.completeness import cell_completeness, cell_plans, study_completeness
 from analysis.data.load import LoadError, Study, load
-from analysis.formatting import count
 from analysis.inference.intervals import CONFIDENCE, mean_interval
 from analysis.recommendation.candidates import Candidate, candidates_of
 from analysis.recommendation.comparisons import example_count, find, gain_of, holm, to_know
@@ -22,7 +21,7 @@ from analysis.recommendation.records import (
     StudyRecommendation,
 )
 from analysis.recommendation.snippet import snippet
-from study.results.arms import ZERO
+from study.results.arms import CE, ZERO
 from study.results.folder import StudyFolder
 from study.results.schema import Stage
 
@@ -34,9 +33,9 @@ def recommend(
 ) -> StudyRecommendation:
     """Recommend a loss, ε and learning rate for each data set, label noise and model of a study.
 
-    The candidate is chosen among all losses and arms by validation accuracy of search and sweep. Its
-    gain over cross-entropy is measured on the confirm stage: fresh seeds and test examples that had
-    no influence on the choice. The gain therefore needs no correction for the choice. The gains of
+    The candidate is chosen among all losses and arms by validation accuracy of search and sweep.
+    Its gain over cross-entropy is measured on the confirm stage: fresh seeds and test examples that
+    had no influence on the choice. It therefore needs no correction for the choice. The gains of
     the other losses are corrected for their number (Holm).
 
     Args:
@@ -73,7 +72,7 @@ def recommend(
             for cell_id, rows in confirm.groupby("cell_id")
         ],
     )
-    losses = max(len(r.losses) for r in recommendations)
+    losses = max(sum(row.setting.loss != CE for row in r.losses) for r in recommendations)
     return StudyRecommendation(
         schema_version=1,
         study=study.name,
@@ -90,9 +89,9 @@ def recommend(
 def _multiplicity(losses: int, value_column: str) -> str:
     labels = "correct" if value_column == "val_acc_clean" else "noisy"
     return (
-        f"The candidate is the best of {count(losses, 'loss').replace('losss', 'losses')} by "
-        f"accuracy on {labels} validation labels of search and sweep. Its gain is measured once, on "
-        "test examples and seeds that the choice did not see, so the choice needs no correction. "
+        f"The candidate is the best of {losses} losses beside cross-entropy, each at several ε, by "
+        f"accuracy on {labels} validation labels of search and sweep. Its gain is measured once, "
+        "on test examples and seeds that the choice did not see, so the choice needs no correction. "
         "The p values of all losses are corrected for their number (Holm)."
     )
 

@@ -108,8 +108,8 @@ def _labels(r: Recommendation) -> str:
     if labels.rate_source == "unknown":
         return (
             "Validation and test labels are as they are, and how many are wrong is unknown: wrong "
-            "test labels make a real difference look smaller. With --noise-rate RATE this says what "
-            "the accuracies stand for on correct labels."
+            "test labels make a real difference look smaller. With --noise-rate RATE this says "
+            "what the accuracies stand for on correct labels."
         )
     sentences = []
     share = "" if labels.rate is None else f"{100 * labels.rate:.0f} % of the labels"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -152,8 +153,8 @@ def _text_of(table: Table, names: Sequence[str]) -> tuple[str | None, list[str]]
     if len(texts) > 1:
         others = ", ".join(texts[1:])
         return texts[0], [
-            f"Several columns hold texts. The longest one, {texts[0]}, is the input. Would {others} "
-            "be better? Then --text."
+            f"Several columns hold texts. The longest one, {texts[0]}, is the input. If {others} "
+            "is better: --text."
         ]
     return (texts[0] if texts else None), []
 
@@ -196,4 +197,4 @@ def _counts_rows(values: Sequence[Any]) -> bool:
         numbers = [float(value) for value in values]
     except (TypeError, ValueError):
         return False
-    return len(numbers) > 2 and all(b - a == 1 for a, b in zip(numbers, numbers[1:], strict=False))
+    return len(numbers) > 2 and all(b - a == 1 for a, b in itertools.pairwise(numbers))

@@ -177,5 +177,5 @@ def _model(survey: Survey, has_gpu: bool) -> tuple[dict[str, Any], str]:
         return {"name": "cnn8"}, "a convolutional network, because there is a GPU"
     return (
         {"name": "mlp", "width": 256, "depth": 2},
-        "a perceptron, which two cores can train many times; with a GPU, cnn8 or resnet32 is better",
+        "a perceptron, fast enough without a GPU; with one, cnn8 or resnet32 is better",
     )

@@ -131,7 +131,8 @@ def _found(survey: Survey) -> list[str]:
     if few:
         more = f" and {len(few) - _MOST_NAMES} more" if len(few) > _MOST_NAMES else ""
         lines.append(
-            f"- classes with fewer than {FEW_EXAMPLES} examples: {', '.join(few[:_MOST_NAMES])}{more}"
+            f"- classes with fewer than {FEW_EXAMPLES} examples: "
+            f"{', '.join(few[:_MOST_NAMES])}{more}"
         )
     columns = survey.columns
     if columns is None:
@@ -165,9 +166,9 @@ def _questions(survey: Survey) -> list[str]:
     questions = [f"- {question}" for question in survey.questions]
     if survey.wrong is None:
         questions.append(
-            "- How many labels are wrong? Nobody knows; the test labels are as wrong as the others. A "
-            "column of correct labels for a few hundred rows (--clean-label) makes the measurement "
-            "honest and sharper."
+            "- How many labels are wrong? The test labels are as wrong as the others. With a column "
+            "of correct labels for some rows (--clean-label), a few hundred or more, the study "
+            "measures on those."
         )
     if survey.duplicates:
         questions.append(
@@ -176,13 +177,14 @@ def _questions(survey: Survey) -> list[str]:
         )
     if survey.kind in ("images", "image folder"):
         questions.append(
-            "- May images be mirrored or shifted? Then recipe.augment, such as {crop: 4, flip: true}."
+            "- May images be mirrored or shifted? Then set recipe.augment, such as "
+            "{crop: 4, flip: true}."
         )
     largest, smallest = max(survey.class_sizes.values()), min(survey.class_sizes.values())
     if largest > 10 * smallest:
         questions.append(
-            "- Does each class count the same? Accuracy counts examples, and here the largest class "
-            f"has {largest / smallest:.0f} times as many as the smallest."
+            "- Does each class count the same? Accuracy counts examples, and the largest class has "
+            f"{largest / smallest:.0f} times as many as the smallest."
         )
     return questions
 
@@ -224,7 +226,9 @@ def _comment(lines: Iterable[str]) -> str:
 
 
 def _wrap(text: str) -> list[str]:
-    return textwrap.wrap(text, _LINE, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False) or [""]
+    return textwrap.wrap(
+        text, _LINE, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    ) or [""]
 
 
 def _indented(lines: list[str], by: int) -> str:

@@ -257,8 +257,8 @@ def _refuse_tiny_classes(path: Path, sizes: dict[str, int]) -> None:
     if tiny:
         more = f" and {len(tiny) - 5} more" if len(tiny) > 5 else ""
         raise BadInputError(
-            f"{path}: classes with fewer than {LEAST_EXAMPLES} examples: {', '.join(tiny[:5])}{more};"
-            " merge them with others, or remove their rows"
+            f"{path}: classes with fewer than {LEAST_EXAMPLES} examples: "
+            f"{', '.join(tiny[:5])}{more}; merge them with others, or remove their rows"
         )
     if len(sizes) < 2:
         raise BadInputError(f"{path}: the label has one value only; two classes are the least")
