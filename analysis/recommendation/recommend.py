@@ -91,7 +91,7 @@ def _multiplicity(losses: int, value_column: str) -> str:
     return (
         f"The candidate is the best of {losses} losses beside cross-entropy, each at several ε, by "
         f"accuracy on {labels} validation labels of search and sweep. Its gain is measured once, "
-        "on test examples and seeds that the choice did not see, so the choice needs no correction. "
+        "on test examples and seeds that the choice did not see: the choice needs no correction. "
         "The p values of all losses are corrected for their number (Holm)."
     )
 

@@ -166,9 +166,9 @@ def _questions(survey: Survey) -> list[str]:
     questions = [f"- {question}" for question in survey.questions]
     if survey.wrong is None:
         questions.append(
-            "- How many labels are wrong? The test labels are as wrong as the others. With a column "
-            "of correct labels for some rows (--clean-label), a few hundred or more, the study "
-            "measures on those."
+            "- How many labels are wrong? The test labels are as wrong as the others. With a "
+            "column of correct labels for a few hundred rows (--clean-label) the study measures "
+            "on those."
         )
     if survey.duplicates:
         questions.append(

@@ -28,6 +28,7 @@ BASE = [
     ["status", "STUDY"],
     ["analyse", "STUDY", "--json"],
     ["report", "STUDY"],
+    ["recommend", "STUDY"],
     ["compare", "STUDY", "--json"],
 ]
 
@@ -72,6 +73,7 @@ def test_base_commands_run_without_the_extras(arguments: list[str], study: Path)
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [
+        (["init", "digits"], "study"),
         (["plan", "quickstart"], "study"),
         (["run", "quickstart"], "study"),
         (["trial", "STUDY", "x"], "study"),

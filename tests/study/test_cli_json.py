@@ -16,6 +16,7 @@ ARGUMENTS = {
     "status": ["out/tiny"],
     "trial": ["out/tiny", "NETWORK"],
     "analyse": ["out/tiny", "--into", "copy"],
+    "recommend": ["out/tiny"],
     "compare": ["out/tiny"],
     "epsilon": ["--classes", "100"],
     "losses": [],
