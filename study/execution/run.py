@@ -15,6 +15,7 @@ from study.execution.progress import ProgressDisplay
 from study.execution.ray_resources import RayResources, start_ray
 from study.execution.result_writer import ResultWriter
 from study.execution.signals import StopListener
+from study.planning.cohort_specs import data_spec
 from study.planning.open_study import check_folder, folder_of, plan_of, plan_summary, replay_rows
 from study.planning.plan import Plan
 from study.planning.scheduler import Cohort, IntervalWidth, Scheduler
@@ -24,6 +25,8 @@ from study.results.evidence import ChoosePoints
 from study.results.folder import StudyFolder
 from study.results.plan_summary import write_plan_summary
 from study.results.schema import STAGES, Stage
+from trainables.engine.capacity import convolves
+from trainables.engine.spec import ModelSpec
 from trainables.errors import BadInputError, InterruptedByUserError, UserError
 
 _LAUNCHES = 3  # Ray experiments in a row that may end early without a single new network
@@ -158,17 +161,20 @@ class StudyRun:
 
         before = self._scheduler(workers=1)
         if missing := before.missing_stages:
-            verb, options = "is" if len(missing) == 1 else "are", [f"--stage {s}" for s in missing]
+            verb, flags = "is" if len(missing) == 1 else "are", [f"--stage {s}" for s in missing]
             raise BadInputError(
                 f"--stage confirm: the {' and the '.join(missing)} {verb} not finished; add "
-                f"{' '.join(options)}"
+                f"{' '.join(flags)}"
             )
         if before.is_done:
             done = before.networks_done
             self._display.print_line(f"{done} networks are trained; nothing is left to do")
             return
         check_datasets(self._plan.config)
-        resources = start_ray(self._plan.config, self._options.address, self._options.dashboard)
+        config, options = self._plan.config, self._options
+        resources = start_ray(
+            config, options.address, options.dashboard, small_networks=not _convolves(config)
+        )
         self._stop_listener.listen()
         self._display.print_line(resources.summary)
         if resources.dashboard:
@@ -278,6 +284,15 @@ class StudyRun:
                 f"stopped with {scheduler.networks_done} of {scheduler.networks_total} networks "
                 f"trained and {saved} unfinished cohorts saved; run the same command to go on"
             )
+
+
+def _convolves(config: StudyConfig) -> bool:
+    """Whether a model of the study has convolutions."""
+    return any(
+        convolves(data_spec(dataset), ModelSpec(model.name, model.options, model.init))
+        for dataset in config.grid.dataset
+        for model in config.grid.model
+    )
 
 
 def _compact(folder: StudyFolder) -> None:

@@ -93,23 +93,10 @@ class CohortData:
             self.test_labels = _put(self.dataset.test_y, device)
         self.examples = len(self.dataset.train_y)
         self.stall_share = 0.0
-        drawn: dict[str, noise.NoisySplits] = {}
-        self.noise: list[noise.NoisyLabels] = []
-        train, val = [], []
-        for m in members:
-            key = json.dumps([m.noise_kind, m.noise_rate, m.noise_seed, m.noise_options])
-            if key not in drawn:
-                drawn[key] = noise.apply(
-                    self.dataset,
-                    m.noise_kind,
-                    m.noise_rate,
-                    m.noise_seed,
-                    root=spec.data.root,
-                    **m.noise_options,
-                )
-            self.noise.append(drawn[key].train)
-            train.append(drawn[key].train.labels)
-            val.append(drawn[key].val.labels)
+        drawn = [_noisy_splits(*_noise_key(spec.data, m)) for m in members]
+        self.noise: list[noise.NoisyLabels] = [splits.train for splits in drawn]
+        train = [splits.train.labels for splits in drawn]
+        val = [splits.val.labels for splits in drawn]
         self.train_noisy = _put(np.stack(train), device)
         self.val_noisy = _put(np.stack(val), device)
 
@@ -264,7 +251,7 @@ class CohortData:
         if self._device.type == "cpu":
             return _put(array, self._device)
         return _resident(
-            json.dumps([spec.name, spec.classes, spec.root, dict(spec.options)]),
+            _data_key(spec),
             split,
             str(self._device),
         )
@@ -289,6 +276,25 @@ def _batches(order: torch.Tensor, batch_size: int) -> list[torch.Tensor]:
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
+
+
+def _data_key(spec: DataSpec) -> str:
+    return json.dumps([spec.name, spec.classes, spec.root, dict(spec.options)])
+
+
+def _noise_key(spec: DataSpec, member: Member) -> tuple[str, str, float | None, int, str]:
+    options = json.dumps(dict(member.noise_options), sort_keys=True)
+    return _data_key(spec), member.noise_kind, member.noise_rate, member.noise_seed, options
+
+
+@functools.lru_cache(maxsize=64)
+def _noisy_splits(
+    data: str, kind: str, rate: float | None, seed: int, options: str
+) -> noise.NoisySplits:
+    """Noisy labels, kept for the next cohorts of this process: a search repeats its seeds."""
+    name, classes, root, data_options = json.loads(data)
+    dataset = DataSpec(name, classes, root, data_options).load()
+    return noise.apply(dataset, kind, rate, seed, root=root, **json.loads(options))
 
 
 @functools.lru_cache(maxsize=6)
