@@ -425,7 +425,7 @@ def test_a_frozen_parameter_is_not_trained_and_an_unused_one_is_named() -> None:
 
 def test_a_running_statistic_that_is_not_finite_ends_a_network() -> None:
     run = CohortRun(replace(CNN, members=members(0.1, 0.2)), CPU, torch.float32)
-    run.model.network.stem[1].running_var[1, 3] = torch.inf
+    run.model.network.stem.norm.running_var[1, 3] = torch.inf
     run.train_epoch()
     assert [r.metrics.status for r in run.results()] == [Status.COMPLETE, Status.DIVERGED]
 
