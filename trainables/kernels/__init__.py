@@ -5,6 +5,12 @@ a ReLU, forward and backward. Memory traffic limits such networks, so the kernel
 each activation as seldom as possible.
 """
 
-from trainables.kernels.block import RunningStatistics, can_fuse, convolve_normalise, is_finite
+from trainables.kernels.block import (
+    VARIABLE,
+    RunningStatistics,
+    can_fuse,
+    convolve_normalise,
+    is_finite,
+)
 
-__all__ = ["RunningStatistics", "can_fuse", "convolve_normalise", "is_finite"]
+__all__ = ["VARIABLE", "RunningStatistics", "can_fuse", "convolve_normalise", "is_finite"]

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import logging
+import os
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+VARIABLE = "LOGIT_BIAS_KERNELS"
+"""Environment variable; with the value `torch`, PyTorch's operations are used instead."""
+
+_log = logging.getLogger(__name__)
 _FINITE = "is_known_to_be_finite"  # attribute of a tensor
 
 
@@ -32,9 +39,32 @@ def can_fuse(x: torch.Tensor) -> bool:
     return (
         x.is_cuda
         and x.dtype != torch.float64
+        and os.environ.get(VARIABLE) != "torch"
         and not torch.compiler.is_compiling()
-        and importlib.util.find_spec("triton") is not None
+        and _works_on(x.device)
     )
+
+
+@functools.cache
+def _works_on(device: torch.device) -> bool:
+    """Whether Triton compiles and runs the kernels on a GPU."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    try:
+        with torch.enable_grad(), torch.autocast("cuda", enabled=False):
+            x = torch.randn(2, 16, 4, 4, device=device, dtype=torch.float16, requires_grad=True)
+            filters = torch.randn(16, 16, 3, 3, device=device, dtype=torch.float16)
+            ones = torch.ones(16, device=device)
+            running = RunningStatistics(ones.clone(), ones.clone(), 0.1, 1e-5)
+            convolve_normalise(x, filters.requires_grad_(), ones, ones, running).sum().backward()  # type: ignore[no-untyped-call]
+    except Exception as error:  # Triton and its compiler raise many types
+        _log.warning(
+            "Triton's kernels do not run on this GPU; training goes on without them, which is "
+            "slower: %s",
+            (str(error).strip() or type(error).__name__).splitlines()[0],
+        )
+        return False
+    return True
 
 
 def is_finite(x: torch.Tensor) -> bool:
