@@ -67,6 +67,7 @@ def worst_error(case: tuple, device: str = "cpu", dtype: torch.dtype = torch.flo
     )
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the tests below run them on the GPU")
 def test_kernels_are_the_operations_in_tritons_interpreter() -> None:
     pytest.importorskip("triton")
     # In a process of its own: Triton reads the variable when it is imported.
@@ -93,7 +94,9 @@ def test_normalisation_on_a_gpu(case: tuple) -> None:
 
 @needs_gpu
 @pytest.mark.gpu
-@pytest.mark.parametrize(("channels", "out", "stride"), product((16, 32, 64), (16, 32, 64), (1, 2)))
+@pytest.mark.parametrize(
+    ("channels", "out", "stride"), list(product((16, 32, 64), (16, 32, 64), (1, 2)))
+)
 @pytest.mark.parametrize("use_kernel", [True, False])
 def test_half_precision_on_a_gpu(channels: int, out: int, stride: int, use_kernel: bool) -> None:
     case = (3, channels, out, stride, 17, use_kernel, stride == 1)

@@ -70,10 +70,12 @@ def members_that_fit(spec: CohortSpec, device: str, step_bytes: Callable[[Cohort
 
 def free_bytes(device: str) -> int:
     """Memory of a GPU that this process may still use, its allocator's unused memory included."""
-    free, total = torch.cuda.mem_get_info(device)
-    used = torch.cuda.memory_allocated(device)
-    allowed = int(torch.cuda.get_per_process_memory_fraction(device) * total)
-    return min(free + torch.cuda.memory_reserved(device) - used, allowed - used)
+    index = torch.device(device).index
+    index = torch.cuda.current_device() if index is None else index
+    free, total = torch.cuda.mem_get_info(index)
+    used = torch.cuda.memory_allocated(index)
+    allowed = int(torch.cuda.get_per_process_memory_fraction(index) * total)
+    return min(free + torch.cuda.memory_reserved(index) - used, allowed - used)
 
 
 def _measure(spec: CohortSpec, step_bytes: Callable[[CohortSpec], int]) -> MemoryNeed:

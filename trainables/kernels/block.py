@@ -144,7 +144,7 @@ class _ConvolveNormalise(torch.autograd.Function):
             x = x.nan_to_num(0.0, 0.0, 0.0)
         uses_kernel = options.use_kernel
         if uses_kernel is None:
-            uses_kernel = options.padding == 1 and convolution.has_kernel(
+            uses_kernel = options.padding == 1 and convolution.is_faster(
                 x, filters, options.groups, options.stride
             )
         if uses_kernel:

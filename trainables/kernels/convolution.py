@@ -22,8 +22,11 @@ _PIXELS_OF_GRADIENT = 64
 _PROGRAMS = 2048  # of the filters' gradient
 
 
-def has_kernel(x: torch.Tensor, weight: torch.Tensor, groups: int, stride: int) -> bool:
-    """Whether these kernels compute a convolution of `x` with padding 1.
+def is_faster(x: torch.Tensor, weight: torch.Tensor, groups: int, stride: int) -> bool:
+    """Whether these kernels compute a convolution of `x` with padding 1 faster than cuDNN.
+
+    On an H100 they take a fifth of cuDNN's time where the number of channels changes, and up to
+    three times as long where it does not (16 networks, batch 128; benchmarks/kernels.py).
 
     Args:
         x: images [B, groups · C, H, W].
@@ -37,6 +40,7 @@ def has_kernel(x: torch.Tensor, weight: torch.Tensor, groups: int, stride: int) 
         and tuple(weight.shape[2:]) == (3, 3)
         and channels in _WIDTHS
         and out in _WIDTHS
+        and out != channels
         and stride in (1, 2)
     )
 
