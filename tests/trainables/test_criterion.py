@@ -176,6 +176,9 @@ def test_epsilon_and_parameters_from_the_class_count():
     (row,) = analytic_rules(100, loss="gce", parameter="q")
     by_class_count = Criterion("gce", classes=100, params={"q": "gradient"})
     assert (by_class_count.params["q"], by_class_count.epsilon) == (row.value, 0.0)
+    (row,) = analytic_rules(100, loss="gce", parameter="q", params={"epsilon": 1.0})
+    with_both = Criterion("gce", classes=100, epsilon=1, params={"q": "gradient"})
+    assert (with_both.params["q"], with_both.epsilon) == (row.value, 1.0)
     preset_and_own = Criterion("agce", classes=9, preset="alfs-mnist", params={"q": 2})
     assert preset_and_own.params == losses.get("agce").preset("alfs-mnist") | {"q": 2.0}
 
@@ -556,3 +559,30 @@ def test_ddp_trains_as_one_process(tmp_path):
     for process in ranks:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors.decode()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("name", losses.names())
+def test_on_a_gpu(name):
+    criterion = Criterion(name, CLASSES, schedule="linear", steps=9, weight=weights())
+    criterion.step()
+    moved = copy.deepcopy(criterion).to("cuda")
+    logits, labels = LOGITS.cuda(), LABELS.cuda()
+    expected = value_and_gradient(criterion, LOGITS, LABELS)
+    for ours, reference in zip(value_and_gradient(moved, logits, labels), expected, strict=True):
+        torch.testing.assert_close(ours.cpu(), reference)
+    with torch.autocast("cuda", torch.float16):
+        torch.testing.assert_close(
+            moved(logits.half(), labels), moved(logits.half().float(), labels)
+        )
+    torch.cuda.set_sync_debug_mode("error")  # the host never waits for the device
+    try:
+        moved(logits, labels)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.compiler.reset()
+    compiled = torch.compile(moved, fullgraph=True)
+    for _ in range(3):
+        torch.testing.assert_close(compiled(logits, labels), moved(logits, labels))
+        moved.step()

@@ -27,9 +27,7 @@ def bi_tempered(
     Returns:
         Shape [..., batch].
     """
-    # A number stays one, so that torch.compile makes a single graph.
-    steps = int(iterations.max() if isinstance(iterations, Tensor) else iterations)
-    log_p = log_tempered_softmax(logits, t2, steps)
+    log_p = log_tempered_softmax(logits, t2, int(torch.as_tensor(iterations).max()))
     t1_example, t1_class = per_example(t1), per_class(t1)
     log_t1 = torch.expm1((1.0 - t1_example) * pick(log_p, labels)) / (1.0 - t1_example)
     mass = torch.exp((2.0 - t1_class) * log_p).sum(-1)
