@@ -7,28 +7,35 @@ The name of the data set is the path of the folder with a slash at its end. Know
 - `CLASS/image`: test and validation are taken from training.
 - WebVision 1.0, with its lists `info/train_filelist_google.txt` and `info/val_filelist.txt`.
   WebVision-mini is its first 50 classes: `classes = 50`.
+
+Hidden files and folders, and those that archives and file managers add (`__MACOSX`), are ignored.
+Everything else that is not read is counted in the notes of the data set.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trainables.datasets import cache
+from trainables.datasets import cache, image_check
 from trainables.datasets.assemble import Examples, SourceSplits
 from trainables.datasets.base import (
     Dataset,
     DatasetError,
     DatasetInfo,
     channel_statistics,
+    check_class_count,
     info_of,
     shuffled,
 )
+from trainables.datasets.pixel_levels import Levels
 from trainables.datasets.registry import DatasetSource
 from trainables.datasets.splits import (
     SELECTION_OPTIONS,
@@ -43,8 +50,17 @@ from trainables.datasets.streaming import ImageFiles
 from trainables.datasets.user_paths import find_path
 
 SIZE = 224  # pixels per edge
-_OPTIONS = (*SELECTION_OPTIONS, "test_fraction", "size")
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+_OPTIONS = (*SELECTION_OPTIONS, "test_fraction", "size", "bad_files", "check", "black", "white")
+_CHOICES = {"bad_files": ("refuse", "skip"), "check": ("ends", "pixels")}  # the defaults first
+_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".avif"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".tga"),
+)
+# Made by archives, file managers and operating systems, beside hidden files.
+_IGNORED = {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information",
+            "lost+found", "thumbs.db", "desktop.ini"}  # fmt: skip
+_NAMED_IN_NOTE = 5  # damaged files that a note names
+_READER = 2  # increase it when the same folder gives another data set
 _SAMPLE = 256  # training images from which normalisation constants are measured
 _WEBVISION = {"train": "info/train_filelist_google.txt", "test": "info/val_filelist.txt"}
 
@@ -58,7 +74,10 @@ def is_image_folder(name: str) -> bool:
 class ImageFolder(DatasetSource):
     """A data set in a user's folder of images.
 
-    Options: `size`, pixels per edge (224); `test_fraction`; those of `Selection`.
+    Options: `size`, pixels per edge (224); `test_fraction`; those of `Selection`; `bad_files`, what
+    to do about damaged files (`refuse`, or `skip` to leave them out); `check`, how to find them
+    (`ends`, or `pixels` to decode every image once); `black` and `white`, values of images with
+    more than 8 bits.
 
     Attributes:
         name: the path with a slash at its end, absolute or below the root folder.
@@ -78,27 +97,44 @@ class ImageFolder(DatasetSource):
             raise DatasetError(
                 f"data set {self.name!r}: size = {size!r}; allowed: 1 to 4096 pixels"
             )
+        settings = {"reader": _READER, "classes": classes, "size": size, **options}
+        levels = _take_levels(self.name, options)
+        bad_files, check = (_take_choice(self.name, options, name) for name in _CHOICES)
         folder = find_path(self.name, root, "folder", Path.is_dir)
         lists = [path for file in _WEBVISION.values() if (path := folder / file).is_file()]
-        # A folder's time changes when an image is added or removed: the key lists folders only.
+        memory = image_check.CheckMemory(folder, thorough=check == "pixels")
+        # A folder's time changes when an image is added or removed: the key lists folders, and of
+        # the images only the bad ones, which may be repaired in place.
         watched = lists or [d for top in _split_folders(folder).values() for d in _folders(top)]
-        settings = {"classes": classes, "size": size, **options}
+        watched += memory.bad_files()
         listed = cache.load_or_build(
-            self.name, settings, watched, lambda: self._list(folder, classes, size, dict(options))
+            self.name,
+            settings,
+            watched,
+            lambda: self._list(folder, classes, size, dict(options), levels, memory, bad_files),
         )
         return replace(
             listed,
-            train_x=ImageFiles(folder, listed.train_x, size),
-            val_x=ImageFiles(folder, listed.val_x, size),
-            test_x=ImageFiles(folder, listed.test_x, size),
+            train_x=ImageFiles(folder, listed.train_x, size, levels),
+            val_x=ImageFiles(folder, listed.val_x, size, levels),
+            test_x=ImageFiles(folder, listed.test_x, size, levels),
         )
 
     def _list(
-        self, folder: Path, classes: int | None, size: int, options: dict[str, Any]
+        self,
+        folder: Path,
+        classes: int | None,
+        size: int,
+        options: dict[str, Any],
+        levels: Levels,
+        memory: image_check.CheckMemory,
+        bad_files: str,
     ) -> Dataset:
         """The data set with paths relative to the folder instead of images."""
         is_webvision = (folder / _WEBVISION["train"]).is_file()
         source = _read_webvision(folder) if is_webvision else _read_tree(folder)
+        kept = check_class_count(self.name, classes, len(source.class_names))
+        source, skipped = _without_bad_files(folder, source, kept, levels, memory, bad_files)
         train, val, test, names = source.train, source.val, source.test, source.class_names
         if test is None:  # the layout of ImageNet: papers test on its validation images
             val, test = None, val
@@ -120,7 +156,7 @@ class ImageFolder(DatasetSource):
             val = val.take(subsample(val.y, selection))
         test = test.take(np.flatnonzero(test.y < selection.classes))
         sample = shuffled(np.random.default_rng(0), len(train.y))[:_SAMPLE]
-        mean, std = channel_statistics(ImageFiles(folder, train.x, size)[sample])
+        mean, std = channel_statistics(ImageFiles(folder, train.x, size, levels)[sample])
         return Dataset(
             name=self.name,
             train_x=train.x,
@@ -133,7 +169,74 @@ class ImageFolder(DatasetSource):
             mean=mean,
             std=std,
             licence="user-defined",
+            notes=source.notes,
+            skipped_files=skipped,
         )
+
+
+def _take_choice(name: str, options: dict[str, Any], option: str) -> str:
+    """Take an option with a few allowed words out of the options."""
+    allowed = _CHOICES[option]
+    value = options.pop(option, allowed[0])
+    if value not in allowed:
+        raise DatasetError(
+            f"data set {name!r}: {option} = {value!r}; allowed: {', '.join(allowed)}"
+        )
+    return str(value)
+
+
+def _take_levels(name: str, options: dict[str, Any]) -> Levels:
+    """Take `black` and `white` out of the options."""
+    found = {key: options.pop(key) for key in ("black", "white") if key in options}
+    for key, value in found.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise DatasetError(f"data set {name!r}: {key} = {value!r}; allowed: a number")
+    levels = Levels(**{key: float(value) for key, value in found.items()})
+    if levels.white is not None and levels.white <= (levels.black or 0.0):
+        raise DatasetError(
+            f"data set {name!r}: white = {levels.white:g}; allowed: above black = "
+            f"{levels.black or 0.0:g}"
+        )
+    return levels
+
+
+def _without_bad_files(
+    folder: Path,
+    source: SourceSplits,
+    classes: int,
+    levels: Levels,
+    memory: image_check.CheckMemory,
+    bad_files: str,
+) -> tuple[SourceSplits, int]:
+    """The source without damaged files, and their number; refused unless they may be skipped.
+
+    Files of classes that are not kept are not looked at.
+    """
+    splits = {name: getattr(source, name) for name in ("train", "val", "test")}
+    present = {name: split for name, split in splits.items() if split is not None}
+    kept = {name: split.take(np.flatnonzero(split.y < classes)) for name, split in present.items()}
+    paths = np.concatenate([split.x for split in kept.values()])
+    found = memory.check(paths)
+    bad = image_check.bad(paths, found)
+    if bad and bad_files == "refuse":
+        raise DatasetError(
+            f"{folder}: {len(bad):,} of {len(paths):,} image files cannot be used: "
+            f"{image_check.name_files(bad, memory.list_of_bad_files)}; repair or remove them, or "
+            "leave them out with `bad_files: skip`"
+        )
+    is_sound = found["problem"] == b""
+    notes = [*source.notes]
+    if bad:
+        named = image_check.name_files(bad, memory.list_of_bad_files, _NAMED_IN_NOTE)
+        notes.append(f"{len(bad):,} of {len(paths):,} image files are left out: {named}")
+    notes += image_check.check_levels(folder, found[is_sound], paths[is_sound], levels)
+    ends = np.cumsum([len(split.y) for split in kept.values()])
+    for name, sound in zip(kept, np.split(is_sound, ends), strict=False):
+        # Examples of classes that are not kept stay, as without bad files.
+        rows = np.flatnonzero(present[name].y < classes)
+        dropped = rows[~sound]
+        splits[name] = present[name].take(np.delete(np.arange(len(present[name].y)), dropped))
+    return replace(source, **splits, notes=tuple(notes)), len(bad)
 
 
 def _examples(paths: list[str], labels: list[int]) -> Examples:
@@ -153,16 +256,65 @@ def _split_folders(folder: Path) -> dict[str, Path]:
     return {"train": folder}
 
 
+def _is_ignored(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _IGNORED
+
+
 def _folders(top: Path) -> list[Path]:
     """Class folders, in the order of their names."""
     with os.scandir(top) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.is_dir())
+        return sorted(
+            Path(entry.path) for entry in entries if entry.is_dir() and not _is_ignored(entry.name)
+        )
 
 
-def _images(folder: Path) -> Iterator[str]:
-    """Names of the images in a folder."""
+@dataclass
+class _LeftOut:
+    """What a tree holds that is not read.
+
+    Attributes:
+        kinds: {suffix: number of files}.
+        folders: number of folders inside class folders.
+        unsorted: number of images beside the class folders.
+        splits: folders beside `train`, `val` and `test`.
+    """
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    folders: int = 0
+    unsorted: int = 0
+    splits: tuple[str, ...] = ()
+
+    def notes(self) -> tuple[str, ...]:
+        """One line for each of them."""
+        notes = []
+        if self.kinds:
+            counts = ", ".join(f"{n:,} {kind}" for kind, n in sorted(self.kinds.items()))
+            notes.append(f"files left out: {counts}; kinds that are read: {', '.join(_SUFFIXES)}")
+        if self.folders:
+            notes.append(f"folders inside class folders are left out: {self.folders:,}")
+        if self.unsorted:
+            notes.append(f"images outside class folders are left out: {self.unsorted:,}")
+        if self.splits:
+            names = ", ".join(f"{name}/" for name in self.splits)
+            notes.append(f"folders left out: {names}; allowed: train/, val/, test/")
+        return tuple(notes)
+
+
+def _images(folder: Path, left_out: _LeftOut) -> list[str]:
+    """Names of the images in a folder; counts what is no image."""
+    images = []
     with os.scandir(folder) as entries:
-        yield from sorted(e.name for e in entries if e.name.lower().endswith(_SUFFIXES))
+        for entry in entries:
+            suffix = Path(entry.name).suffix.lower()
+            if _is_ignored(entry.name):
+                continue
+            if suffix in _SUFFIXES:
+                images.append(entry.name)
+            elif entry.is_dir():
+                left_out.folders += 1
+            else:
+                left_out.kinds[suffix or "without suffix"] += 1
+    return sorted(images)
 
 
 def _read_tree(folder: Path) -> SourceSplits:
@@ -170,22 +322,37 @@ def _read_tree(folder: Path) -> SourceSplits:
     names = tuple(path.name for path in _folders(tops["train"]))
     if len(names) < 2:
         raise DatasetError(f"{tops['train']} has {len(names)} class folders; at least 2 are needed")
+    left_out = _LeftOut(splits=_unread_splits(folder, tops))
     position = {name: label for label, name in enumerate(names)}
     splits = {}
     for split, top in tops.items():
         paths: list[str] = []
         labels: list[int] = []
+        left_out.unsorted += len(_images(top, _LeftOut()))
         for class_folder in _folders(top):
             if class_folder.name not in position:
                 raise DatasetError(f"{class_folder}: no class of that name in {tops['train']}")
-            before = len(paths)
+            images = _images(class_folder, left_out)
+            if not images:
+                raise DatasetError(f"{class_folder} holds no image{_hint(left_out)}")
             relative = class_folder.relative_to(folder)
-            paths += [f"{relative}/{image}" for image in _images(class_folder)]
-            labels += [position[class_folder.name]] * (len(paths) - before)
-            if len(paths) == before:
-                raise DatasetError(f"{class_folder} holds no image")
+            paths += [f"{relative}/{image}" for image in images]
+            labels += [position[class_folder.name]] * len(images)
         splits[split] = _examples(paths, labels)
-    return SourceSplits(splits["train"], splits.get("val"), splits.get("test"), names)
+    return SourceSplits(
+        splits["train"], splits.get("val"), splits.get("test"), names, left_out.notes()
+    )
+
+
+def _unread_splits(folder: Path, tops: Mapping[str, Path]) -> tuple[str, ...]:
+    if tops["train"] == folder:
+        return ()
+    return tuple(path.name for path in _folders(folder) if path.name not in tops)
+
+
+def _hint(left_out: _LeftOut) -> str:
+    notes = left_out.notes()
+    return f" ({'; '.join(notes)})" if notes else ""
 
 
 # --- WebVision ------------------------------------------------------------------------------
