@@ -92,12 +92,13 @@ def plan(study: Study, as_json: Json = False) -> None:
 
 
 def _hours(planned: Plan) -> float | None:
-    """Hours of training; None where a data set is not on this machine."""
+    """Hours of training; None where this machine cannot train, which is said on stderr."""
     from study.planning.estimate import estimated_hours
 
     try:
         return estimated_hours(planned)
-    except ValueError:
+    except ValueError as error:
+        print(f"no estimate of the hours: {error}", file=sys.stderr)
         return None
 
 

@@ -104,7 +104,7 @@ def load(
     if not source.is_fixed:
         data = source.load(classes, _root_folder(root), **options)
         for note in data.notes:
-            warnings.warn(f"{name}: {note}", DatasetWarning, stacklevel=2)
+            _warn_once(f"{name}: {note}")
         return data
     # All spellings of one selection (`classes=None` and all classes) share one entry.
     kept = info(name, classes=classes, root=root, **options).classes
@@ -112,8 +112,15 @@ def load(
 
 
 def clear_loaded() -> None:
-    """Forget the data sets that this process has loaded; the next `load` reads them again."""
+    """Forget the data sets that this process has loaded, and which notes it has shown."""
     _load_shared.cache_clear()
+    _warn_once.cache_clear()
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    # Python's own filter forgets what it has shown whenever a library catches warnings.
+    warnings.warn(text, DatasetWarning, stacklevel=3)
 
 
 @functools.lru_cache(maxsize=8)

@@ -246,12 +246,13 @@ def check_levels(folder: Path, found: Findings, paths: NDArray[np.bytes_],
     unknown = np.isnan(white) | (low < black) | (high > white)
     if unknown.any():
         row = deep[unknown][0]
+        alike = found["mode"][deep] == found["mode"][row]
+        least, most = low[alike].min(), high[alike].max()
         kind = pixel_levels.kind(found["mode"][row].decode())
         raise DatasetError(
             f"{folder}: {os.fsdecode(paths[row])} is a {kind} image, and such images hold values "
-            f"from {low[unknown].min():g} to {high[unknown].max():g}; say which values are black "
-            f"and white, such as `black: {min(0.0, low[unknown].min()):g}` and "
-            f"`white: {high[unknown].max():g}`"
+            f"from {least:g} to {most:g}; say which values are black and white, such as "
+            f"`black: {min(0.0, least):g}` and `white: {most:g}`"
         )
     sixteen = white > 1
     if sixteen.any() and 4 * high[sixteen].max() <= white[sixteen].max():

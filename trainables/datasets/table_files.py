@@ -86,15 +86,12 @@ class Table:
         return self.columns[name]
 
     def without(self, names: Sequence[str]) -> Table:
-        """The table without some columns; names that it does not have are refused.
-
-        Args:
-            names: names of columns; an empty one stands for none.
+        """The table without some columns.
 
         Raises:
-            DatasetError: no column of that name.
+            DatasetError: no column has one of the names.
         """
-        for name in filter(None, names):
+        for name in names:
             _ = self.column(name)
         kept = {name: values for name, values in self.columns.items() if name not in names}
         return replace(self, columns=kept)

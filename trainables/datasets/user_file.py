@@ -123,7 +123,7 @@ def _read_table(name: str, paths: Sequence[Path], options: dict[str, Any]) -> So
         options: options of the study file; those of a table are removed from it.
     """
     label, text = options.pop("label", "label"), options.pop("text", None)
-    ignored = [column.strip() for column in str(options.pop("ignore", "")).split(",")]
+    ignored = [c.strip() for c in str(options.pop("ignore", "")).split(",") if c.strip()]
     layout = table_files.take_layout(name, options)
     tables = [table_files.read_table(path, layout).without(ignored) for path in paths]
     names = table_features.class_names(tables[0], label)
