@@ -1,8 +1,10 @@
 """Image files that people have: deep, damaged, of other kinds, in folders from an archive."""
 
 import os
+import struct
 import time
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -66,6 +68,21 @@ def test_a_ramp_of_deep_images_becomes_a_ramp_of_8_bits(tmp_path, suffix, image,
     np.testing.assert_allclose(greys(data), 255 * np.arange(10) / 9, atol=1)
     assert data.notes == ()
     assert data.normalise(data.train_x[:]).std() == pytest.approx(1, abs=0.1)
+
+
+def test_colour_images_of_16_bits_keep_the_upper_8(tmp_path):
+    values = np.linspace(0, 65535, 16 * 16 * 3).astype(">u2").reshape(16, 16, 3)
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", 16, 16, 16, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in chunks))
+    decoded = streaming.decode(tmp_path / "x.png", 16)
+    np.testing.assert_array_equal(decoded, (values >> 8).transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize(

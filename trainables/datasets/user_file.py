@@ -34,8 +34,9 @@ from trainables.datasets.splits import (
 from trainables.datasets.user_paths import find_path
 
 SUFFIXES = (".npz", *table_files.SUFFIXES)
-_OPTIONS = (*SELECTION_OPTIONS, "test_fraction")
-_TABLE_OPTIONS = (*TEXT_OPTIONS, "label", "text", "test", "ignore", *table_files.OPTIONS)
+OPTIONS = (*SELECTION_OPTIONS, "test_fraction")
+ARRAY_OPTIONS = ("channels",)
+TABLE_OPTIONS = (*TEXT_OPTIONS, "label", "text", "test", "ignore", *table_files.OPTIONS)
 _READER = 2  # increase it when the same file gives another data set
 
 
@@ -80,14 +81,14 @@ class UserFile(DatasetSource):
         texts = take_text_options(self.name, options)
         allowed: tuple[str, ...]
         if paths[0].suffix.lower() == ".npz":
-            allowed = (*_OPTIONS, "channels")
+            allowed = (*OPTIONS, *ARRAY_OPTIONS)
             if len(paths) > 1:
                 raise DatasetError(
                     f"{paths[0]}: the test set of an .npz is its arrays x_test and y_test"
                 )
             source = npz_files.read_npz(paths[0], options.pop("channels", None))
         else:
-            allowed = (*_OPTIONS, *_TABLE_OPTIONS)
+            allowed = (*OPTIONS, *TABLE_OPTIONS)
             source = _read_table(self.name, paths, options)
         train, test, names = source.train, source.test, source.class_names
         fraction = take_test_fraction(self.name, options, test is not None)
