@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,12 +92,13 @@ def plan(study: Study, as_json: Json = False) -> None:
 
 
 def _hours(planned: Plan) -> float | None:
-    """Hours of training; None where a data set is not on this machine."""
+    """Hours of training; None where this machine cannot train, which is said on stderr."""
     from study.planning.estimate import estimated_hours
 
     try:
         return estimated_hours(planned)
-    except ValueError:
+    except ValueError as error:
+        print(f"no estimate of the hours: {error}", file=sys.stderr)
         return None
 
 
@@ -275,6 +277,7 @@ def main() -> None:
     """Run the command line. Exit 0 done, 1 failed, 2 bad input, 130 interrupted."""
     for number in _stop_signals():
         signal.signal(number, _quit)
+    warnings.formatwarning = _one_line_warning
     try:
         app(standalone_mode=False)
     except TyperException as error:
@@ -287,6 +290,19 @@ def main() -> None:
         _fail(str(_missing_extra(error)), MissingExtraError.exit_code)
     except OSError as error:  # a full disk, a folder without permission, a path that is a file
         _fail(" ".join(str(error).split()), 1)
+
+
+def _one_line_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """The notes of data sets are for the user; other warnings say where they come from."""
+    if category.__name__ == "DatasetWarning":
+        return f"{message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _missing_extra(error: ModuleNotFoundError) -> MissingExtraError:

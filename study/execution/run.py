@@ -11,6 +11,7 @@ from study.config.sections import StudyConfig
 from study.execution import lease
 from study.execution.checkpoints import CheckpointStore
 from study.execution.noise_record import check_datasets, draw_noise_record, write_noise_record
+from study.execution.precision import check_machine
 from study.execution.progress import ProgressDisplay
 from study.execution.ray_resources import RayResources, start_ray
 from study.execution.result_writer import ResultWriter
@@ -83,7 +84,7 @@ def run_study(
 
     Raises:
         StudyFileError: the folder holds a study from another study file.
-        BadInputError: a data set cannot be loaded.
+        BadInputError: a data set cannot be loaded, or this machine lacks the recipe's precision.
         study.execution.lease.StudyBusyError: another driver is running this study.
         study.execution.ray_resources.InsufficientResourcesError: Ray lacks what a cohort needs.
         StudyFailedError: networks failed repeatedly.
@@ -91,6 +92,7 @@ def run_study(
     """
     folder = folder_of(config)
     check_folder(folder, config, content)
+    check_machine(config, options.address)
     # Before anything is written: the noise of a new study needs every data set.
     recorded = folder.read_transitions() is not None
     noise_record = None if recorded else draw_noise_record(config)

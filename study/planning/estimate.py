@@ -21,7 +21,7 @@ def estimated_hours(plan: Plan) -> float:
     Trains a few steps per group; writes nothing.
 
     Raises:
-        ValueError: a data set is not on this machine.
+        ValueError: a data set is not on this machine, or the machine lacks the precision.
     """
     configure_process()
     config = plan.config

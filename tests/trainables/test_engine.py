@@ -19,6 +19,7 @@ from trainables import losses, models
 from trainables.engine.fixed_batches import fixed_batches
 from trainables.engine.optimizers import clip, lr_factor, make_optimizer, norms
 from trainables.engine.recorded_steps import RecordedSteps
+from trainables.engine.runtime import has_bf16
 from trainables.engine.step import TrainingStep
 from trainables.engine.successive_halving import survivors
 from trainables.engine.trainer import (
@@ -343,6 +344,7 @@ def test_epsilon_schedule_changes_training_only_where_there_is_a_bias() -> None:
     assert constant["biased"] != annealed["biased"]
 
 
+@pytest.mark.skipif(not has_bf16("cpu"), reason="this processor does not compute bf16")
 def test_mixed_precision_trains_and_stays_near_float32() -> None:
     runs = {
         p: train(replace(MLP, members=members(0.3), recipe=replace(MLP.recipe, precision=p)))[0]

@@ -19,6 +19,7 @@ from trainables.engine.metrics import EpochDynamics, accuracy, is_right
 from trainables.engine.optimizers import lr_factor, make_optimizer, norms
 from trainables.engine.recorded_steps import RecordedSteps
 from trainables.engine.results import EpochMetrics, MemberResult, TrialMetrics
+from trainables.engine.runtime import check_precision
 from trainables.engine.spec import CohortSpec, Member, Rung
 from trainables.engine.step import EagerSteps, ScheduleFactors, TrainingStep
 from trainables.engine.successive_halving import survivors
@@ -55,6 +56,7 @@ class CohortRun:
     """
 
     def __init__(self, spec: CohortSpec, device: torch.device, dtype: torch.dtype) -> None:
+        check_precision(spec.recipe.precision, str(device))
         self.spec, self.device, self.dtype = spec, device, dtype
         self.members = sorted(spec.members, key=loss_key)
         self.data = CohortData(spec, self.members, device, dtype)
