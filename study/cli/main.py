@@ -38,14 +38,15 @@ Folder = Annotated[str, typer.Argument(help="A study folder, such as results/qui
 
 @app.command()
 def plan(study: Study, as_json: Json = False) -> None:
-    """Show what a study will train: cells, arms, analytic ε and networks. Writes nothing."""
+    """Show what a study will train, and what differs from its folder. Writes nothing."""
     from study.config.loader import read_study
     from study.execution.progress import duration
-    from study.planning.open_study import check_folder, folder_of, plan_of
+    from study.planning.open_study import compare_with_folder, folder_of, plan_in_folder
 
-    config, content = read_study(study)
-    folder, planned = folder_of(config), plan_of(config)
-    check_folder(folder, config, content)
+    config, _ = read_study(study)
+    folder = folder_of(config)
+    planned = plan_in_folder(config, folder)
+    growth = compare_with_folder(folder, config, planned)
     trained = folder.read("trials", columns=["network_id"]).num_rows
     networks = planned.networks()
     if as_json:
@@ -65,6 +66,7 @@ def plan(study: Study, as_json: Json = False) -> None:
                 "folder": folder.uri,
                 "networks": networks,
                 "networks_trained": trained,
+                "growth": None if growth is None else growth.to_json(),
                 "replicates": config.search.replicates,
                 "hours": _hours(planned),
                 "cells": cells,
@@ -85,9 +87,12 @@ def plan(study: Study, as_json: Json = False) -> None:
         f"{sum(networks.values())} networks ({stages}), {trained} already in {folder.uri}",
         flush=True,  # the estimate takes some seconds
     )
+    for line in () if growth is None else growth.lines():
+        print(line, flush=True)
     hours = _hours(planned)
     if hours is not None:
-        print(f"about {duration(3600 * hours)} of training on this machine's processors")
+        share = "" if growth is None else ", what is trained already included"
+        print(f"about {duration(3600 * hours)} of training on this machine's processors{share}")
 
 
 def _hours(planned: Plan) -> float | None:

@@ -35,6 +35,7 @@ from trainables.errors import BadInputError
 TableName = Literal["trials", "epochs"]
 SCHEMAS: Mapping[TableName, pa.Schema] = {"trials": TRIALS, "epochs": EPOCHS}
 
+STUDY_FILE = "study.yaml"
 _TRANSITIONS_FILE = "noise.parquet"
 _READ_ATTEMPTS = 3
 
@@ -81,7 +82,7 @@ class StudyFolder:
 
     def exists(self) -> bool:
         """Whether the folder holds a study."""
-        return self.read_bytes("study.yaml") is not None
+        return self.read_bytes(STUDY_FILE) is not None
 
     def study_file(self) -> bytes:
         """The content of the study file in the folder.
@@ -89,7 +90,7 @@ class StudyFolder:
         Raises:
             ResultsError: there is no study in the folder.
         """
-        content = self.read_bytes("study.yaml")
+        content = self.read_bytes(STUDY_FILE)
         if content is None:
             raise ResultsError(f"{self.uri}: no study here (study.yaml is missing)")
         return content
