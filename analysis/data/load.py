@@ -219,7 +219,8 @@ def load(uri: str) -> Study:
     if plan is not None and plan.kept_points:
         notes.append(
             "The study has grown since these arms were confirmed: "
-            f"{'; '.join(map(str, plan.kept_points))}. The surface accounts for the difference."
+            f"{'; '.join(map(str, plan.kept_points))}. The value accounts for this through "
+            "the surface."
         )
     trials = trials.reset_index(drop=True)
     return Study((uri,), trials, config, tuple(notes), plans=(plan,))

@@ -42,12 +42,15 @@ def plan(study: Study, as_json: Json = False) -> None:
     from study.config.loader import read_study
     from study.execution.progress import duration
     from study.planning.open_study import compare_with_folder, folder_of, plan_in_folder
+    from study.results.plan_summary import read_plan_summary
 
     config, _ = read_study(study)
     folder = folder_of(config)
     planned = plan_in_folder(config, folder)
     growth = compare_with_folder(folder, config, planned)
-    trained = folder.read("trials", columns=["network_id"]).num_rows
+    summary = read_plan_summary(folder)
+    superseded = 0 if summary is None else summary.superseded
+    trained = folder.read("trials", columns=["network_id"]).num_rows - superseded
     networks = planned.networks()
     if as_json:
         cells = [
@@ -91,7 +94,7 @@ def plan(study: Study, as_json: Json = False) -> None:
         print(line, flush=True)
     hours = _hours(planned)
     if hours is not None:
-        share = "" if growth is None else ", what is trained already included"
+        share = "" if growth is None else ", with the kept networks"
         print(f"about {duration(3600 * hours)} of training on this machine's processors{share}")
 
 
@@ -240,6 +243,27 @@ def export_optuna(
 
 
 @app.command()
+def merge(
+    folders: Annotated[list[str], typer.Argument(help="Folders of one study.")],
+    output: Annotated[str, typer.Option(metavar="FOLDER", help="The new folder.")],
+    as_json: Json = False,
+) -> None:
+    """Merge folders of one study: a new folder with the rows of each network once."""
+    from study.export.merge import merge as merge_folders
+
+    merged = merge_folders(folders, output, _choose_points)
+    if as_json:
+        print_json(merged)
+        return
+    print(
+        f"{merged.folder}: {merged.networks} networks; {merged.duplicates} were in more than one "
+        "folder and agree"
+    )
+    if merged.missing:
+        print(f"{merged.missing} are to be trained: logit-bias run {merged.folder}/study.yaml")
+
+
+@app.command()
 def status(folder: Folder, as_json: Json = False) -> None:
     """Show the progress of a study: networks per stage, best point of each cell."""
     from study.results.folder import StudyFolder
@@ -273,7 +297,7 @@ _EXTRA_OF_MODULE = {
     **dict.fromkeys(("torch", "torchvision", "sklearn", "PIL", "filelock"), "train"),
     **dict.fromkeys(("ray", "optuna", "tensorboardX"), "study"),
 }
-_STUDY_COMMANDS = {"plan", "run", "submit", "trial", "export-optuna"}
+_STUDY_COMMANDS = {"plan", "run", "submit", "trial", "export-optuna", "merge"}
 
 
 def main() -> None:

@@ -148,16 +148,27 @@ def growth(
     for row in rows:
         kept[Stage(row["stage"])] += row["count"]
     has_begun = bool(rows) or has_checkpoints
-    if has_begun:
-        _refuse(old, new, rows, changes, where)
+    if has_begun and (refused := refusals(old, new, rows)):
+        raise StudyFileError(
+            f"{where}: this study file would change rows that exist: {', '.join(refused)}; put the "
+            "earlier values back, or give this study another name"
+        )
     remarks = tuple(_remarks(old, new, rows))
     return Growth(tuple(changes), kept, new.networks(), has_begun, remarks)
 
 
-def _refuse(
-    old: Plan, new: Plan, rows: Sequence[Mapping[str, Any]], changes: list[Change], where: str
-) -> None:
-    """Raise StudyFileError where a row would not follow from the new plan."""
+def refusals(old: Plan, new: Plan, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why rows would not follow from a changed study file: each key, what it was, what it is.
+
+    Args:
+        old: the plan that the rows follow from.
+        new: the plan of the changed study file.
+        rows: as of `growth`.
+
+    Returns:
+        One text per key; empty where all rows follow from the new plan.
+    """
+    changes = differences(old.config, new.config)
     reasons: dict[str, str] = {}  # by key
     for change in changes:
         is_list = change.key in [f"grid.{name}" for name in _LISTS]
@@ -168,17 +179,12 @@ def _refuse(
     for key, count in _rows_outside(old, new, rows).items():
         if key not in reasons and (key in changed or not reasons):
             reasons[key] = f"{count} rows would not be part of the study"
-    if not reasons:
-        return
     parts = []
     for key, reason in reasons.items():
         of_key = [c for c in changes if c.key == key and not (reason and c.was == "absent")]
         said = [f"was {c.was}, is {c.now}" for c in of_key]
         parts.append(f"{key} ({'; '.join([*said, *([reason] if reason else [])])})")
-    raise StudyFileError(
-        f"{where}: this study file would change rows that exist: {', '.join(parts)}; put the "
-        "earlier values back, or give this study another name"
-    )
+    return parts
 
 
 def _rows_outside(old: Plan, new: Plan, rows: Sequence[Mapping[str, Any]]) -> Counter[str]:

@@ -146,7 +146,7 @@ def compare_with_folder(folder: StudyFolder, config: StudyConfig, plan: Plan) ->
     return growth(
         plan_of(present, earlier),
         plan,
-        _row_counts(folder),
+        row_counts(folder),
         has_checkpoints=_has_checkpoints(folder),
         where=folder.uri,
     )
@@ -162,8 +162,8 @@ def _has_checkpoints(folder: StudyFolder) -> bool:
     return bool(folder.file_names("checkpoints"))
 
 
-def _row_counts(folder: StudyFolder) -> list[dict[str, Any]]:
-    """Number of rows, and largest point, of each stage, cell, arm, seed and replicate."""
+def row_counts(folder: StudyFolder) -> list[dict[str, Any]]:
+    """Rows of `trials` counted by stage, cell, arm, seed and replicate, as `growth` takes them."""
     keys = ["stage", "cell_id", "arm", "seed", "replicate"]
     table = folder.read("trials", columns=["schema_version", *keys, "point"])
     counted = table.group_by(keys).aggregate([("point", "max"), ([], "count_all")])
