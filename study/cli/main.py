@@ -19,6 +19,7 @@ from typer.exceptions import TyperException
 from analysis.cli import commands as analysis_commands
 from analysis.console import Json, out, print_json
 from study.cli.catalogue import commands as catalogue_commands
+from study.cli.results import commands as results_commands
 from trainables.errors import INTERRUPTED, InterruptedByUserError, MissingExtraError, UserError
 
 if TYPE_CHECKING:
@@ -208,9 +209,15 @@ def trial(
     folder: Folder,
     network_id: Annotated[str, typer.Argument(help="The network's id, as in its row.")],
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Train nothing; say how and when it failed.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train the network of one row again, outside Ray, and compare. Exit 1 if a number differs."""
+    if explain:
+        _explain(folder, network_id, as_json)
+        return
     from study.execution.reproduce import reproduce
 
     result = reproduce(folder, network_id, device)
@@ -230,6 +237,27 @@ def trial(
         print(f"{network_id}: all {result.compared} numbers are the row's, bit for bit")
 
 
+def _explain(folder: str, network_id: str, as_json: bool) -> None:
+    """Print why a network failed, from its rows."""
+    from analysis.formatting import table_value
+    from study.results.explain import explain
+    from study.results.folder import StudyFolder
+
+    explanation = explain(StudyFolder.at(folder), network_id)
+    if as_json:
+        print_json(explanation.to_json())
+        return
+    settings = [f"{k} {table_value(v)}" for k, v in explanation.settings.items() if v is not None]
+    print(f"{network_id}: {explanation.status}; {', '.join(settings)}")
+    if explanation.epochs:
+        table = Table(*explanation.epochs[0], box=None)
+        for epoch in explanation.epochs:
+            table.add_row(*("not finite" if v is None else table_value(v) for v in epoch.values()))
+        out.print(table)
+    for sentence in explanation.sentences:
+        print(f"- {sentence}")
+
+
 @app.command()
 def export_optuna(
     folder: Folder,
@@ -240,27 +268,6 @@ def export_optuna(
 
     written = export(folder, journal)
     print(f"{journal}: {len(written)} Optuna studies, {sum(written.values())} trials")
-
-
-@app.command()
-def merge(
-    folders: Annotated[list[str], typer.Argument(help="Folders of one study.")],
-    output: Annotated[str, typer.Option(metavar="FOLDER", help="The new folder.")],
-    as_json: Json = False,
-) -> None:
-    """Merge folders of one study: a new folder with the rows of each network once."""
-    from study.export.merge import merge as merge_folders
-
-    merged = merge_folders(folders, output, _choose_points)
-    if as_json:
-        print_json(merged)
-        return
-    print(
-        f"{merged.folder}: {merged.networks} networks; {merged.duplicates} were in more than one "
-        "folder and agree"
-    )
-    if merged.missing:
-        print(f"{merged.missing} are to be trained: logit-bias run {merged.folder}/study.yaml")
 
 
 @app.command()
@@ -290,12 +297,14 @@ def status(folder: Folder, as_json: Json = False) -> None:
     print(f"{state.diverged} diverged; last row {state.last_row_utc or 'none'}")
 
 
+app.add_typer(results_commands)
 app.add_typer(analysis_commands)
 app.add_typer(catalogue_commands)
 
 _EXTRA_OF_MODULE = {
     **dict.fromkeys(("torch", "torchvision", "sklearn", "PIL", "filelock"), "train"),
     **dict.fromkeys(("ray", "optuna", "tensorboardX"), "study"),
+    "mlflow": "mlflow",
 }
 _STUDY_COMMANDS = {"plan", "run", "submit", "trial", "export-optuna", "merge"}
 

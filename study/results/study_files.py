@@ -12,14 +12,16 @@ import hashlib
 
 from study.results.folder import STUDY_FILE, StudyFolder
 
-_EARLIER = "study-files"
+FOLDER_OF_EARLIER = "study-files"
 _HASH_LENGTH = 16
 
 
 def earlier_study_files(folder: StudyFolder) -> list[bytes]:
     """The study files of earlier runs, the oldest first; empty where the study has one."""
-    names = folder.file_names(_EARLIER)
-    contents = [folder.read_bytes(f"{_EARLIER}/{name}") for name in names if name[-5:] == ".yaml"]
+    names = folder.file_names(FOLDER_OF_EARLIER)
+    contents = [
+        folder.read_bytes(f"{FOLDER_OF_EARLIER}/{name}") for name in names if name[-5:] == ".yaml"
+    ]
     return [content for content in contents if content is not None]
 
 
@@ -40,7 +42,7 @@ def keep_study_file(folder: StudyFolder, content: bytes) -> None:
     if earlier and earlier[-1] == content:
         return
     name = f"{len(earlier):04d}-{sha256(content)[:_HASH_LENGTH]}.yaml"
-    folder.write_bytes(f"{_EARLIER}/{name}", content)
+    folder.write_bytes(f"{FOLDER_OF_EARLIER}/{name}", content)
 
 
 def sha256(content: bytes) -> str:
