@@ -101,7 +101,15 @@ def explain(folder: StudyFolder, network_id: str) -> Explanation:
         epoch = own[0]["epoch"]
         sentences = [_no_learning(own, guessing)]
     else:
-        sentences = ["it was trained to the end, and all its numbers are finite"]
+        quantity = _not_finite(own, None)
+        finite = (
+            "all its numbers are finite"
+            if quantity is None
+            else (
+                f"it learned, although {_MEASURED[quantity]} ({quantity}) was not finite in an epoch"
+            )
+        )
+        sentences = [f"it was trained to the end, and {finite}"]
     return Explanation(
         network_id=network_id,
         status=status.value,
@@ -187,8 +195,8 @@ def _cohort_sentence(others: Sequence[str]) -> str:
         return "it trained alone"
     complete = sum(status != Status.DIVERGED for status in others)
     return (
-        f"of the {len(others)} other networks of its cohort {complete} did not diverge; members of "
-        "a cohort do not influence each other"
+        f"{complete} of the {len(others)} others in its cohort did not diverge; members of a cohort "
+        "do not influence each other"
     )
 
 

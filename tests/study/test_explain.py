@@ -74,7 +74,7 @@ def test_a_network_that_overflows(folder: StudyFolder) -> None:
     )
     assert "the largest that did not is 0.1" in explanation.sentences[1]
     assert explanation.cohort == {"complete": 2}
-    assert "of the 2 other networks of its cohort 2 did not diverge" in explanation.sentences[-1]
+    assert "2 of the 2 others in its cohort did not diverge" in explanation.sentences[-1]
 
 
 def test_a_network_that_stands_still_and_one_that_learns(folder: StudyFolder) -> None:
