@@ -105,9 +105,7 @@ def explain(folder: StudyFolder, network_id: str) -> Explanation:
         finite = (
             "all its numbers are finite"
             if quantity is None
-            else (
-                f"it learned, although {_MEASURED[quantity]} ({quantity}) was not finite in an epoch"
-            )
+            else (f"it learned, although {_MEASURED[quantity]} ({quantity}) was not finite once")
         )
         sentences = [f"it was trained to the end, and {finite}"]
     return Explanation(
@@ -195,8 +193,8 @@ def _cohort_sentence(others: Sequence[str]) -> str:
         return "it trained alone"
     complete = sum(status != Status.DIVERGED for status in others)
     return (
-        f"{complete} of the {len(others)} others in its cohort did not diverge; members of a cohort "
-        "do not influence each other"
+        f"{complete} of the {len(others)} others in its cohort did not diverge; members of a "
+        "cohort do not influence each other"
     )
 
 
