@@ -119,9 +119,10 @@ def merge(
     if as_json:
         print_json(merged)
         return
+    agree = f"{merged.duplicates} were in more than one folder and agree"
     print(
-        f"{merged.folder}: {merged.networks} networks; {merged.duplicates} were in more than one "
-        "folder and agree"
+        f"{merged.folder}: {merged.networks} networks; "
+        f"{agree if merged.duplicates else 'none was in more than one folder'}"
     )
     if merged.missing:
         print(f"{merged.missing} are to be trained: logit-bias run {merged.folder}/study.yaml")

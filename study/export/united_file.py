@@ -70,7 +70,9 @@ def _unite(data: dict[str, Any], first: StudyConfig, other: StudyConfig) -> None
         data["grid"][name] += [value for choice, value in given if choice.label not in labels]
     _largest(data["search"], more["search"], ("networks_per_cell", "replicates"))
     hours = [config.search.worker_hours for config in (first, other)]
-    data["search"]["worker_hours"] = None if None in hours else max(h for h in hours if h)
+    data["search"].pop("worker_hours", None)
+    if None not in hours:
+        data["search"]["worker_hours"] = max(h for h in hours if h is not None)
     for stage, keys in (
         ("sweep", ("points", "seeds", "lr_points", "most_seeds")),
         ("confirm", ("seeds", "replicate_seeds")),
@@ -81,7 +83,8 @@ def _unite(data: dict[str, Any], first: StudyConfig, other: StudyConfig) -> None
             _largest(data[stage], more[stage], keys)
     if first.sweep is not None and other.sweep is not None:
         widths = [s.until_interval for s in (first.sweep, other.sweep) if s.until_interval]
-        data["sweep"]["until_interval"] = min(widths, default=None)
+        if widths:
+            data["sweep"]["until_interval"] = min(widths)
     if first.confirm is not None and other.confirm is not None:
         data["confirm"]["arms"] = list(dict.fromkeys([*first.confirm.arms, *other.confirm.arms]))
 
