@@ -22,6 +22,12 @@ _MOST_LOGITS = 2**26
 """Of soft labels at once: 256 MiB in single precision."""
 
 
+# Asked once: torch.compile of torch 2.11 cannot trace the question.
+_AUTOCAST_DEVICES = frozenset(
+    kind for kind in ("cpu", "cuda", "xpu", "hpu", "mps") if torch.amp.is_autocast_available(kind)
+)
+
+
 class Criterion(torch.nn.Module):
     """A loss with its logit bias, called like `torch.nn.CrossEntropyLoss`.
 
@@ -217,7 +223,7 @@ class Criterion(torch.nn.Module):
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
         device = logits.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        if device in _AUTOCAST_DEVICES and torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
                 return self._reduced(logits, labels)
         return self._reduced(logits, labels)
