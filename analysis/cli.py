@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
-Folders = Annotated[list[str], typer.Argument(help="A study folder, or several to pool.")]
+Folders = Annotated[list[str], typer.Argument(help="A study folder or bundle, or several to pool.")]
 Into = Annotated[
     str | None, typer.Option(metavar="FOLDER", help="Write below this folder; for several studies.")
 ]
@@ -84,7 +84,7 @@ def recommend(
 
 @commands.command()
 def compare(
-    folders: Annotated[list[str], typer.Argument(help="Study folders.")],
+    folders: Annotated[list[str], typer.Argument(help="Study folders or bundles.")],
     published: Annotated[bool, typer.Option(help="Put published figures beside them.")] = True,
     as_json: Json = False,
 ) -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
+from analysis.data.superseded import superseded_choices
 from study.results.arms import CE, Arm
 from study.results.folder import ResultsError, StudyFolder, TableName
 from study.results.plan_summary import PlanSummary, read_plan_summary
@@ -210,8 +211,22 @@ def load(uri: str) -> Study:
             f"{leaked.sum()} networks outside the confirm stage carry a test accuracy; "
             "it was not used, but the test set was read too early."
         )
+    config, plan = _config(uri), _plan(uri)
+    superseded = superseded_choices(trials, config)
+    if superseded.any():
+        notes.append(
+            f"{superseded.sum()} confirm networks are at points that their searches chose before "
+            "the study grew; they were left out."
+        )
+        trials = trials[~superseded]
+    if plan is not None and plan.kept_points:
+        notes.append(
+            "The study has grown since these arms were confirmed: "
+            f"{'; '.join(map(str, plan.kept_points))}. The value accounts for this through "
+            "the surface."
+        )
     trials = trials.reset_index(drop=True)
-    return Study((uri,), trials, _config(uri), tuple(notes), plans=(_plan(uri),))
+    return Study((uri,), trials, config, tuple(notes), plans=(plan,))
 
 
 @dataclass(frozen=True)

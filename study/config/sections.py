@@ -280,7 +280,8 @@ class Resources(Section):
     Attributes:
         workers: largest number of cohorts in training at a time.
         cpus_per_cohort: processor cores per cohort.
-        gpus_per_cohort: GPUs per cohort; a fraction shares a GPU.
+        gpus_per_cohort: GPUs per cohort; a fraction shares a GPU. Null takes one where there is
+            one, or a quarter where no model has convolutions.
         accelerator_type: a name that Ray knows, such as A100 or T4.
         networks_per_cohort: largest number of networks in one cohort; null takes 32 on a CPU and
             64 on a GPU.

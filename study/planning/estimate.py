@@ -27,7 +27,7 @@ def estimated_hours(plan: Plan, device: str = "cpu") -> float:
         device: `cpu` or `cuda`.
 
     Raises:
-        ValueError: a data set is not on this machine.
+        ValueError: a data set is not on this machine, or the machine lacks the precision.
     """
     configure_process()
     config = plan.config

@@ -86,7 +86,7 @@ def find_columns(
         if len(set(map(str, values))) == len(values) and name.lower().endswith("id"):
             questions.append(
                 f"Column {name} is different in every row. Is it a number of the row? Then add it "
-                "to leave_out."
+                "to ignore."
             )
     return Columns(label, clean_label, None, features, left_out, remarks, questions)
 

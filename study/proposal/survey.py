@@ -141,7 +141,7 @@ def _of_table(path: Path, request: Request) -> Survey:
         )
     clean_in_file = request.clean_label if request.test is None else None
     if clean_in_file is None and request.clean_label in table.columns:
-        table = table.without(str(request.clean_label))
+        table = table.without([str(request.clean_label)])
     columns = find_columns(table, request.label, request.text, clean_in_file)
     labels = [str(value) for value in table.columns[columns.label]]
     sizes = dict(Counter(labels).most_common())
@@ -152,7 +152,7 @@ def _of_table(path: Path, request: Request) -> Survey:
     if columns.text is not None and columns.text != "text":
         options["text"] = columns.text
     if columns.text is None and columns.left_out:
-        options["leave_out"] = ",".join(columns.left_out)
+        options["ignore"] = ",".join(columns.left_out)
     if request.clean_label is not None:
         options["clean_label"] = request.clean_label
     if request.test is not None:

@@ -70,6 +70,7 @@ TRIALS = _schema(
     dataset=_STRING,
     classes=_INT,
     train_size=_INT,
+    skipped_files=_INT,  # damaged files that `bad_files: skip` left out; null in older rows
     model=_STRING,
     loss=_STRING,
     loss_params=_STRING,  # JSON

@@ -15,8 +15,8 @@ from analysis.console import strict
 from analysis.data.load import load
 from analysis.recommendation.candidates import candidates_of
 from analysis.recommendation.clean_accuracy import clean_accuracy, of_rate, of_transitions
-from analysis.recommendation.records import Finding
 from analysis.recommendation.recommend import recommend
+from analysis.recommendation.records import Finding
 from analysis.recommendation.text import recommendation_text
 
 
