@@ -1,4 +1,4 @@
-"""The commands that read results: analyse, report, compare, power.
+"""The commands that read results: analyse, report, recommend, compare, power.
 
 Commands import what they need, so that the command line starts fast.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
-Folders = Annotated[list[str], typer.Argument(help="A study folder, or several to pool.")]
+Folders = Annotated[list[str], typer.Argument(help="A study folder or bundle, or several to pool.")]
 Into = Annotated[
     str | None, typer.Option(metavar="FOLDER", help="Write below this folder; for several studies.")
 ]
@@ -59,8 +59,32 @@ def report(folders: Folders, into: Into = None, margin: Margin = None) -> None:
 
 
 @commands.command()
+def recommend(
+    folder: Annotated[str, typer.Argument(help="A study folder; it may be unfinished.")],
+    margin: Margin = None,
+    noise_rate: Annotated[
+        float | None,
+        typer.Option(help="Share of wrong labels to assume where it is unknown, from 0 to 1."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Recommend a loss, ε and learning rate, with what they gain over cross-entropy, and code."""
+    from analysis.recommendation.recommend import recommend as recommend_loss
+    from analysis.recommendation.text import recommendation_text
+
+    if noise_rate is not None and not 0 <= noise_rate < 1:
+        raise BadInputError(f"--noise-rate {noise_rate:g}: allowed is 0 ≤ rate < 1, a fraction")
+    with bad_input():
+        result = recommend_loss(folder, _checked_margin(margin), noise_rate)
+    if as_json:
+        print_json(result)
+    else:
+        print(recommendation_text(result))
+
+
+@commands.command()
 def compare(
-    folders: Annotated[list[str], typer.Argument(help="Study folders.")],
+    folders: Annotated[list[str], typer.Argument(help="Study folders or bundles.")],
     published: Annotated[bool, typer.Option(help="Put published figures beside them.")] = True,
     as_json: Json = False,
 ) -> None:

@@ -91,7 +91,7 @@ class StudyAnalysis:
         """The folder to write below.
 
         Args:
-            into: a folder; None for the study's own.
+            into: a folder; None for the study's own, or the one beside a bundle.
 
         Raises:
             LoadError: several studies, and no `into`.
@@ -100,7 +100,7 @@ class StudyAnalysis:
             return StudyFolder.at(into)
         if len(self.study.uris) > 1:
             raise LoadError("several studies: say with --into which folder the result goes to")
-        return StudyFolder.at(self.study.uris[0])
+        return StudyFolder.at(self.study.uris[0]).for_results
 
 
 @dataclass(frozen=True)
@@ -146,15 +146,20 @@ def write(analysis: StudyAnalysis, into: str | None = None) -> None:
         LoadError: several studies, and no `into`.
     """
     folder = analysis.folder(into)
-    content = analysis.verdict.to_json()
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    folder.write_bytes("analysis/verdict.json", (text + "\n").encode())
+    folder.write_bytes("analysis/verdict.json", verdict_bytes(analysis))
     for name, table in analysis.tables.items():
         buffer = io.StringIO()
         table.to_csv(buffer, index=False, float_format="%.6g", lineterminator="\n")
         folder.write_bytes(f"analysis/tables/{name}.csv", buffer.getvalue().encode())
         if len(table) <= _MAX_LATEX_ROWS:
             folder.write_bytes(f"analysis/tables/{name}.tex", latex(table).encode())
+
+
+def verdict_bytes(analysis: StudyAnalysis) -> bytes:
+    """The content of `verdict.json`."""
+    content = analysis.verdict.to_json()
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
 
 
 def compute(folders: Folders, margin: float | None = None) -> StudyAnalysis:

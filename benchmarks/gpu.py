@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,7 +32,7 @@ from measure import ratio_summary, save
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainables import models
+from trainables import kernels, models
 from trainables.engine.trainer import CohortSpec, DataSpec, Member, ModelSpec, Recipe, train
 
 BATCH, CLASSES = 128, 100
@@ -68,6 +69,13 @@ def one_network(data: DataSpec, model: str, device: str, precision: str) -> Call
     y = torch.tensor(loaded.train_y).to(device)
 
     def run() -> Rate:
+        os.environ[kernels.VARIABLE] = "torch"  # a plain network
+        try:
+            return train_one()
+        finally:
+            del os.environ[kernels.VARIABLE]
+
+    def train_one() -> Rate:
         network = models.build(model, loaded.input_shape, CLASSES, {}).to(device)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9)
@@ -118,9 +126,14 @@ def _packed(begin: Any, end: Any, data: DataSpec, model: str, device: str, preci
 
 
 def cohort(
-    data: DataSpec, model: str, device: str, recipe: Recipe, members: int
+    data: DataSpec,
+    model: str,
+    device: str,
+    recipe: Recipe,
+    members: int,
+    with_kernels: bool = True,
 ) -> Callable[[], Rate]:
-    """K networks of the engine."""
+    """K networks of the engine, with its own kernels or PyTorch's operations."""
     spec = CohortSpec(
         data=data,
         model=ModelSpec(model),
@@ -129,6 +142,14 @@ def cohort(
     )
 
     def run() -> Rate:
+        if not with_kernels:
+            os.environ[kernels.VARIABLE] = "torch"
+        try:
+            return train_cohort()
+        finally:
+            os.environ.pop(kernels.VARIABLE, None)
+
+    def train_cohort() -> Rate:
         ended: list[float] = []
         started = time.perf_counter()
         train(spec, device=device, save=lambda state: ended.append(synchronised(device)))
@@ -156,6 +177,10 @@ def main() -> None:
     parser.add_argument("--model", default="resnet32")
     parser.add_argument("--members", type=int, nargs="+", default=[1, 4, 8, 16])
     parser.add_argument("--compile", action="store_true", help="also the largest K compiled")
+    parser.add_argument(
+        "--without-kernels", action="store_true", help="also the largest K with PyTorch's kernels"
+    )
+    parser.add_argument("--augment", action="store_true", help="crop and flip, in the engine")
     parser.add_argument("--epochs", type=int, default=4, help="of the engine, 2 or more")
     parser.add_argument("--packed", type=int, default=4, help="processes; 0 for none")
     parser.add_argument("--pairs", type=int, default=5)
@@ -170,13 +195,19 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         data = write_images(folder, arguments.images)
-        flops = flops_of_an_epoch(data, arguments.model)
+        flops, images = flops_of_an_epoch(data, arguments.model), len(data.load().train_y)
         variants: dict[str, Callable[[], Rate]] = {
             "one network": one_network(data, arguments.model, device, precision)
         }
-        recipe = Recipe(arguments.epochs, BATCH, precision=precision)
+        augment = {"crop": 4, "flip": True} if arguments.augment else {}
+        recipe = Recipe(arguments.epochs, BATCH, precision=precision, augment=augment)
         for k in arguments.members:
             variants[f"K = {k}"] = cohort(data, arguments.model, device, recipe, k)
+        if arguments.without_kernels:
+            k = max(arguments.members)
+            variants[f"K = {k}, without kernels"] = cohort(
+                data, arguments.model, device, recipe, k, with_kernels=False
+            )
         if arguments.compile:
             k, compiled = max(arguments.members), replace(recipe, compile=True)
             variants[f"K = {k}, compiled"] = cohort(data, arguments.model, device, compiled, k)
@@ -195,6 +226,8 @@ def main() -> None:
         table[variant] = {
             "networks_epochs_per_s": ratio_summary(per_s),
             "over_one_network": ratio_summary(per_s / rates["one network"]),
+            "images_per_s": ratio_summary(per_s * images),
+            "ms_per_network_step": ratio_summary(1000 / (per_s * images / BATCH)),
             "tflops": ratio_summary(per_s * flops / 1e12),
         }
         if variant.startswith("K"):

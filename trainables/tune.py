@@ -64,6 +64,10 @@ def train_cohort(
     spec, cohort_id = CohortSpec.from_dict(config["spec"]), config["cohort_id"]
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
+        assigned = ray.get_runtime_context().get_assigned_resources()  # type: ignore[no-untyped-call]
+        share = assigned.get("GPU", 1.0)
+        if share < 1:  # others on this GPU need the rest of its memory
+            torch.cuda.set_per_process_memory_fraction(share)
     save = CheckpointCallback(checkpointer, cohort_id, [m.network_id for m in spec.members])
     saved = _load_state(checkpointer.load(cohort_id))
     try:

@@ -14,15 +14,18 @@ from study.results.schema import Stage, Status
 _LEAST_NETWORKS = 12  # fewer networks make no surface
 
 
-def cell_evidence(rows: pd.DataFrame, config: Mapping[str, Any]) -> CellEvidence | None:
+def cell_evidence(
+    rows: pd.DataFrame, config: Mapping[str, Any], metric: str | None = None
+) -> CellEvidence | None:
     """The networks of a cell's searches (all replicates) and of its sweep.
 
-    Their accuracy is measured as the response to ε is: on clean validation labels where all rows
-    have them, so that a loss of accuracy has the size that it has on the test set.
+    By default their accuracy is measured as the response to ε is: on clean validation labels where
+    all rows have them, so that a loss of accuracy has the size that it has on the test set.
 
     Args:
         rows: the cell's rows of `trials`, all stages.
         config: the study file as run; its `search` gives the ranges, else the rows do.
+        metric: another column of accuracies.
 
     Returns:
         None with too few networks for a surface.
@@ -33,7 +36,7 @@ def cell_evidence(rows: pd.DataFrame, config: Mapping[str, Any]) -> CellEvidence
         & rows["rescale"].isna()
         & (rows["lr"] > 0)
     ]
-    metric = response_metric(kept)
+    metric = metric or response_metric(kept)
     kept = kept.dropna(subset=[metric, "epsilon", "lr"])
     order = ["stage", "arm", "seed", "epsilon", "lr", "loss_params", metric]
     kept = kept.sort_values(order, kind="stable")

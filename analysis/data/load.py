@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
+from analysis.data.superseded import superseded_choices
 from study.results.arms import CE, Arm
 from study.results.folder import ResultsError, StudyFolder, TableName
 from study.results.plan_summary import PlanSummary, read_plan_summary
-from study.results.schema import READER_NAMES, STAGES, STATUSES, TRIALS, Stage, Status
+from study.results.schema import AS_IS, READER_NAMES, STAGES, STATUSES, TRIALS, Stage, Status
 
 DEFAULT_MARGIN = 0.005  # half a percentage point
 FACTORS = ["dataset", "noise_kind", "noise_rate", "model", "loss"]  # they name a cell
@@ -46,8 +47,8 @@ class Study:
         trials: one row per network. Columns as in `study.results.schema.TRIALS` without
             `test_correct`; the reader names
             `noise_rate_requested` and `noise_rate_realised`; and `noise_rate`, the requested rate
-            or, where there is none, the realised one. Null accuracies of diverged networks are
-            filled with 1 / classes.
+            or, where there is none, the realised one; NaN for labels as they are. Null accuracies
+            of diverged networks are filled with 1 / classes.
         config: the study file as run; empty where the folder has none.
         notes: sentences about rows that were left out or filled in.
         prefixes: what `trials` has in front of the network ids of each folder.
@@ -189,7 +190,10 @@ def load(uri: str) -> Study:
     trials["noise_kind"] = trials["noise_kind"].fillna("none")
     # Human labels and user-defined matrices have only a realised rate, not a requested one.
     realised = trials.groupby("cell_id")["noise_rate_realised"].transform("mean").round(3)
-    trials["noise_rate"] = trials["noise_rate_requested"].fillna(realised).fillna(0.0)
+    trials["noise_rate"] = trials["noise_rate_requested"].fillna(realised)
+    # Of labels as they are, nothing is known; they are not clean for that.
+    is_unknown = trials["noise_rate"].isna() & (trials["noise_kind"] == AS_IS)
+    trials["noise_rate"] = trials["noise_rate"].fillna(0.0).mask(is_unknown)
     notes: list[str] = []
 
     repeated = trials.duplicated("network_id")
@@ -207,8 +211,22 @@ def load(uri: str) -> Study:
             f"{leaked.sum()} networks outside the confirm stage carry a test accuracy; "
             "it was not used, but the test set was read too early."
         )
+    config, plan = _config(uri), _plan(uri)
+    superseded = superseded_choices(trials, config)
+    if superseded.any():
+        notes.append(
+            f"{superseded.sum()} confirm networks are at points that their searches chose before "
+            "the study grew; they were left out."
+        )
+        trials = trials[~superseded]
+    if plan is not None and plan.kept_points:
+        notes.append(
+            "The study has grown since these arms were confirmed: "
+            f"{'; '.join(map(str, plan.kept_points))}. The value accounts for this through "
+            "the surface."
+        )
     trials = trials.reset_index(drop=True)
-    return Study((uri,), trials, _config(uri), tuple(notes), plans=(_plan(uri),))
+    return Study((uri,), trials, config, tuple(notes), plans=(plan,))
 
 
 @dataclass(frozen=True)
@@ -220,7 +238,7 @@ class StudyCell:
         classes: number of classes.
         dataset: name of the data set.
         noise_kind: kind of label noise.
-        noise_rate: share of wrong labels, in [0, 1].
+        noise_rate: share of wrong labels, in [0, 1]; None where it is unknown.
         model: name of the model.
         loss: name of the loss; `joint` where the cell searches several.
     """
@@ -229,7 +247,7 @@ class StudyCell:
     classes: int
     dataset: str
     noise_kind: str
-    noise_rate: float
+    noise_rate: float | None
     model: str
     loss: str
 
@@ -258,7 +276,7 @@ def cells(trials: pd.DataFrame) -> list[StudyCell]:
             classes=int(row["classes"]),
             dataset=str(row["dataset"]),
             noise_kind=str(row["noise_kind"]),
-            noise_rate=float(row["noise_rate"]),
+            noise_rate=None if pd.isna(row["noise_rate"]) else float(row["noise_rate"]),
             model=str(row["model"]),
             loss=str(row["loss"]),
         )
@@ -278,7 +296,9 @@ def reference_rows(cross_entropy: pd.DataFrame, cell: StudyCell) -> pd.DataFrame
         return inside
     is_sibling = cross_entropy["loss"] == CE
     for factor in ("dataset", "model", "noise_kind", "noise_rate"):
-        is_sibling &= cross_entropy[factor] == getattr(cell, factor)
+        value = getattr(cell, factor)
+        column = cross_entropy[factor]
+        is_sibling &= column.isna() if value is None else column == value
     return cross_entropy[is_sibling]
 
 

@@ -49,7 +49,7 @@ def compare(folder_uris: Sequence[str], published: bool = True) -> pd.DataFrame:
             # Plain cross-entropy is loss ce and arm ce, also inside a cell of another loss.
             loss=confirm["loss"].where(confirm["arm"] != CE, CE)
         )
-        summary = confirm.groupby(COLUMNS)["test_acc"].agg(["mean", "std", "count"])
+        summary = confirm.groupby(COLUMNS, dropna=False)["test_acc"].agg(["mean", "std", "count"])
         tables.append(summary.set_axis([name, f"{name} sd", f"{name} n"], axis=1))
     compared = pd.concat(tables, axis=1)
     if compared.empty:

@@ -140,7 +140,8 @@ class CellVerdict(Record):
         cell_id: as in `trials`.
         dataset: a factor of the cell.
         noise_kind: a factor of the cell.
-        noise_rate: a factor of the cell: share of wrong labels, in [0, 1].
+        noise_rate: a factor of the cell: share of wrong labels, in [0, 1]; None where it is unknown
+            (labels as they are).
         model: a factor of the cell.
         loss: a factor of the cell.
         classes: number of classes.
@@ -178,7 +179,7 @@ class CellVerdict(Record):
     cell_id: str
     dataset: str
     noise_kind: str
-    noise_rate: float
+    noise_rate: float | None
     model: str
     loss: str
     classes: int

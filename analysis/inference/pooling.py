@@ -355,7 +355,7 @@ def noise_slopes(judged: Cells, peaks: Mapping[str, Array]) -> list[NoiseSlope]:
     slopes = []
     for cells in groups.values():
         clean = [cell for cell in cells if cell.noise_rate == 0][:1]
-        noisy = [cell for cell in cells if cell.noise_rate > 0]
+        noisy = [cell for cell in cells if cell.noise_rate]
         for kind in dict.fromkeys(cell.noise_kind for cell in noisy):
             series = clean + [cell for cell in noisy if cell.noise_kind == kind]
             if len({cell.noise_rate for cell in series}) > 1:
@@ -364,7 +364,7 @@ def noise_slopes(judged: Cells, peaks: Mapping[str, Array]) -> list[NoiseSlope]:
 
 
 def _noise_slope(kind: str, cells: Cells, peaks: Mapping[str, Array]) -> NoiseSlope:
-    rate = np.array([cell.noise_rate for cell in cells])
+    rate = np.array([cell.noise_rate for cell in cells], dtype=float)
     drawn = np.stack([peaks[cell.cell_id] for cell in cells])  # (cells, draws)
     # The draws of different cells are independent: shuffling removes a pairing by index.
     drawn = np.random.default_rng(0).permuted(drawn, axis=1)

@@ -149,7 +149,18 @@ def cell_titles(cells: Sequence[CellVerdict]) -> dict[str, str]:
     several_models = len({cell.model for cell in cells}) > 1
     titles = {}
     for cell in cells:
-        rate = f"{100 * cell.noise_rate:g} % {cell.noise_kind} noise"
-        factors = [cell.dataset, cell.loss, rate if cell.noise_rate else "clean"]
+        factors = [cell.dataset, cell.loss, noise_text(cell.noise_kind, cell.noise_rate)]
         titles[cell.cell_id] = " · ".join(factors + [cell.model] * several_models)
     return titles
+
+
+def noise_text(kind: str, rate: float | None) -> str:
+    """A cell's label noise in words: `40 % symmetric noise`, `clean` or `labels as they are`.
+
+    Args:
+        kind: kind of noise.
+        rate: share of wrong labels, in [0, 1]; None where it is unknown.
+    """
+    if rate is None:
+        return "labels as they are"
+    return f"{100 * rate:g} % {kind} noise" if rate else "clean"

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,8 +19,9 @@ from rich.table import Table
 from typer.exceptions import TyperException
 
 from analysis.cli import commands as analysis_commands
-from analysis.console import Json, out, print_json
+from analysis.console import Json, bad_input, out, print_json
 from study.cli.catalogue import commands as catalogue_commands
+from study.cli.results import commands as results_commands
 from trainables.errors import (
     INTERRUPTED,
     BadInputError,
@@ -43,16 +46,67 @@ Folder = Annotated[str, typer.Argument(help="A study folder, such as results/qui
 
 
 @app.command()
+def init(
+    data: Annotated[
+        str,
+        typer.Argument(help="A file, a folder of images, or a data set's name (see `datasets`)."),
+    ],
+    output: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write here; default: standard output.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Column of labels.")] = None,
+    text: Annotated[str | None, typer.Option(help="Column of texts.")] = None,
+    clean_label: Annotated[
+        str | None, typer.Option(help="Column of correct labels, empty where unknown.")
+    ] = None,
+    test: Annotated[str | None, typer.Option(help="A second table, as test set.")] = None,
+    root: Annotated[str | None, typer.Option(help="Folder of downloaded data sets.")] = None,
+    minutes: Annotated[float, typer.Option(help="Time for the study on this machine.")] = 8.0,
+    networks: Annotated[
+        int | None, typer.Option(help="Largest number of networks, in place of a time.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
+) -> None:
+    """Look at a data set whose labels may be wrong, and write a study file that fits it."""
+    import shlex
+
+    from study.proposal.propose import Budget, propose
+    from study.proposal.survey import Request
+
+    target = None if output is None else Path(output)
+    if target is not None and target.exists() and not overwrite:
+        raise BadInputError(f"{output}: the file exists; --overwrite replaces it")
+    request = Request(data, label, text, clean_label, test, root)
+    with bad_input():
+        proposal = propose(
+            request, Budget(minutes, networks), name, f"logit-bias {shlex.join(sys.argv[1:])}"
+        )
+    if target is None:
+        print(proposal.text, end="")
+        return
+    target.write_text(proposal.text, encoding="utf-8")
+    print(
+        f"{output}: {proposal.networks} networks, about {proposal.minutes:.0f} minutes; next: "
+        f"logit-bias run {output}"
+    )
+
+
+@app.command()
 def plan(study: Study, as_json: Json = False) -> None:
-    """Show what a study will train: cells, arms, analytic ε and networks. Writes nothing."""
+    """Show what a study will train, and what differs from its folder. Writes nothing."""
     from study.config.loader import read_study
     from study.execution.progress import duration
-    from study.planning.open_study import check_folder, folder_of, plan_of
+    from study.planning.open_study import compare_with_folder, folder_of, plan_in_folder
+    from study.results.plan_summary import read_plan_summary
 
-    config, content = read_study(study)
-    folder, planned = folder_of(config), plan_of(config)
-    check_folder(folder, config, content)
-    trained = folder.read("trials", columns=["network_id"]).num_rows
+    config, _ = read_study(study)
+    folder = folder_of(config)
+    planned = plan_in_folder(config, folder)
+    growth = compare_with_folder(folder, config, planned)
+    summary = read_plan_summary(folder)
+    superseded = 0 if summary is None else summary.superseded
+    trained = folder.read("trials", columns=["network_id"]).num_rows - superseded
     networks = planned.networks()
     if as_json:
         cells = [
@@ -71,6 +125,7 @@ def plan(study: Study, as_json: Json = False) -> None:
                 "folder": folder.uri,
                 "networks": networks,
                 "networks_trained": trained,
+                "growth": None if growth is None else growth.to_json(),
                 "replicates": config.search.replicates,
                 "hours": _hours(planned),
                 "cells": cells,
@@ -91,18 +146,22 @@ def plan(study: Study, as_json: Json = False) -> None:
         f"{sum(networks.values())} networks ({stages}), {trained} already in {folder.uri}",
         flush=True,  # the estimate takes some seconds
     )
+    for line in () if growth is None else growth.lines():
+        print(line, flush=True)
     hours = _hours(planned)
     if hours is not None:
-        print(f"about {duration(3600 * hours)} of training on this machine's processors")
+        share = "" if growth is None else ", with the kept networks"
+        print(f"about {duration(3600 * hours)} of training on this machine's processors{share}")
 
 
 def _hours(planned: Plan) -> float | None:
-    """Hours of training; None where a data set is not on this machine."""
+    """Hours of training; None where this machine cannot train, which is said on stderr."""
     from study.planning.estimate import estimated_hours
 
     try:
         return estimated_hours(planned)
-    except ValueError:
+    except ValueError as error:
+        print(f"no estimate of the hours: {error}", file=sys.stderr)
         return None
 
 
@@ -239,9 +298,15 @@ def trial(
     folder: Folder,
     network_id: Annotated[str, typer.Argument(help="The network's id, as in its row.")],
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Train nothing; say how and when it failed.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train the network of one row again, outside Ray, and compare. Exit 1 if a number differs."""
+    if explain:
+        _explain(folder, network_id, as_json)
+        return
     from study.execution.reproduce import reproduce
 
     result = reproduce(folder, network_id, device)
@@ -259,6 +324,27 @@ def trial(
         )
     if not as_json:
         print(f"{network_id}: all {result.compared} numbers are the row's, bit for bit")
+
+
+def _explain(folder: str, network_id: str, as_json: bool) -> None:
+    """Print why a network failed, from its rows."""
+    from analysis.formatting import table_value
+    from study.results.explain import explain
+    from study.results.folder import StudyFolder
+
+    explanation = explain(StudyFolder.at(folder), network_id)
+    if as_json:
+        print_json(explanation.to_json())
+        return
+    settings = [f"{k} {table_value(v)}" for k, v in explanation.settings.items() if v is not None]
+    print(f"{network_id}: {explanation.status}; {', '.join(settings)}")
+    if explanation.epochs:
+        table = Table(*explanation.epochs[0], box=None)
+        for epoch in explanation.epochs:
+            table.add_row(*("not finite" if v is None else table_value(v) for v in epoch.values()))
+        out.print(table)
+    for sentence in explanation.sentences:
+        print(f"- {sentence}")
 
 
 @app.command()
@@ -300,20 +386,23 @@ def status(folder: Folder, as_json: Json = False) -> None:
     print(f"{state.diverged} diverged; last row {state.last_row_utc or 'none'}")
 
 
+app.add_typer(results_commands)
 app.add_typer(analysis_commands)
 app.add_typer(catalogue_commands)
 
 _EXTRA_OF_MODULE = {
     **dict.fromkeys(("torch", "torchvision", "sklearn", "PIL", "filelock"), "train"),
     **dict.fromkeys(("ray", "optuna", "tensorboardX"), "study"),
+    "mlflow": "mlflow",
 }
-_STUDY_COMMANDS = {"plan", "run", "submit", "trial", "export-optuna"}
+_STUDY_COMMANDS = {"init", "plan", "run", "submit", "trial", "export-optuna", "merge"}
 
 
 def main() -> None:
     """Run the command line. Exit 0 done, 1 failed, 2 bad input, 130 interrupted."""
     for number in _stop_signals():
         signal.signal(number, _quit)
+    warnings.formatwarning = _one_line_warning
     try:
         app(standalone_mode=False)
     except TyperException as error:
@@ -326,6 +415,19 @@ def main() -> None:
         _fail(str(_missing_extra(error)), MissingExtraError.exit_code)
     except OSError as error:  # a full disk, a folder without permission, a path that is a file
         _fail(" ".join(str(error).split()), 1)
+
+
+def _one_line_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """The notes of data sets are for the user; other warnings say where they come from."""
+    if category.__name__ == "DatasetWarning":
+        return f"{message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _missing_extra(error: ModuleNotFoundError) -> MissingExtraError:

@@ -45,6 +45,11 @@ class Grid(Section):
                     noise.check(info, choice.kind, choice.rate, **choice.options)
                 except TypeError as error:
                     raise ValueError(f"noise kind {choice.kind}: {error}") from error
+                if "clean_label" in dataset.options and noise.get(choice.kind).truth_is_known:
+                    raise ValueError(
+                        f"noise kind {choice.kind} adds noise to correct labels, and data set "
+                        f"{dataset.name} has a column clean_label beside its own; allowed: as-is"
+                    )
             for model in self.model:
                 _try_model(model, info.input_shape, info.classes)
         return self

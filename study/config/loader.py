@@ -5,7 +5,6 @@ Every message names the key, its value and what is allowed.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 from importlib import resources
@@ -88,11 +87,6 @@ def parse_study(content: bytes, source: str) -> StudyConfig:
         first, *more = error.errors()
         rest = f" (and {len(more)} more)" if more else ""
         raise StudyFileError(f"{source}: {_one_line(first, data)}{rest}") from error
-
-
-def sha256(content: bytes) -> str:
-    """Hash of a study file, the column `config_sha256`."""
-    return hashlib.sha256(content).hexdigest()
 
 
 class _Loader(yaml.SafeLoader):

@@ -13,6 +13,7 @@ from study import samplers
 from study.config.base import Section
 from study.config.grid import Grid
 from study.results.arms import BEST, TUNED, Arm
+from trainables import noise
 from trainables.engine.augment import Augmentation
 
 
@@ -279,7 +280,8 @@ class Resources(Section):
     Attributes:
         workers: largest number of cohorts in training at a time.
         cpus_per_cohort: processor cores per cohort.
-        gpus_per_cohort: GPUs per cohort; a fraction shares a GPU.
+        gpus_per_cohort: GPUs per cohort; a fraction shares a GPU. Null takes one where there is
+            one, or a quarter where no model has convolutions.
         accelerator_type: a name that Ray knows, such as A100 or T4.
         networks_per_cohort: largest number of networks in one cohort; null takes 32 on a CPU and
             64 on a GPU.
@@ -344,6 +346,16 @@ class StudyConfig(Section):
     def _augmentation_fits(self) -> StudyConfig:
         for dataset in self.grid.dataset:
             Augmentation.from_dict(self.recipe.augment).check(dataset.info.input_shape)
+        return self
+
+    @model_validator(mode="after")
+    def _selects_on_known_labels(self) -> StudyConfig:
+        unknown = [n.kind for n in self.grid.noise if not noise.get(n.kind).truth_is_known]
+        if unknown and self.search.select_on == "val_clean":
+            raise ValueError(
+                f"search.select_on = val_clean: the correct labels of noise kind {unknown[0]} are "
+                "unknown; allowed: val_noisy"
+            )
         return self
 
     @model_validator(mode="after")

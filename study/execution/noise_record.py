@@ -1,7 +1,7 @@
 """The label noise of a study as it was drawn: one transition matrix for each data set and noise.
 
-`noise.parquet` is written by the first run. Later runs do not draw the noise again; they only check
-that this machine has every data set.
+`noise.parquet` is written by the first run. Later runs draw only noise that the study file has
+gained, and otherwise check that this machine has every data set.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from study.config.choices import DatasetChoice, NoiseChoice
 from study.config.sections import StudyConfig
@@ -25,27 +26,35 @@ NoiseRecord = list[dict[str, Any]]
 """Rows of `study.results.schema.TRANSITIONS`."""
 
 
-def draw_noise_record(config: StudyConfig) -> NoiseRecord:
-    """Load every data set of the study, and draw each label noise once on each of them.
+def draw_noise_record(config: StudyConfig, recorded: pa.Table | None) -> NoiseRecord | None:
+    """The label noise of the study; noise that is not recorded yet is drawn once.
 
     Args:
         config: the study.
+        recorded: rows of `study.results.schema.TRANSITIONS` from earlier runs; None where there
+            are none.
 
     Returns:
         The transitions of the training labels of the first confirm seed. Networks of the study
-        train on these labels. Pairs of classes that do not occur are left out.
+        train on these labels. Pairs of classes that do not occur are left out. Of labels as they
+        are, the transitions of the test examples whose correct labels are known; else none. None
+        where everything is recorded.
 
     Raises:
         BadInputError: a data set or a noise cannot be loaded; one line says why.
     """
     seed = derived_seed(config, CONFIRM_SEEDS_FROM, "noise")
-    rows: NoiseRecord = []
+    rows: NoiseRecord = [] if recorded is None else recorded.to_pylist()
+    known = {(row["dataset"], row["noise"]) for row in rows}
+    drawn: NoiseRecord = []
     with _one_line_errors():
         for dataset in config.grid.dataset:
-            loaded = data_spec(dataset).load()
-            for choice in config.grid.noise:
-                rows += _transitions(dataset, loaded, choice, seed)
-    return rows
+            new = [c for c in config.grid.noise if (dataset.label, c.label) not in known]
+            loaded = data_spec(dataset).load() if new else None
+            for choice in new:
+                assert loaded is not None
+                drawn += _transitions(dataset, loaded, choice, seed)
+    return [*rows, *drawn] if drawn else None
 
 
 def check_datasets(config: StudyConfig) -> None:
@@ -76,6 +85,8 @@ def _transitions(
 ) -> NoiseRecord:
     drawn = noise.apply(loaded, choice.kind, choice.rate, seed, root=dataset.root, **choice.options)
     share = drawn.train.transition
+    if not noise.get(choice.kind).truth_is_known and loaded.test_given is not None:
+        share = noise.describe(loaded.test_y, loaded.test_given, loaded.classes).transition
     return [
         {
             "dataset": dataset.label,

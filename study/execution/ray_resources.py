@@ -18,6 +18,10 @@ ON_CPU, ON_GPU = 32, 64
 gains nothing from more; a GPU trains 64 small networks twice as fast as 16 (docs/engine.md), and as
 many of them at once as fit its memory."""
 
+_SHARED_BY = 4
+"""Cohorts that share a GPU where no model convolves: the host then needs longer to prepare a cohort
+of small networks than the GPU to train it."""
+
 _LONGEST_FOLDER = 40  # bytes; see `short_folder`
 _PATIENCE_S = 10.0
 _OBJECT_STORE_BYTES = 100 * 2**20  # cohorts and their metrics are small; data sets are not in it
@@ -63,13 +67,19 @@ class RayResources:
         return f"{cohorts} at a time, {each} each; up to {largest} networks in a cohort"
 
 
-def start_ray(config: StudyConfig, address: str | None, dashboard: bool = False) -> RayResources:
+def start_ray(
+    config: StudyConfig,
+    address: str | None,
+    dashboard: bool = False,
+    small_networks: bool = False,
+) -> RayResources:
     """Start Ray on this machine, or join the cluster at `address`.
 
     Args:
         config: the study.
         address: a running Ray cluster; None starts Ray on this machine.
         dashboard: whether to start Ray's dashboard too; only on this machine.
+        small_networks: as in `resources_for`.
 
     Returns:
         How the study uses Ray's resources.
@@ -102,7 +112,8 @@ def start_ray(config: StudyConfig, address: str | None, dashboard: bool = False)
     url = context.dashboard_url if dashboard and not address else None
     try:
         available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        resources = resources_for(config, available, grows=address is not None)
+        grows = address is not None
+        resources = resources_for(config, available, grows, small_networks)
         return replace(resources, dashboard=url)
     except InsufficientResourcesError:
         ray.shutdown()
@@ -138,7 +149,12 @@ def _no_cluster(address: str) -> str:
     return f"{source} = {address}: no Ray cluster answers there; {way} to run on this machine"
 
 
-def resources_for(config: StudyConfig, available: Mapping[str, float], grows: bool) -> RayResources:
+def resources_for(
+    config: StudyConfig,
+    available: Mapping[str, float],
+    grows: bool,
+    small_networks: bool = False,
+) -> RayResources:
     """How a study uses the available resources.
 
     Args:
@@ -146,6 +162,8 @@ def resources_for(config: StudyConfig, available: Mapping[str, float], grows: bo
         available: {Ray's name of a resource: amount}.
         grows: whether the cluster may add machines when cohorts wait for them. The study file must
             then give `resources.workers` and `gpus_per_cohort`.
+        small_networks: whether no model of the study fills a GPU, so that several cohorts share
+            one where the study file does not say and the cores suffice.
 
     Returns:
         As many cohorts at a time as fit, at least one and at most `resources.workers`.
@@ -157,6 +175,9 @@ def resources_for(config: StudyConfig, available: Mapping[str, float], grows: bo
     gpus = section.gpus_per_cohort
     if gpus is None:
         gpus = 1.0 if available.get("GPU") else 0.0
+        if gpus and small_networks:
+            per_gpu = available.get("CPU", 0.0) / available["GPU"] / section.cpus_per_cohort
+            gpus = 1.0 / max(1, min(_SHARED_BY, int(per_gpu)))
     networks = section.networks_per_cohort or (ON_GPU if gpus else ON_CPU)
     per_cohort: dict[str, float] = {"cpu": section.cpus_per_cohort, "gpu": gpus}
     needed: dict[str, float] = {"CPU": section.cpus_per_cohort, "GPU": gpus}

@@ -11,7 +11,8 @@ from typing import Any
 from study.execution import lease
 from study.results.folder import StudyFolder
 from study.results.provenance import Provenance
-from study.results.schema import SCHEMA_VERSION, Stage
+from study.results.schema import NEED_CORRECT_LABELS, SCHEMA_VERSION, Stage
+from trainables import noise
 from trainables.engine.results import MemberResult
 
 
@@ -61,10 +62,25 @@ class ResultWriter:
             "git_dirty": self.provenance.git_dirty,
             "versions": self.provenance.versions,
         }
-        trials = [
-            {**common, **identity, **result.metrics.to_row()}
-            for identity, result in zip(config["identity"], results, strict=True)
-        ]
-        epochs = [epoch.to_row() for result in results for epoch in result.epochs]
+        trials, epochs = [], []
+        for identity, result in zip(config["identity"], results, strict=True):
+            kind = identity["noise_kind"]
+            trials.append({**common, **identity, **known(result.metrics.to_row(), kind)})
+            epochs += [known(epoch.to_row(), kind) for epoch in result.epochs]
         lease.check(self.folder, self.token)
         self.folder.write_part(Stage(config["stage"]), config["cohort_id"], trials, epochs)
+
+
+def known(row: Mapping[str, Any], noise_kind: str) -> dict[str, Any]:
+    """A row without the numbers that need correct labels where those are unknown.
+
+    Training compares with the data set's own labels; where these may be wrong, such a number must
+    not be called clean accuracy.
+
+    Args:
+        row: of `trials` or `epochs`.
+        noise_kind: of its network.
+    """
+    if noise.get(noise_kind).truth_is_known:
+        return dict(row)
+    return {name: None if name in NEED_CORRECT_LABELS else value for name, value in row.items()}

@@ -6,25 +6,38 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from study.config.loader import sha256
 from study.config.sections import StudyConfig
 from study.execution import lease
 from study.execution.checkpoints import CheckpointStore
 from study.execution.noise_record import check_datasets, draw_noise_record, write_noise_record
+from study.execution.precision import check_machine
 from study.execution.progress import ProgressDisplay
 from study.execution.ray_resources import RayResources, start_ray
 from study.execution.result_writer import ResultWriter
 from study.execution.signals import StopListener
-from study.planning.open_study import check_folder, folder_of, plan_of, plan_summary, replay_rows
+from study.planning.cohort_specs import data_spec
+from study.planning.open_study import (
+    compare_with_folder,
+    folder_of,
+    plan_in_folder,
+    plan_summary,
+    replay_rows,
+)
 from study.planning.plan import Plan
 from study.planning.scheduler import Cohort, IntervalWidth, Scheduler
 from study.results import provenance
 from study.results.compaction import compact, discard_uncommitted
 from study.results.evidence import ChoosePoints
-from study.results.folder import StudyFolder
-from study.results.plan_summary import write_plan_summary
+from study.results.folder import STUDY_FILE, StudyFolder
+from study.results.plan_summary import KeptPoint, write_plan_summary
 from study.results.schema import STAGES, Stage
+from study.results.study_files import replace_study_file, sha256
+from trainables.engine.capacity import convolves
+from trainables.engine.spec import ModelSpec
 from trainables.errors import BadInputError, InterruptedByUserError, UserError
+
+PlannedNetworks = tuple[Mapping[Stage, int], int, tuple[KeptPoint, ...]]
+"""What of plan.json may change in a run: arguments of `plan_summary`."""
 
 _LAUNCHES = 3  # Ray experiments in a row that may end early without a single new network
 _COMPACT_FROM = 64  # part files of a stage; fewer files are read fast enough
@@ -79,31 +92,36 @@ def run_study(
         The study's folder.
 
     Raises:
-        StudyFileError: the folder holds a study from another study file.
-        BadInputError: a data set cannot be loaded.
+        StudyFileError: the folder holds rows that this study file would change.
+        BadInputError: a data set cannot be loaded, or this machine lacks the recipe's precision.
         study.execution.lease.StudyBusyError: another driver is running this study.
         study.execution.ray_resources.InsufficientResourcesError: Ray lacks what a cohort needs.
         StudyFailedError: networks failed repeatedly.
         StudyInterruptedError: SIGINT or SIGTERM; running the study again resumes it.
     """
     folder = folder_of(config)
-    check_folder(folder, config, content)
-    # Before anything is written: the noise of a new study needs every data set.
-    recorded = folder.read_transitions() is not None
-    noise_record = None if recorded else draw_noise_record(config)
-    plan = plan_of(config)
+    plan = plan_in_folder(config, folder)
+    growth = compare_with_folder(folder, config, plan)
+    check_machine(config, options.address)
+    # Before anything is written: the noise that is new needs its data set.
+    recorded = None if growth is not None and not growth.has_begun else folder.read_transitions()
+    noise_record = draw_noise_record(config, recorded)
     folder.filesystem.create_dir(folder.path, recursive=True)
     held = lease.Lease(folder)
     try:
         discard_uncommitted(folder)
         _compact(folder)
-        if not folder.exists():
-            folder.write_bytes("study.yaml", content)
+        if not folder.exists() or (growth is not None and not growth.has_begun):
+            folder.write_bytes(STUDY_FILE, content)
+        elif growth is not None:
+            replace_study_file(folder, content)
         if noise_record is not None:
             write_noise_record(folder, noise_record)
-        stored_content = folder.read_bytes("study.yaml") or content
+        stored_content = folder.read_bytes(STUDY_FILE) or content
         writer = ResultWriter(folder, held.token, sha256(stored_content), provenance.collect())
         with display or ProgressDisplay() as shown:
+            for line in () if growth is None else growth.lines():
+                shown.print_line(line)
             study_run = StudyRun(plan, writer, options, interval_width, shown, choose_points)
             study_run.run_to_completion()
         _compact(folder)
@@ -140,7 +158,8 @@ class StudyRun:
         minutes = plan.config.resources.checkpoint_minutes
         every_s = None if minutes is None else 60 * minutes
         self._checkpoints = CheckpointStore(self._folder, writer.token, every_s)
-        self._planned: Mapping[Stage, int] = {}  # as in plan.json
+        self._planned: PlannedNetworks | None = None  # as in plan.json
+        self._said: set[KeptPoint] = set()
 
     def run_to_completion(self) -> None:
         """Launch experiments until every network is trained.
@@ -158,17 +177,21 @@ class StudyRun:
 
         before = self._scheduler(workers=1)
         if missing := before.missing_stages:
-            verb, options = "is" if len(missing) == 1 else "are", [f"--stage {s}" for s in missing]
+            verb, flags = "is" if len(missing) == 1 else "are", [f"--stage {s}" for s in missing]
             raise BadInputError(
                 f"--stage confirm: the {' and the '.join(missing)} {verb} not finished; add "
-                f"{' '.join(options)}"
+                f"{' '.join(flags)}"
             )
         if before.is_done:
+            self._write_plan(before)
             done = before.networks_done
             self._display.print_line(f"{done} networks are trained; nothing is left to do")
             return
         check_datasets(self._plan.config)
-        resources = start_ray(self._plan.config, self._options.address, self._options.dashboard)
+        config, options = self._plan.config, self._options
+        resources = start_ray(
+            config, options.address, options.dashboard, small_networks=not _convolves(config)
+        )
         self._stop_listener.listen()
         self._display.print_line(resources.summary)
         if resources.dashboard:
@@ -180,6 +203,7 @@ class StudyRun:
             while True:
                 current = self._scheduler(resources.workers, resources.networks_per_cohort)
                 if current.is_done:
+                    self._write_plan(current)
                     self._checkpoints.discard_all_but(())
                     return
                 idle_launches = 0 if current.networks_done > done else idle_launches + 1
@@ -216,9 +240,14 @@ class StudyRun:
 
     def _write_plan(self, scheduler: Scheduler) -> None:
         """Write plan.json for `logit-bias status`, whenever the plan has changed."""
-        if scheduler.networks_planned != self._planned:
-            self._planned = scheduler.networks_planned
-            write_plan_summary(self._folder, plan_summary(self._plan, self._planned))
+        planned = scheduler.networks_planned, scheduler.superseded, scheduler.kept_points
+        if planned != self._planned:
+            self._planned = planned
+            write_plan_summary(self._folder, plan_summary(self._plan, *planned))
+        for kept in scheduler.kept_points:
+            if kept not in self._said:
+                self._said.add(kept)
+                self._display.print_line(f"the study has grown, its rows are kept: {kept}")
 
     def _launch(self, scheduler: Scheduler, resources: RayResources) -> None:
         """One Ray Tune experiment over every network that is due."""
@@ -278,6 +307,15 @@ class StudyRun:
                 f"stopped with {scheduler.networks_done} of {scheduler.networks_total} networks "
                 f"trained and {saved} unfinished cohorts saved; run the same command to go on"
             )
+
+
+def _convolves(config: StudyConfig) -> bool:
+    """Whether a model of the study has convolutions."""
+    return any(
+        convolves(data_spec(dataset), ModelSpec(model.name, model.options, model.init))
+        for dataset in config.grid.dataset
+        for model in config.grid.model
+    )
 
 
 def _compact(folder: StudyFolder) -> None:

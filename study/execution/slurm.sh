@@ -15,12 +15,13 @@ set -u -m  # -m: a background process does not ignore SIGINT
 
 export PATH=${bin}:$$PATH
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1
-RAY_AUTH_TOKEN=$$(python -c 'import secrets; print(secrets.token_hex(32))')  # for this job alone
+RAY_AUTH_TOKEN=$$(python -c 'import secrets; print(secrets.token_hex(32))')  # for this start alone
 export RAY_AUTH_TOKEN
 unset RAY_ADDRESS
 # The nodes can be shared with other jobs: each has its own folder and ports that are free. Ray opens
 # its folder to everybody, so it lies in one that is closed.
 export scratch=/tmp/logit-bias-$$SLURM_JOB_ID
+export TMPDIR=$$scratch
 export ray_options="--temp-dir=$$scratch/ray ${gpu_option} --object-store-memory=${object_store_bytes}
   --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0
   --disable-usage-stats --block"

@@ -46,6 +46,11 @@ class Cell:
         """Number of classes."""
         return self.dataset.info.classes
 
+    @cached_property
+    def skipped_files(self) -> int:
+        """Number of damaged files of the data set that were left out."""
+        return self.dataset.info.skipped_files
+
     @property
     def losses(self) -> tuple[LossChoice, ...]:
         """The losses that a search of this cell may choose."""

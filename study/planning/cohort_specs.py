@@ -81,6 +81,7 @@ def identity_columns(config: StudyConfig, network: Network) -> dict[str, Any]:
         "arm": network.arm,
         "rule": network.rule,
         "dataset": network.cell.dataset.label,
+        "skipped_files": network.cell.skipped_files,
         "model": network.cell.model.label,
         "loss": network.loss.name,
         "loss_params": network.loss.params_json,

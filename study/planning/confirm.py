@@ -8,6 +8,7 @@ gains by tuning ε. In a study without it, the choices of the search are confirm
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from study.planning.cells import Cell, Network, PlannedArm
 from study.planning.plan import Plan
 from study.planning.search import ArmSearch, CompletedPoint
 from study.results.evidence import CellEvidence, ChoosePoints, ChosenPoint, EvidenceRow
+from study.results.plan_summary import KeptPoint
 from study.results.schema import Stage, Status
 
 
@@ -26,6 +28,12 @@ class ConfirmStage:
         searches: all searches of each cell.
         choose_points: chooses the points of pooled arms; needed before a study with the arm `best`
             confirms.
+
+    Attributes:
+        kept_points: pooled arms that have rows and that all evidence of a study that has grown
+            would place elsewhere.
+        superseded: number of confirm networks with a row that are no choice of their search any
+            more, because it has grown and found a better point.
     """
 
     def __init__(
@@ -39,6 +47,9 @@ class ConfirmStage:
         self._cells = {cell.cell_id: cell for cell in plan.cells}
         # points of pooled arms that have rows
         self._known: dict[Cell, dict[str, ChosenPoint]] = {cell: {} for cell in plan.cells}
+        self._choice_rows: dict[str, set[str]] = {}  # {cell id: network ids} of searches' choices
+        self.kept_points: list[KeptPoint] = []
+        self.superseded = 0
 
     def add_sweep_row(self, network_id: str, row: Mapping[str, Any]) -> None:
         """Record a result of the sweep as evidence."""
@@ -59,6 +70,7 @@ class ConfirmStage:
             whether the row belongs to the plan.
         """
         if not self._plan.config.has_best or row["replicate"] is not None:
+            self._choice_rows.setdefault(row["cell_id"], set()).add(row["network_id"])
             return True  # follows from the rows of the search
         cell = self._cells.get(row["cell_id"])
         if cell is None or row["seed"] not in self._plan.confirm_seeds:
@@ -82,7 +94,7 @@ class ConfirmStage:
             for s in self._searches[cell]
             if s.arm.is_replicated or not plan.config.has_best
         }
-        return [
+        networks = [
             _network(cell, search.arm, _point(chosen.network), seed, replicate)
             for replicate in plan.replicates
             for seed in (
@@ -91,6 +103,9 @@ class ConfirmStage:
             for search, chosen in best.items()
             if chosen is not None and search.replicate == replicate
         ]
+        earlier = self._choice_rows.pop(cell.cell_id, set())
+        self.superseded += len(earlier - {network.network_id for network in networks})
+        return networks
 
     def pooled(self, cell: Cell, sweep: Sequence[Network]) -> list[Network]:
         """The pooled arms at their points, on common seeds.
@@ -117,21 +132,36 @@ class ConfirmStage:
         """
         if self._choose_points is None:
             raise ValueError("choose_points is needed for the arm best")
-        choices = dict(self._known[cell])
+        known = self._known[cell]
         pooled = [a for a in self._plan.arms[cell] if a.is_pooled]
         biased = {loss.label: loss.takes_epsilon for loss in cell.losses}
         shared = {arm.name: arm.epsilon for arm in pooled if arm.rescale is None}
-        if shared.keys() - choices.keys():
+        chosen: dict[str, ChosenPoint] = {}
+        # In a study that has grown, arms with rows are chosen too, to say where they would be.
+        if self._plan.has_grown or shared.keys() - known.keys():
             rows = [p for p in points if p.network.rescale is None]
             # All of them, because the choice of one may depend on the ε of another.
-            chosen = self._choose_points(_evidence(self._plan, rows, biased), shared)
-            choices = chosen | choices
+            chosen |= self._choose_points(_evidence(self._plan, rows, biased), shared)
         for arm in pooled:
-            if arm.rescale is not None and arm.name not in choices:
+            if arm.rescale is not None and (self._plan.has_grown or arm.name not in known):
                 rows = [p for p in points if p.network.arm == arm.name]
                 evidence = _evidence(self._plan, rows, dict.fromkeys(biased, False))
-                choices |= self._choose_points(evidence, {arm.name: 0.0})
-        return choices
+                chosen |= self._choose_points(evidence, {arm.name: 0.0})
+        self.kept_points += [
+            KeptPoint(cell.cell_id, name, point, chosen[name])
+            for name, point in known.items()
+            if name in chosen and _differ(point, chosen[name])
+        ]
+        return chosen | known
+
+
+def _differ(one: ChosenPoint, other: ChosenPoint) -> bool:
+    """Whether two points differ by more than the rounding of another processor."""
+    is_same = one.loss == other.loss and all(
+        math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
+        for a, b in ((one.epsilon, other.epsilon), (one.lr, other.lr))
+    )
+    return not is_same
 
 
 def _point(network: Network) -> ChosenPoint:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import torch
+
 from study.planning.cells import Network
 from study.planning.cohort_specs import cohort_spec
 from study.planning.plan import Plan
@@ -15,17 +17,22 @@ _TIMED_NETWORKS = 8  # networks in the cohort that is timed
 _BUDGET_S = 4.0  # of all timed steps together
 
 
-def estimated_hours(plan: Plan) -> float:
-    """Hours for the whole study on this machine's processors, without the start of Ray.
+def estimated_hours(plan: Plan, device: str = "cpu") -> float:
+    """Hours for the whole study on this machine's processors or GPUs, without the start of Ray.
 
     Trains a few steps per group; writes nothing.
 
+    Args:
+        plan: the study's plan.
+        device: `cpu` or `cuda`.
+
     Raises:
-        ValueError: a data set is not on this machine.
+        ValueError: a data set is not on this machine, or the machine lacks the precision.
     """
     configure_process()
     config = plan.config
-    workers = config.resources.workers or os.cpu_count() or 1
+    units = torch.cuda.device_count() if device == "cuda" else os.cpu_count()
+    workers = config.resources.workers or units or 1
     search_s = other_s = 0.0  # seconds of one worker
     groups = dict.fromkeys(cell.group_id for cell in plan.cells)
     for group in groups:
@@ -36,7 +43,7 @@ def estimated_hours(plan: Plan) -> float:
             for arm in plan.arms[cell]
         ][:_TIMED_NETWORKS]
         spec = cohort_spec(config, timed)
-        epoch_s = seconds_per_epoch(spec, budget_s=_BUDGET_S / len(groups))
+        epoch_s = seconds_per_epoch(spec, device, budget_s=_BUDGET_S / len(groups))
         each_s = epoch_s / len(timed) * config.recipe.epochs
         search_s += sum(map(plan.search_points, cells)) * each_s
         others = [len(plan.sweep_networks(cell)) + plan.confirm_networks(cell) for cell in cells]

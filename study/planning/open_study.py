@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from study.config.loader import StudyFileError, parse_study
+from study.config.loader import parse_study
 from study.config.sections import StudyConfig
+from study.planning.growth import Growth, differences, growth
 from study.planning.plan import Plan, make_plan, needs_measured_logits
-from study.results.folder import StudyFolder
-from study.results.plan_summary import CellSummary, LossLabel, PlanSummary
-from study.results.schema import Stage
+from study.results.folder import STUDY_FILE, StudyFolder
+from study.results.plan_summary import CellSummary, KeptPoint, LossLabel, PlanSummary
+from study.results.schema import STAGES, Stage
+from study.results.study_files import earlier_study_files
 
 REPLAYED = (
     *("network_id", "stage", "cell_id", "arm", "point", "loss", "loss_params", "epsilon", "lr"),
@@ -20,7 +22,6 @@ REPLAYED = (
 """The columns of `trials` from which a scheduler is rebuilt."""
 
 _ROWS_AT_ONCE = 10_000
-_MAY_CHANGE = {"storage", "resources"}  # sections that may change between two runs of a study
 
 
 def folder_of(config: StudyConfig) -> StudyFolder:
@@ -28,13 +29,30 @@ def folder_of(config: StudyConfig) -> StudyFolder:
     return StudyFolder.at(config.folder_uri)
 
 
-def plan_of(config: StudyConfig) -> Plan:
-    """The study's plan; initial logits are measured where an arm needs them."""
+def plan_of(config: StudyConfig, earlier: Sequence[StudyConfig] = ()) -> Plan:
+    """The study's plan; initial logits are measured where an arm needs them.
+
+    Args:
+        config: the study.
+        earlier: what its study file said in earlier runs, the oldest first.
+    """
     if needs_measured_logits(config):
         from study.planning.initial_logits import initial_logits
 
-        return make_plan(config, initial_logits(config))
-    return make_plan(config)
+        return make_plan(config, initial_logits(config), earlier)
+    return make_plan(config, earlier=earlier)
+
+
+def plan_in_folder(config: StudyConfig, folder: StudyFolder) -> Plan:
+    """The plan of a study file for its folder, which may hold an earlier version of the study.
+
+    Raises:
+        StudyFileError: an earlier study file in the folder is not valid.
+    """
+    earlier, content = _earlier_configs(folder), folder.read_bytes(STUDY_FILE)
+    if content is not None and _has_begun(folder):
+        earlier.append(parse_study(content, folder.file(STUDY_FILE)))
+    return plan_of(config, earlier)
 
 
 def open_study(uri: str) -> tuple[StudyFolder, Plan]:
@@ -51,15 +69,23 @@ def open_study(uri: str) -> tuple[StudyFolder, Plan]:
         StudyFileError: the study file in the folder is not valid.
     """
     folder = StudyFolder.at(uri)
-    return folder, plan_of(parse_study(folder.study_file(), folder.file("study.yaml")))
+    config = parse_study(folder.study_file(), folder.file(STUDY_FILE))
+    return folder, plan_of(config, _earlier_configs(folder))
 
 
-def plan_summary(plan: Plan, networks: Mapping[Stage, int] | None = None) -> PlanSummary:
+def plan_summary(
+    plan: Plan,
+    networks: Mapping[Stage, int] | None = None,
+    superseded: int = 0,
+    kept_points: tuple[KeptPoint, ...] = (),
+) -> PlanSummary:
     """What `status` shows of a plan.
 
     Args:
         plan: the study's plan.
         networks: number of networks per stage, where it has changed since the plan was made.
+        superseded: as in `PlanSummary`.
+        kept_points: as in `PlanSummary`.
     """
     return PlanSummary(
         study=plan.config.name,
@@ -68,6 +94,8 @@ def plan_summary(plan: Plan, networks: Mapping[Stage, int] | None = None) -> Pla
         replicates=plan.config.search.replicates if plan.config.has_best else None,
         confirm_seeds=len(plan.confirm_seeds),
         replicate_seeds=len(plan.replicate_seeds(0)) if plan.config.has_best else 0,
+        superseded=superseded,
+        kept_points=kept_points,
         cells=tuple(
             CellSummary(
                 cell_id=cell.cell_id,
@@ -94,36 +122,57 @@ def replay_rows(folder: StudyFolder) -> Iterator[Mapping[str, Any]]:
         yield from batch.to_pylist()
 
 
-def check_folder(folder: StudyFolder, config: StudyConfig, content: bytes) -> None:
-    """Check that the folder is new or holds this study.
+def compare_with_folder(folder: StudyFolder, config: StudyConfig, plan: Plan) -> Growth | None:
+    """What a study file changes in the study that its folder holds.
 
     Args:
         folder: the study's folder.
         config: the study.
-        content: the study file that `config` was read from.
+        plan: the study's plan, from `plan_of`.
+
+    Returns:
+        None where the folder is new, or holds this study already.
 
     Raises:
-        StudyFileError: the study in the folder differs in a setting that changes its rows.
+        StudyFileError: the study file would change rows that exist.
     """
-    earlier = folder.read_bytes("study.yaml")
-    if earlier is None or earlier == content:
-        return
-    other = parse_study(earlier, folder.file("study.yaml"))
-    keys = _differences(
-        other.model_dump(exclude=_MAY_CHANGE), config.model_dump(exclude=_MAY_CHANGE)
+    content = folder.read_bytes(STUDY_FILE)
+    if content is None:
+        return None
+    earlier = _earlier_configs(folder)
+    present = parse_study(content, folder.file(STUDY_FILE))
+    if not differences(present, config):
+        return None
+    return growth(
+        plan_of(present, earlier),
+        plan,
+        row_counts(folder),
+        has_checkpoints=_has_checkpoints(folder),
+        where=folder.uri,
     )
-    if keys:
-        raise StudyFileError(
-            f"{folder.uri} holds a study from another study file (differs in {', '.join(keys)}); "
-            "give this one another name"
-        )
 
 
-def _differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Dotted keys at which two nested mappings differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = []
-        for key in sorted(old.keys() | new.keys()):
-            keys += _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
-        return keys
-    return [] if old == new else [path]
+def _has_begun(folder: StudyFolder) -> bool:
+    """Whether the folder has rows or cohorts in training."""
+    has_rows = any(folder.table_files("trials", stage).cohorts for stage in STAGES)
+    return has_rows or _has_checkpoints(folder)
+
+
+def _has_checkpoints(folder: StudyFolder) -> bool:
+    return bool(folder.file_names("checkpoints"))
+
+
+def row_counts(folder: StudyFolder) -> list[dict[str, Any]]:
+    """Rows of `trials` counted by stage, cell, arm, seed and replicate, as `growth` takes them."""
+    keys = ["stage", "cell_id", "arm", "seed", "replicate"]
+    table = folder.read("trials", columns=["schema_version", *keys, "point"])
+    counted = table.group_by(keys).aggregate([("point", "max"), ([], "count_all")])
+    return [
+        {**row, "point": row["point_max"], "count": row["count_all"]} for row in counted.to_pylist()
+    ]
+
+
+def _earlier_configs(folder: StudyFolder) -> list[StudyConfig]:
+    """What the study file said in earlier runs, the oldest first."""
+    contents = earlier_study_files(folder)
+    return [parse_study(content, f"{folder.uri}/study-files") for content in contents]

@@ -35,11 +35,14 @@ class Plan:
         config: the study.
         arms: the arms of each cell, in the order of the study file.
         analytic: {rule: ε} of each cell, for the rules that the study's arms name.
+        first_budgets: {(cell_id, replicate): `networks_per_cell` of the study file that first
+            planned this search}; empty where the study has one study file.
     """
 
     config: StudyConfig
     arms: Mapping[Cell, tuple[PlannedArm, ...]]
     analytic: Mapping[Cell, Mapping[str, float]] = field(default_factory=dict)
+    first_budgets: Mapping[tuple[str, int | None], int] = field(default_factory=dict)
 
     @property
     def cells(self) -> list[Cell]:
@@ -91,7 +94,21 @@ class Plan:
     @property
     def replicates(self) -> tuple[int | None, ...]:
         """Numbers of the searches of every arm; a single None in a study without `best`."""
-        return tuple(range(self.config.search.replicates)) if self.config.has_best else (None,)
+        return _replicates(self.config)
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether the study was begun with another study file."""
+        return bool(self.first_budgets)
+
+    def first_budget(self, cell: Cell, replicate: int | None) -> int:
+        """The `networks_per_cell` with which the points of a search are numbered.
+
+        It is that of the study file which first planned the search: a search that grows keeps the
+        numbers of its points, and with them their networks' ids.
+        """
+        budget = self.config.search.networks_per_cell
+        return self.first_budgets.get((cell.cell_id, replicate), budget)
 
     @property
     def confirm_seeds(self) -> range:
@@ -137,17 +154,34 @@ class Plan:
         return [arm.epsilon for arm in arms if arm.epsilon is not None]
 
 
-def make_plan(config: StudyConfig, measured: Mapping[str, MeasuredLogits] | None = None) -> Plan:
+def make_plan(
+    config: StudyConfig,
+    measured: Mapping[str, MeasuredLogits] | None = None,
+    earlier: Sequence[StudyConfig] = (),
+) -> Plan:
     """The plan of a study.
 
     Args:
         config: the study.
         measured: {group_id: logits of untrained networks}; needed where
             `needs_measured_logits(config)`.
+        earlier: what its study file said in earlier runs, the oldest first.
 
     Raises:
         BadInputError: a rule has no answer for a cell.
     """
+    cells, arms = planned_cells(config), _parsed_arms(config)
+    analytic = {c: _analytic_epsilons(c, config, arms, measured or {}) for c in cells}
+    planned = {
+        c: tuple(_planned_arms(c, arms, analytic[c], has_best=config.has_best)) for c in cells
+    }
+    others = [other for other in earlier if _grown(other) != _grown(config)]
+    budgets = _first_budgets([*others, config]) if others else {}
+    return Plan(config, planned, analytic, budgets)
+
+
+def planned_cells(config: StudyConfig) -> list[Cell]:
+    """The cells of a study: those of the grid, then those of plain cross-entropy."""
     cells = [
         Cell(dataset, noise, model, loss, tuple(config.grid.losses or ()))
         for dataset, model, noise, loss in itertools.product(
@@ -157,17 +191,12 @@ def make_plan(config: StudyConfig, measured: Mapping[str, MeasuredLogits] | None
             [None] if isinstance(config.grid.loss, str) else config.grid.loss,
         )
     ]
-    arms = config.confirm.parsed_arms if config.confirm else [Arm(TUNED)]
-    if Arm(CE) in arms:
+    if Arm(CE) in _parsed_arms(config):
         # Cross-entropy has one cell per (data set, noise, model), with which others are compared.
         baselines = [Cell(c.dataset, c.noise, c.model, LossChoice(name="ce")) for c in cells]
         planned_ids = {c.cell_id for c in cells}
         cells += [b for b in dict.fromkeys(baselines) if b.cell_id not in planned_ids]
-    analytic = {c: _analytic_epsilons(c, config, arms, measured or {}) for c in cells}
-    planned = {
-        c: tuple(_planned_arms(c, arms, analytic[c], has_best=config.has_best)) for c in cells
-    }
-    return Plan(config, planned, analytic)
+    return cells
 
 
 def needs_measured_logits(config: StudyConfig) -> bool:
@@ -175,6 +204,30 @@ def needs_measured_logits(config: StudyConfig) -> bool:
     return config.confirm is not None and any(
         arm.rule == _MEASURED_RULE for arm in config.confirm.parsed_arms
     )
+
+
+def _parsed_arms(config: StudyConfig) -> Sequence[Arm]:
+    return config.confirm.parsed_arms if config.confirm else [Arm(TUNED)]
+
+
+def _replicates(config: StudyConfig) -> tuple[int | None, ...]:
+    return tuple(range(config.search.replicates)) if config.has_best else (None,)
+
+
+def _grown(config: StudyConfig) -> tuple[object, ...]:
+    """The sections in which a study may grow."""
+    return config.grid, config.search, config.sweep, config.confirm
+
+
+def _first_budgets(configs: Sequence[StudyConfig]) -> dict[tuple[str, int | None], int]:
+    """As `Plan.first_budgets`; the oldest study file comes first."""
+    budgets: dict[tuple[str, int | None], int] = {}
+    for config in configs:
+        for cell in planned_cells(config):
+            for replicate in _replicates(config):
+                key = (cell.cell_id, replicate)
+                budgets.setdefault(key, config.search.networks_per_cell)
+    return budgets
 
 
 def _analytic_epsilons(

@@ -22,7 +22,7 @@ from study.planning.search import ArmSearch, ReplayError
 from study.planning.search_queue import SearchQueue
 from study.planning.search_results import CellSearchResults
 from study.results.evidence import ChoosePoints
-from study.results.plan_summary import SearchState
+from study.results.plan_summary import KeptPoint, SearchState
 from study.results.schema import STAGES, Stage, Status
 from trainables.errors import BadInputError
 
@@ -137,8 +137,22 @@ class Scheduler:
 
     @property
     def networks_done(self) -> int:
-        """Number of networks with a row, in the stages that are run."""
-        return sum(self._done_of_stage[stage] for stage in self._stages)
+        """Number of networks with a row, in the stages that are run.
+
+        Those of a choice that a search has given up since it grew do not count.
+        """
+        superseded = self._confirm.superseded if Stage.CONFIRM in self._stages else 0
+        return sum(self._done_of_stage[stage] for stage in self._stages) - superseded
+
+    @property
+    def superseded(self) -> int:
+        """Confirm networks with a row that the searches, since they grew, no longer choose."""
+        return self._confirm.superseded
+
+    @property
+    def kept_points(self) -> tuple[KeptPoint, ...]:
+        """Pooled arms with rows that all evidence of a grown study would place elsewhere."""
+        return tuple(self._confirm.kept_points)
 
     @property
     def is_done(self) -> bool:
@@ -420,7 +434,16 @@ def _searches(plan: Plan, cell: Cell) -> list[ArmSearch]:
     """The searches of a cell, one replicate after the other."""
     arms = plan.searched_arms(cell)
     return [
-        ArmSearch(plan.config, cell, arm, i, len(arms), plan.analytic.get(cell), replicate)
+        ArmSearch(
+            plan.config,
+            cell,
+            arm,
+            i,
+            len(arms),
+            plan.analytic.get(cell),
+            replicate,
+            plan.first_budget(cell, replicate),
+        )
         for replicate in plan.replicates
         for i, arm in enumerate(arms)
     ]

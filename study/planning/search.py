@@ -71,6 +71,8 @@ class ArmSearch:
             has its own seed for the networks and for the sampler. Their points are numbered one
             replicate after the other, so the points of a replicate do not depend on how many
             there are.
+        first_budget: `networks_per_cell` when the search was first planned; None: as now. A search
+            that has grown keeps the numbers of its points, so those of its replicates overlap.
     """
 
     def __init__(
@@ -82,11 +84,13 @@ class ArmSearch:
         arms: int,
         analytic: Mapping[str, float] | None = None,
         replicate: int | None = None,
+        first_budget: int | None = None,
     ) -> None:
         self.cell, self.arm, self.replicate = cell, arm, replicate
         self.seed = SEARCH_SEED + (replicate or 0)
         self._config, self._arms = config, arms
-        self._first_number = index + (replicate or 0) * config.search.networks_per_cell * arms
+        budget = first_budget or config.search.networks_per_cell
+        self._first_number = index + (replicate or 0) * budget * arms
         self._rounds: list[_Round] = []
         self._done = 0  # length of the leading sequence of completed rounds
         self._points_completed = 0

@@ -28,6 +28,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from study.results.atomic_write import AtomicFile
+from study.results.bundle import beside, bundle_filesystem, is_bundle
 from study.results.schema import EPOCHS, SCHEMA_VERSION, STAGES, TRANSITIONS, TRIALS, Stage
 from study.results.table_files import TableFiles, list_table_files, part_name
 from trainables.errors import BadInputError
@@ -35,6 +36,7 @@ from trainables.errors import BadInputError
 TableName = Literal["trials", "epochs"]
 SCHEMAS: Mapping[TableName, pa.Schema] = {"trials": TRIALS, "epochs": EPOCHS}
 
+STUDY_FILE = "study.yaml"
 _TRANSITIONS_FILE = "noise.parquet"
 _READ_ATTEMPTS = 3
 
@@ -48,7 +50,8 @@ class StudyFolder:
     """A study's folder on any pyarrow filesystem.
 
     Attributes:
-        uri: a local path or a pyarrow filesystem URI (`s3://bucket/prefix/name`).
+        uri: a local path or a pyarrow filesystem URI (`s3://bucket/prefix/name`); or that of a
+            bundle, `study.results.bundle`, which can be read only.
     """
 
     uri: str
@@ -66,14 +69,26 @@ class StudyFolder:
     @property
     def filesystem(self) -> pafs.FileSystem:
         """The filesystem that holds the folder."""
-        return (
-            pafs.FileSystem.from_uri(self.uri)[0] if "://" in self.uri else pafs.LocalFileSystem()
-        )
+        filesystem, path = self._place
+        return bundle_filesystem(filesystem, path) if is_bundle(self.uri) else filesystem
 
     @property
     def path(self) -> str:
         """The folder's path inside its filesystem."""
-        return str(pafs.FileSystem.from_uri(self.uri)[1]) if "://" in self.uri else self.uri
+        return "" if is_bundle(self.uri) else self._place[1]
+
+    @property
+    def for_results(self) -> StudyFolder:
+        """The folder that results of the analysis are written to: beside a bundle, else itself."""
+        return StudyFolder(beside(self.uri)) if is_bundle(self.uri) else self
+
+    @property
+    def _place(self) -> tuple[pafs.FileSystem, str]:
+        """Filesystem and path of the folder or the bundle."""
+        if "://" not in self.uri:
+            return pafs.LocalFileSystem(), self.uri
+        filesystem, path = pafs.FileSystem.from_uri(self.uri)
+        return filesystem, str(path)
 
     def file(self, *names: str) -> str:
         """Path of a file or folder below this one, inside its filesystem."""
@@ -81,7 +96,7 @@ class StudyFolder:
 
     def exists(self) -> bool:
         """Whether the folder holds a study."""
-        return self.read_bytes("study.yaml") is not None
+        return self.read_bytes(STUDY_FILE) is not None
 
     def study_file(self) -> bytes:
         """The content of the study file in the folder.
@@ -89,7 +104,7 @@ class StudyFolder:
         Raises:
             ResultsError: there is no study in the folder.
         """
-        content = self.read_bytes("study.yaml")
+        content = self.read_bytes(STUDY_FILE)
         if content is None:
             raise ResultsError(f"{self.uri}: no study here (study.yaml is missing)")
         return content

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from study.results.evidence import ChosenPoint
 from study.results.folder import ResultsError, StudyFolder
 from study.results.schema import Stage
 
@@ -70,6 +71,27 @@ class CellSummary:
 
 
 @dataclass(frozen=True)
+class KeptPoint:
+    """A pooled arm of a study that has grown, confirmed where its rows are.
+
+    Attributes:
+        cell_id: the cell.
+        arm: the arm.
+        point: where its rows are.
+        choice: where it would be confirmed by all evidence of the cell.
+    """
+
+    cell_id: str
+    arm: str
+    point: ChosenPoint
+    choice: ChosenPoint
+
+    def __str__(self) -> str:
+        point, choice = (f"ε {p.epsilon:.3g}, lr {p.lr:.3g}" for p in (self.point, self.choice))
+        return f"{self.cell_id}: {self.arm} at {point}; all networks would choose {choice}"
+
+
+@dataclass(frozen=True)
 class PlanSummary:
     """What a study plans to train.
 
@@ -81,6 +103,8 @@ class PlanSummary:
         replicates: number of searches of every arm; None in a study without the arm `best`.
         confirm_seeds: number of common seeds of confirm; None in files of older versions.
         replicate_seeds: number of seeds on which the choices of one replicate are confirmed.
+        superseded: confirm networks with a row that are no choice of their search since it grew.
+        kept_points: pooled arms that keep their points since the study grew.
     """
 
     study: str
@@ -90,6 +114,8 @@ class PlanSummary:
     replicates: int | None = None
     confirm_seeds: int | None = None
     replicate_seeds: int = 0
+    superseded: int = 0
+    kept_points: tuple[KeptPoint, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The content of `plan.json`."""
@@ -100,6 +126,16 @@ class PlanSummary:
             "replicates": self.replicates,
             "confirm_seeds": self.confirm_seeds,
             "replicate_seeds": self.replicate_seeds,
+            "superseded": self.superseded,
+            "kept_points": [
+                {
+                    "cell_id": kept.cell_id,
+                    "arm": kept.arm,
+                    "point": kept.point._asdict(),
+                    "choice": kept.choice._asdict(),
+                }
+                for kept in self.kept_points
+            ],
             "cells": [asdict(cell) for cell in self.cells],
         }
 
@@ -125,6 +161,16 @@ class PlanSummary:
             replicates=content.get("replicates"),
             confirm_seeds=content.get("confirm_seeds"),
             replicate_seeds=content.get("replicate_seeds", 0),
+            superseded=content.get("superseded", 0),
+            kept_points=tuple(
+                KeptPoint(
+                    kept["cell_id"],
+                    kept["arm"],
+                    ChosenPoint(**kept["point"]),
+                    ChosenPoint(**kept["choice"]),
+                )
+                for kept in content.get("kept_points", ())
+            ),
         )
 
 

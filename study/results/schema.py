@@ -40,6 +40,15 @@ Parquet keeps the column names until schema version 2. A reader accepts both nam
 second one: the rate that the study file requests, and the share of training labels that are wrong.
 """
 
+AS_IS = "as-is"
+"""The noise kind of labels that may be wrong already. Rows with it have no columns that need the
+correct labels of training and validation examples."""
+
+NEED_CORRECT_LABELS = frozenset(
+    {"train_acc_clean", "val_acc_clean", "noise_rate_real", "noise_rate_per_class"}
+)
+"""Columns of `trials` and `epochs` that are null where the noise kind is `AS_IS`."""
+
 _STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _UTC = pa.timestamp("us", tz="UTC")
 
@@ -61,6 +70,7 @@ TRIALS = _schema(
     dataset=_STRING,
     classes=_INT,
     train_size=_INT,
+    skipped_files=_INT,  # damaged files that `bad_files: skip` left out; null in older rows
     model=_STRING,
     loss=_STRING,
     loss_params=_STRING,  # JSON
@@ -70,7 +80,7 @@ TRIALS = _schema(
     weight_decay=_FLOAT,
     noise_kind=_STRING,
     noise_rate_asked=_FLOAT,  # as the study file requests; null for kinds with a fixed rate
-    noise_rate_real=_FLOAT,  # share of training labels that are wrong
+    noise_rate_real=_FLOAT,  # share of training labels that are wrong; null for kind as-is
     noise_rate_per_class=pa.list_(_FLOAT),  # the same for each true class
     seed=_INT,  # noise_seed, init_seed and order_seed are derived from it
     # number of the search that proposed the network or chose its settings, from 0; null in sweep,
@@ -82,9 +92,9 @@ TRIALS = _schema(
     epochs=_INT,  # number of epochs trained
     status=_STRING,  # a `Status`
     train_acc_noisy=_FLOAT,  # accuracies are fractions in [0, 1], after the last epoch
-    train_acc_clean=_FLOAT,
+    train_acc_clean=_FLOAT,  # on correct labels; null where they are unknown (kind as-is)
     val_acc_noisy=_FLOAT,
-    val_acc_clean=_FLOAT,
+    val_acc_clean=_FLOAT,  # likewise
     test_acc=_FLOAT,  # null outside confirm
     # whether the last epoch's network is right on each test example: packed bits in the order of
     # numpy.packbits, the last byte filled with zeros; null outside confirm and where diverged

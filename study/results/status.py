@@ -119,7 +119,10 @@ def study_status(uri: str, plan: PlanSummary | None = None) -> StudyStatus:
         study=plan.study,
         folder=folder.uri,
         networks={
-            stage: StageProgress(done.get(stage.value, 0), planned)
+            stage: StageProgress(
+                done.get(stage.value, 0) - (plan.superseded if stage == Stage.CONFIRM else 0),
+                planned,
+            )
             for stage, planned in plan.networks.items()
         },
         diverged=diverged or 0,

@@ -118,6 +118,21 @@ class Sampler(ABC):
             SamplerError: the sampler cannot use this budget.
         """
 
+    @classmethod
+    def differs_when_grown(cls, before: int, after: int) -> str | None:
+        """How a search that grows differs from one that was planned larger from the start.
+
+        A sampler whose points depend on the budget overrides it.
+
+        Args:
+            before: number of points per search so far.
+            after: number of points per search from now on.
+
+        Returns:
+            The difference in words; None where all points are the same.
+        """
+        return None
+
     def fixed_params(self, point: int) -> Params:
         """Values of a point that do not depend on results.
 

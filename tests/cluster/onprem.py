@@ -242,7 +242,7 @@ def _escape(text: str) -> str:
 
 def ray_processes(host: Host) -> str:
     """Ray's processes on a machine."""
-    return host.run("pgrep -af 'gcs_server|raylet/raylet'", check=False).stdout
+    return host.run("pgrep -a '^(gcs_server|raylet)$'", check=False).stdout
 
 
 def main() -> None:

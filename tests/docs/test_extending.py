@@ -53,7 +53,9 @@ def run(command: list[str], folder: Path) -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
 
-@pytest.mark.parametrize("page", ["extending.md", "losses.md", "theory.md", "report.md"])
+@pytest.mark.parametrize(
+    "page", ["extending.md", "losses.md", "theory.md", "report.md", "criterion.md"]
+)
 def test_blocks_of_the_page_run(page, tmp_path):
     write_study(tmp_path / "results" / "quickstart", default_cells())
     run_page(page, tmp_path)

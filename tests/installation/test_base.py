@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,10 @@ BASE = [
     ["status", "STUDY"],
     ["analyse", "STUDY", "--json"],
     ["report", "STUDY"],
+    ["recommend", "STUDY"],
     ["compare", "STUDY", "--json"],
+    ["export", "STUDY", "--to", "csv", "--output", "NEW"],
+    ["export", "STUDY", "--to", "bundle", "--output", "NEW.zip"],
 ]
 
 
@@ -59,7 +63,8 @@ def run(python: str, arguments: list[str], absent: tuple[str, ...] = ()) -> tupl
 
 
 def with_study(arguments: list[str], study: Path) -> list[str]:
-    return [str(study) if word == "STUDY" else word for word in arguments]
+    new = f"{study.parent}/{uuid.uuid4().hex}"
+    return [word.replace("STUDY", str(study)).replace("NEW", new) for word in arguments]
 
 
 @pytest.mark.parametrize("arguments", BASE, ids=" ".join)
@@ -72,10 +77,13 @@ def test_base_commands_run_without_the_extras(arguments: list[str], study: Path)
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [
+        (["init", "digits"], "study"),
         (["plan", "quickstart"], "study"),
         (["run", "quickstart"], "study"),
         (["trial", "STUDY", "x"], "study"),
         (["export-optuna", "STUDY", "journal.log"], "study"),
+        (["export", "STUDY", "--to", "optuna"], "study"),
+        (["merge", "STUDY", "other", "--output", "NEW"], "study"),
         (["noise", "--dataset", "digits", "--rate", "0.1", "--seed", "0"], "train"),
         (["epsilon", "--dataset", "digits", "--model", "mlp"], "train"),
     ],

@@ -59,6 +59,12 @@ def test_epsilon_imports_neither_ray_nor_torch() -> None:
         (["status", "no-such-folder"], "no study here"),
         (["trial", "folder", "id", "--device", "tpu"], "device tpu: allowed on this machine: cpu"),
         (["report", "no-such-folder"], "no-such-folder"),
+        (["recommend", "no-such-folder"], "no finished network found"),
+        (["recommend", "here", "--noise-rate", "20"], "--noise-rate 20: allowed is 0 ≤ rate < 1"),
+        (["init", "no-such-data"], "no file, no folder and no data set of that name"),
+        (["init", "digits", "--minutes", "0"], "--minutes 0: allowed is 1 or more"),
+        (["init", "digits", "--networks", "3"], "--networks 3: allowed is"),
+        (["init", "digits", "--label", "x"], "--label: a named data set has no columns"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(arguments: list[str], expected: str) -> None:

@@ -1,6 +1,7 @@
 """Every `--json` prints strict JSON."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ ARGUMENTS = {
     "status": ["out/tiny"],
     "trial": ["out/tiny", "NETWORK"],
     "analyse": ["out/tiny", "--into", "copy"],
+    "recommend": ["out/tiny"],
     "compare": ["out/tiny"],
     "epsilon": ["--classes", "100"],
     "losses": [],
@@ -23,6 +25,8 @@ ARGUMENTS = {
     "datasets": [],
     "noise": ["--dataset", "digits", "--kind", "pdn", "--rate", "0.2"],
     "power": ["--sd", "0.01"],
+    "export": ["out/tiny", "--to", "bundle", "--output", "NEW.zip"],
+    "merge": ["out/tiny", "copied/tiny", "--output", "NEW/tiny"],
 }
 
 
@@ -42,11 +46,17 @@ def test_every_command_with_json_is_tried_here() -> None:
 @pytest.mark.integration
 @pytest.mark.parametrize("command", ARGUMENTS)
 def test_json_is_strict(
-    command: str, finished_study: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, finished_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(finished_study)
     network = pq.read_table("out/tiny/trials/search")["network_id"][0].as_py()
-    words = [network if word == "NETWORK" else word for word in ARGUMENTS[command]]
+    if command == "merge":
+        shutil.copytree("out", tmp_path / "copied")
+    words = [
+        word.replace("NETWORK", network).replace("NEW", str(tmp_path / "new"))
+        for word in ARGUMENTS[command]
+    ]
+    words = [str(tmp_path / word) if word.startswith("copied") else word for word in words]
     result = CliRunner().invoke(app, [command, *words, "--json"], standalone_mode=False)
     assert result.exception is None, result.exception
 

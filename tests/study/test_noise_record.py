@@ -20,7 +20,7 @@ class RayStartsError(Exception):
 
 @pytest.fixture(autouse=True)
 def _no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start_ray(*_: Any) -> NoReturn:
+    def start_ray(*_: Any, **__: Any) -> NoReturn:
         raise RayStartsError
 
     monkeypatch.setattr(run, "start_ray", start_ray)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import boto3
 import pytest
 import yaml
 from moto.server import ThreadedMotoServer
+from planted import default_cells, write_study
 from tests_support import TINY_STUDY
+from tests_support import logit_bias as in_process
 
 from study.execution import lease
 from study.execution.checkpoints import CheckpointStore
@@ -57,6 +60,22 @@ def test_rows_come_back(bucket: str) -> None:
     write(folder, "c2", "b")
     assert folder.read("trials").column("network_id").to_pylist() == ["a", "b"]
     assert folder.read("epochs").num_rows == 2
+
+
+def test_a_bundle_is_read_from_an_object_store(bucket: str, tmp_path: Path) -> None:
+    """Its results go beside it there."""
+    study, path = tmp_path / "planted", tmp_path / "planted.bundle.zip"
+    write_study(study, default_cells()[:1])
+    made = in_process("export", str(study), "--to", "bundle", "--output", str(path))
+    assert made.returncode == 0, made.stderr
+    folder_in(bucket, "kept").write_bytes(path.name, path.read_bytes())
+    uri = bucket.format(f"kept/{path.name}")
+    read = in_process("analyse", uri)
+    assert read.returncode == 0, read.stderr
+    with zipfile.ZipFile(path) as archive:
+        expected = archive.read("analysis/verdict.json")
+    results = folder_in(bucket, "kept/planted.bundle")
+    assert results.read_bytes("analysis/verdict.json") == expected
 
 
 def test_checkpoints_and_the_request_to_stop(bucket: str) -> None:

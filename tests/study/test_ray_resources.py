@@ -54,6 +54,22 @@ def test_as_many_cohorts_as_fit(
 
 
 @pytest.mark.parametrize(
+    ("cpus", "section", "workers", "gpu"),
+    [
+        (16.0, {}, 8, 0.25),
+        (6.0, {}, 6, 1 / 3),
+        (2.0, {}, 2, 1),
+        (16.0, {"cpus_per_cohort": 4}, 4, 0.5),
+        (16.0, {"gpus_per_cohort": 1}, 2, 1),
+    ],
+)
+def test_small_networks_share_gpus(cpus: float, section: dict, workers: int, gpu: float) -> None:
+    server = {**GPU_SERVER, "CPU": cpus}
+    resources = resources_for(config(**section), server, grows=False, small_networks=True)
+    assert (resources.workers, resources.per_cohort["gpu"]) == (workers, gpu)
+
+
+@pytest.mark.parametrize(
     ("section", "message"),
     [
         ({"gpus_per_cohort": 1}, r"gpus_per_cohort = 1: Ray has 0 × GPU"),

@@ -1,6 +1,7 @@
 """A real, tiny study through Ray: its tables, its commands, and what a stop or a kill leaves."""
 
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -218,7 +219,51 @@ def test_another_study_may_not_use_the_folder(finished_study: Path, tmp_path: Pa
     other = write_study(tmp_path, storage=str(finished_study / "out"), seed=6)
     result = logit_bias("run", str(other))
     assert result.returncode == 2
-    assert "differs in seed" in result.stderr
+    assert "seed (was 5, is 6)" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_finished_study_grows_in_its_folder(finished_study: Path, tmp_path: Path) -> None:
+    """A noise rate, search networks and confirm seeds more; then back to the first file."""
+    shutil.copytree(finished_study / "out", tmp_path / "out")
+    before = {r["network_id"]: r for r in rows(tmp_path)}
+    first = write_study(tmp_path).rename(tmp_path / "first.yaml")
+    kept = logit_bias("plan", str(first), "--json")
+    assert json.loads(kept.stdout)["growth"] is None
+    more = write_study(
+        tmp_path,
+        grid={
+            **TINY_STUDY["grid"],
+            "noise": [{"kind": "symmetric", "rate": 0.4}, {"kind": "symmetric", "rate": 0.2}],
+        },
+        search={**TINY_STUDY["search"], "networks_per_cell": 7},
+        confirm={**TINY_STUDY["confirm"], "seeds": 3},
+        analysis={"margin": 0.02},
+    )
+    planned = json.loads(logit_bias("plan", str(more), "--json").stdout)
+    assert planned["growth"]["kept"] == PLANNED
+    assert planned["growth"]["new"] == {"search": 44, "sweep": 16, "confirm": 16}
+    run_in_a_process(more)
+    after = {r["network_id"]: r for r in rows(tmp_path)}
+    assert all(after[i] == row for i, row in before.items())
+    files = {
+        hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in (tmp_path / "out/tiny").rglob("*.yaml")
+    }
+    assert {r["config_sha256"] for r in after.values()} == files
+    noise = pq.read_table(tmp_path / "out/tiny/noise.parquet")
+    assert set(noise["noise"].to_pylist()) == {"symmetric-0.4", "symmetric-0.2"}
+    old = pq.read_table(finished_study / "out/tiny/noise.parquet")
+    assert noise.slice(0, old.num_rows).equals(old)
+    state = json.loads(logit_bias("status", str(tmp_path / "out/tiny"), "--json").stdout)
+    assert all(n["done"] == n["planned"] for n in state["networks"].values())
+    assert logit_bias("analyse", str(tmp_path / "out/tiny")).returncode == 0
+    verdict = json.loads((tmp_path / "out/tiny/analysis/verdict.json").read_text())
+    assert verdict["pooled"]["margin"] == 0.02
+    assert verdict["pooled"]["completeness"]["sentence"] == ""
+    refused = logit_bias("run", str(first))
+    assert refused.returncode == 2
+    assert "grid.noise (was symmetric-0.2, is absent" in refused.stderr
 
 
 @pytest.mark.slow

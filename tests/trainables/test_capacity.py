@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from trainables.engine import capacity
 from trainables.engine.capacity import members_that_fit
 from trainables.engine.trainer import (
     CohortRun,
@@ -54,7 +55,8 @@ def test_on_a_gpu_trial_steps_decide(
     fit: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free_gib * GIB), 0))
+    monkeypatch.setattr(capacity, "free_bytes", lambda device: int(free_gib * GIB))
+    monkeypatch.setattr(capacity, "_measured", {})
     needs, sizes = {2: two_gib, 4: four_gib}, []
 
     def step_bytes(spec: CohortSpec) -> int:
@@ -66,12 +68,20 @@ def test_on_a_gpu_trial_steps_decide(
         return int((needed + extra) * GIB)
 
     assert members_that_fit(MLP, "cuda", step_bytes) == fit
+    measured = len(sizes)
+    assert members_that_fit(MLP, "cuda", step_bytes) == fit
+    assert len(sizes) == measured  # once per group
+    wider = replace(MLP, model=ModelSpec("mlp", {"width": 9, "depth": 1}))
+    sizes.clear()
+    assert members_that_fit(wider, "cuda", step_bytes) == fit
+    assert len(sizes) == measured
 
 
 def test_cohorts_of_one_and_two_are_measured_for_few_members(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * GIB, 0))
+    monkeypatch.setattr(capacity, "free_bytes", lambda device: 10 * GIB)
+    monkeypatch.setattr(capacity, "_measured", {})
     three = replace(MLP, members=MLP.members[:3])
     assert members_that_fit(three, "cuda", lambda spec: len(spec.members) * 4 * GIB) == 2
 

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from trainables import datasets, noise
+from trainables.datasets import image_folders, user_file
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 
@@ -31,3 +32,10 @@ def documented(section):
 def test_every_data_set_and_every_kind_is_documented():
     assert documented("Data sets") == set(datasets.names())
     assert documented("Label noise") == set(noise.names())
+
+
+def test_every_option_of_files_and_folders_is_documented():
+    section = PAGE.partition("## Your own data\n")[2].partition("\n## ")[0]
+    options = {*user_file.OPTIONS, *user_file.TABLE_OPTIONS, *user_file.ARRAY_OPTIONS}
+    for option in (options | set(image_folders.OPTIONS)) - {"label", "text"}:
+        assert f"`{option}" in section, option

@@ -181,7 +181,8 @@ def test_a_bad_table_names_file_and_row(tmp_path, text, options, says):
 
 def test_damaged_files_are_named(tmp_path):
     (tmp_path / "f.csv").write_bytes(b"width,label\n1,caf\xe9\n")
-    with pytest.raises(DatasetError, match=r"f.csv is not UTF-8: byte 17"):
+    says = r"f.csv is not UTF-8: byte 17; say how it is written, such as `encoding: latin-1`"
+    with pytest.raises(DatasetError, match=says):
         datasets.load(str(tmp_path / "f.csv"))
     for name in ("f.npz", "f.parquet"):
         (tmp_path / name).write_bytes(b"PK\x03\x04 cut off")
@@ -201,12 +202,19 @@ def test_damaged_files_are_named(tmp_path):
     [
         ({"x": np.zeros((4, 2))}, r"no array 'y'; it has x"),
         ({"x": np.zeros((4, 2)), "y": np.array([0, 1, 0])}, r"x has 4 rows, y has 3"),
-        ({"x": np.zeros((2, 2)), "y": np.array([0.0, 1.0])}, r"y must be whole numbers"),
+        ({"x": np.zeros((2, 2)), "y": np.array([0.0, 1.0])}, r"y must be whole numbers or words"),
         ({"x": np.zeros((2, 2)), "y": np.array([0, -1])}, r"row 1 of y: label -1"),
         ({"x": np.array([[0.0], [np.nan]]), "y": np.array([0, 1])}, r"row 1 of x: not a finite"),
         ({"x": np.zeros((9, 1)), "y": np.array([0, 0, 0, 0, 0, 2, 2, 2, 2])}, r"class '1' has 0"),
-        ({"x": np.zeros((2, 2, 2)), "y": np.array([0, 1])}, r"allowed: uint8 images"),
-        ({"x": np.array([{}, {}]), "y": np.array([0, 1])}, r"a.npz is damaged"),
+        ({"x": np.zeros((2, 2, 2, 2, 2)), "y": np.array([0, 1])}, r"allowed: images \[N, C, H, W"),
+        ({"x": np.zeros((2, 9, 9, 2)), "y": [0, 1]}, r"say `channels: first` or `channels: last`"),
+        ({"x": np.zeros((2, 2)), "y": np.array(["a", {}])}, r"y holds Python objects; .*astype"),
+        ({"x": np.zeros((2, 2)), "y": np.array([[1, 0], [1, 1]])}, r"y \(2, 2\) is not one-hot"),
+        ({"x": np.zeros((2, 2)), "y": np.array(["a", " "])}, r"row 1 of y: the label is empty"),
+        (
+            {"x": np.zeros((2, 2)), "y": ["a", "b"], "x_val": np.zeros((1, 2)), "y_val": ["c"]},
+            r"row 0 of y_val: label 'c'; allowed: the words of y",
+        ),
         (
             {"x": np.zeros((2, 1)), "y": np.array([0, 1]), "class_names": ["only"]},
             r"row 1 of y: label 1; allowed: 0 to 0",

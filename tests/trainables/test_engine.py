@@ -5,16 +5,22 @@ import io
 import math
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import nn
 
 from trainables import losses, models
+from trainables.engine.fixed_batches import fixed_batches
 from trainables.engine.optimizers import clip, lr_factor, make_optimizer, norms
-from trainables.engine.step import GraphedStep
+from trainables.engine.recorded_steps import RecordedSteps
+from trainables.engine.runtime import has_bf16
+from trainables.engine.step import TrainingStep
 from trainables.engine.successive_halving import survivors
 from trainables.engine.trainer import (
     STATE_VERSION,
@@ -32,6 +38,7 @@ from trainables.stacking import Arrangement, stack
 from trainables.status import Status
 
 CPU = torch.device("cpu")
+CLOCKS = ("wall_s", "input_stall_share")
 MLP = CohortSpec(
     data=DataSpec("digits"),
     model=ModelSpec("mlp", {"width": 16, "depth": 1}),
@@ -62,7 +69,7 @@ def as_file(state: dict) -> bytes:
 def numbers(results: list[MemberResult]) -> dict[str, list[dict]]:
     return {
         r.network_id: [
-            {k: v for k, v in epoch.to_row().items() if k != "wall_s"} for epoch in r.epochs
+            {k: v for k, v in epoch.to_row().items() if k not in CLOCKS} for epoch in r.epochs
         ]
         for r in results
     }
@@ -337,6 +344,7 @@ def test_epsilon_schedule_changes_training_only_where_there_is_a_bias() -> None:
     assert constant["biased"] != annealed["biased"]
 
 
+@pytest.mark.skipif(not has_bf16("cpu"), reason="this processor does not compute bf16")
 def test_mixed_precision_trains_and_stays_near_float32() -> None:
     runs = {
         p: train(replace(MLP, members=members(0.3), recipe=replace(MLP.recipe, precision=p)))[0]
@@ -419,9 +427,63 @@ def test_a_frozen_parameter_is_not_trained_and_an_unused_one_is_named() -> None:
 
 def test_a_running_statistic_that_is_not_finite_ends_a_network() -> None:
     run = CohortRun(replace(CNN, members=members(0.1, 0.2)), CPU, torch.float32)
-    run.model.network.stem[1].running_var[1, 3] = torch.inf
+    run.model.network.stem.norm.running_var[1, 3] = torch.inf
     run.train_epoch()
     assert [r.metrics.status for r in run.results()] == [Status.COMPLETE, Status.DIVERGED]
+
+
+def as_on_a_gpu(run: CohortRun) -> RecordedSteps:
+    step = TrainingStep(run.model, run.losses, run.optimizer, run.spec.recipe, run.dtype)
+    size = run.spec.recipe.batch_size
+    return RecordedSteps(step, fixed_batches(run.data, size), run.data.sizes(size))
+
+
+def assert_same_training(one: CohortRun, other: CohortRun) -> None:
+    for run in (one, other):
+        while not run.is_done:
+            run.train_epoch()
+    results, expected_results = numbers(one.results()), numbers(other.results())
+    for name, rows in expected_results.items():
+        for row, expected in zip(results[name], rows, strict=True):
+            assert row == {
+                k: pytest.approx(v, rel=1e-9) if isinstance(v, float) else v
+                for k, v in expected.items()
+            }
+
+
+@pytest.mark.parametrize("orders", [1, 2])
+@pytest.mark.parametrize("augment", [{}, {"crop": 1, "flip": True, "rotation": 5, "cutout": 3}])
+def test_fixed_batches_are_the_batches(
+    orders: int, augment: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU's way to its batches, numbers and results, here on the CPU and without graphs."""
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
+    monkeypatch.setattr(RecordedSteps, "_record", lambda *arguments: None)
+    three = [replace(m, order_seed=i % orders) for i, m in enumerate(members(0.01, 0.02, 0.03))]
+    recipe = replace(MLP.recipe, augment=augment, epsilon_schedule="linear", batch_size=100)
+    spec = replace(MLP, recipe=recipe)
+    runs = [CohortRun(replace(spec, members=three), CPU, torch.float64) for _ in range(2)]
+    runs[0]._steps = as_on_a_gpu(runs[0])
+    assert_same_training(*runs)
+
+
+def test_fixed_batches_from_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
+    monkeypatch.setattr(RecordedSteps, "_record", lambda *arguments: None)
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 8, 8), dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        path = tmp_path / f"class {i % 2}" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(path)
+    recipe = replace(MLP.recipe, batch_size=20, augment={"flip": True}, epochs=2)
+    spec = replace(MLP, data=DataSpec(f"{tmp_path}/", options={"size": 8}), recipe=recipe)
+    runs = [
+        CohortRun(replace(spec, members=members(0.01, 0.02)), CPU, torch.float64) for _ in range(2)
+    ]
+    assert not runs[0].data.is_in_memory
+    runs[0]._steps = as_on_a_gpu(runs[0])
+    assert_same_training(*runs)
+    assert runs[0].data.stall_share > 0
 
 
 @pytest.mark.filterwarnings("ignore:called a synchronizing")
@@ -438,17 +500,8 @@ def test_a_step_that_cannot_be_recorded_is_the_plain_step(
             CohortRun(replace(MLP, recipe=recipe, members=waiting), CPU, torch.float64)
             for _ in range(2)
         ]
-        runs[0]._step = GraphedStep(runs[0]._step)
-        for run in runs:
-            while not run.is_done:
-                run.train_epoch()
-    graphed, plain = (numbers(run.results()) for run in runs)
-    for name, rows in plain.items():
-        for row, expected in zip(graphed[name], rows, strict=True):
-            assert row == {
-                k: pytest.approx(v, rel=1e-9) if isinstance(v, float) else v
-                for k, v in expected.items()
-            }
+        runs[0]._steps = as_on_a_gpu(runs[0])
+        assert_same_training(*runs)
     assert ["it makes the host wait" in message for message in caplog.messages] == [True]
 
 

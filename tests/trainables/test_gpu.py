@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from trainables import losses
-from trainables.engine.step import GraphedStep
+from trainables.engine.recorded_steps import RecordedSteps
 from trainables.engine.trainer import (
     CohortRun,
     CohortSpec,
@@ -67,7 +67,7 @@ def numbers(results: list[MemberResult]) -> dict[str, list[dict]]:
     }
 
 
-class Eager(GraphedStep):
+class Eager(RecordedSteps):
     """Never records."""
 
     def _record(self, *arguments: object) -> None:
@@ -96,15 +96,15 @@ def test_a_recorded_step_is_the_step(
     three = [replace(m, order_seed=i % orders) for i, m in enumerate(three)]
     same = replace(MODELS[name].recipe, deterministic=True, epsilon_schedule="linear", **recipe)
     spec = replace(MODELS[name], members=three, recipe=same)
-    graphs, record = [], GraphedStep._record
+    graphs, record = [], RecordedSteps._record
     monkeypatch.setattr(
-        GraphedStep, "_record", lambda *arguments: graphs.append(record(*arguments)) or graphs[-1]
+        RecordedSteps, "_record", lambda *arguments: graphs.append(record(*arguments)) or graphs[-1]
     )
     recorded = numbers(train(spec, device=GPU))
     assert graphs
     assert None not in graphs
     assert not caplog.records
-    monkeypatch.setattr("trainables.engine.cohort.GraphedStep", Eager)
+    monkeypatch.setattr("trainables.engine.cohort.RecordedSteps", Eager)
     assert recorded == numbers(train(spec, device=GPU))
 
 

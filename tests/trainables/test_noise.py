@@ -490,6 +490,6 @@ def test_properties_of_the_kinds():
     drawn_only = {name for name in noise.names() if noise.get(name).is_drawn_only}
     human = {name for name in noise.names() if name.startswith("human-")}
     assert len(human) == 6
-    assert own_rate == human | {"matrix"}
-    assert drawn_only == human | {"pdn"}
-    assert set(ANY_CLASSES) == set(noise.names()) - human - {"matrix", "pdn"}
+    assert own_rate == human | {"matrix", "as-is"}
+    assert drawn_only == human | {"pdn", "as-is"}
+    assert set(ANY_CLASSES) == set(noise.names()) - human - {"matrix", "pdn", "as-is"}

@@ -7,6 +7,7 @@ Importing this package is cheap: a data set imports scikit-learn or torchvision 
 from trainables.datasets.base import Dataset as Dataset
 from trainables.datasets.base import DatasetError as DatasetError
 from trainables.datasets.base import DatasetInfo as DatasetInfo
+from trainables.datasets.base import DatasetWarning as DatasetWarning
 from trainables.datasets.base import UnknownDatasetError as UnknownDatasetError
 from trainables.datasets.catalogue import Overview as Overview
 from trainables.datasets.catalogue import clear_loaded as clear_loaded
@@ -24,6 +25,7 @@ __all__ = [
     "DatasetError",
     "DatasetInfo",
     "DatasetSource",
+    "DatasetWarning",
     "Overview",
     "UnknownDatasetError",
     "clear_loaded",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ class Examples:
     """Inputs and labels of one split.
 
     Attributes:
-        x: texts (a list of N), features [N, F], images [N, C, H, W] or paths [N].
+        x: texts (a list of N), features [N, F], uint8 or float images [N, C, H, W] or paths [N].
         y: int64 labels [N].
     """
 
@@ -42,12 +42,14 @@ class SourceSplits:
         val: validation examples; None where they are taken from training.
         test: test examples; None where they are taken from training.
         class_names: one per class, in the order of the labels.
+        notes: what the user should know about how the source was read, one line each.
     """
 
     train: Examples
     val: Examples | None
     test: Examples | None
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def take_text_options(name: str, options: dict[str, Any]) -> tuple[str, int]:
@@ -122,6 +124,8 @@ def assemble(
         mean, std = np.zeros((1, 1)), np.full((1, 1), scale)
     elif train.x.dtype == np.uint8:
         mean, std = channel_statistics(train.x)
+    elif train.x.ndim == 4:
+        mean, std = _image_statistics(train.x)
     else:
         mean, std = _feature_statistics(train.x)
     return Dataset(
@@ -139,6 +143,21 @@ def assemble(
         train_rows=train_rows if val_rows is not None else None,
         val_rows=val_rows,
     )
+
+
+def _image_statistics(x: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of each channel of float images, [1, C, 1, 1]."""
+    pixels = x[:, 0].size
+    mean = sum(part.sum((0, 2, 3), dtype=np.float64) for part in _parts(x)) / pixels
+    mean = np.asarray(mean)[None, :, None, None]
+    squares = sum(((part - mean) ** 2).sum((0, 2, 3)) for part in _parts(x)) / pixels
+    std = np.sqrt(squares)[None, :, None, None]
+    return mean, np.where(std == 0, 1, std)
+
+
+def _parts(x: Array) -> Iterator[Array]:
+    """The rows in parts, so that no array of the size of `x` is made."""
+    return (x[start : start + 1024] for start in range(0, len(x), 1024))
 
 
 def _feature_statistics(x: Array) -> tuple[Array, Array]:

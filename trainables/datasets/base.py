@@ -19,6 +19,10 @@ class DatasetError(ValueError):
     """A data set that cannot be used; the message is one line for the user."""
 
 
+class DatasetWarning(UserWarning):
+    """One of the notes of a data set; see `Dataset.notes`."""
+
+
 class UnknownDatasetError(DatasetError):
     """No data set of that name; the message lists the names that exist.
 
@@ -44,6 +48,8 @@ class DatasetInfo:
         test_size: number of test examples.
         licence: one line.
         description: one line.
+        notes: what the user should know about how the source was read, one line each.
+        skipped_files: number of damaged files that were left out, as the study file allows.
     """
 
     name: str
@@ -54,6 +60,8 @@ class DatasetInfo:
     test_size: int
     licence: str
     description: str
+    notes: tuple[str, ...] = ()
+    skipped_files: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,8 +73,8 @@ class Dataset:
 
     Attributes:
         name: the name for `load`.
-        train_x: uint8 images [N, C, H, W] or float32 features [N, F]; for a folder of images,
-            `streaming.ImageFiles`, which decodes images when they are indexed.
+        train_x: uint8 or float32 images [N, C, H, W], or float32 features [N, F]; for a folder of
+            images, `streaming.ImageFiles`, which decodes images when they are indexed.
         train_y: int64 labels [N] in 0 … classes − 1, without noise.
         val_x: validation inputs, like `train_x`.
         val_y: validation labels, like `train_y`.
@@ -74,12 +82,16 @@ class Dataset:
         test_y: test labels, like `train_y`.
         class_names: one per class, in the order of the labels.
         mean: float32, [1, C, 1, 1] or [1, F], of the training inputs, in the units of the stored
-            values (0 … 255 for images).
+            values (0 … 255 for uint8 images).
         std: standard deviation, like `mean`.
         licence: one line.
         train_rows: int64 [N], rows of the source's training set that `train_x` holds; None where
             the examples were composed or the source has its own validation set.
         val_rows: rows of the source's training set that `val_x` holds, like `train_rows`.
+        notes: what the user should know about how the source was read, one line each.
+        skipped_files: number of damaged files that were left out, as an option allows.
+        test_given: int64 [N], where the labels of training and validation may be wrong and `test_y`
+            is correct: what the labels of the test examples would have been; else None.
     """
 
     name: str
@@ -95,6 +107,9 @@ class Dataset:
     licence: str
     train_rows: Labels | None = None
     val_rows: Labels | None = None
+    notes: tuple[str, ...] = ()
+    skipped_files: int = 0
+    test_given: Labels | None = None
 
     @property
     def classes(self) -> int:
@@ -130,6 +145,8 @@ def info_of(dataset: Dataset, description: str) -> DatasetInfo:
         len(dataset.test_y),
         dataset.licence,
         description,
+        dataset.notes,
+        dataset.skipped_files,
     )
 
 
@@ -179,6 +196,13 @@ def channel_statistics(x: Array) -> tuple[NDArray[np.float32], NDArray[np.float3
     std = np.sqrt((share * (values - mean[:, None]) ** 2).sum(axis=1))
     shape = (1, x.shape[1], 1, 1)
     return mean.astype(np.float32).reshape(shape), std.astype(np.float32).reshape(shape)
+
+
+def sorted_class_names(names: Iterable[str]) -> tuple[str, ...]:
+    """The different names, in ascending order if all are whole numbers, else alphabetically."""
+    different = set(names)
+    are_numbers = all(name.removeprefix("-").isdecimal() for name in different)
+    return tuple(sorted(different, key=int if are_numbers else str))
 
 
 def shuffled(rng: np.random.Generator, n: int) -> NDArray[np.int64]:

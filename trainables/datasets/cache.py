@@ -24,7 +24,10 @@ import numpy as np
 from trainables.datasets.base import Array, Dataset, DatasetError
 
 _FORMAT = 1  # increase it when the content of an entry changes
-_ARRAYS = ("train_x", "train_y", "val_x", "val_y", "test_x", "test_y", "train_rows", "val_rows")
+_ARRAYS = (
+    *("train_x", "train_y", "val_x", "val_y", "test_x", "test_y"),
+    *("train_rows", "val_rows", "test_given"),
+)
 _CHUNK = 1024  # rows per write
 
 
@@ -109,6 +112,8 @@ def _write(data: Dataset, entry: Path) -> None:
             "licence": data.licence,
             "mean": [list(data.mean.shape), data.mean.ravel().tolist()],
             "std": [list(data.std.shape), data.std.ravel().tolist()],
+            "notes": data.notes,
+            "skipped_files": data.skipped_files,
         }
         (temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         temporary.rename(entry)
@@ -148,6 +153,8 @@ def _open(entry: Path) -> Dataset:
         name=meta["name"],
         class_names=tuple(meta["class_names"]),
         licence=meta["licence"],
+        notes=tuple(meta.get("notes", ())),  # entries of older versions have none
+        skipped_files=meta.get("skipped_files", 0),
         **arrays,
         **constants,
     )

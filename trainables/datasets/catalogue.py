@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainables.datasets import image_folders, user_file
-from trainables.datasets.base import Dataset, DatasetError, DatasetInfo, UnknownDatasetError
+from trainables.datasets.base import (
+    Dataset,
+    DatasetError,
+    DatasetInfo,
+    DatasetWarning,
+    UnknownDatasetError,
+)
 from trainables.datasets.registry import Availability, DatasetSource, get, names
 
 
@@ -65,6 +72,8 @@ def load(
 ) -> Dataset:
     """Load a data set; a process loads a named one once and shares it.
 
+    The notes of a user's file or folder (what was left out, how it was read) are also warnings.
+
     Args:
         name: one of `names()`; the path of a user's file, see `trainables.datasets.user_file`; or
             the path of a folder of images with a slash at its end, see
@@ -75,8 +84,9 @@ def load(
         **options: `val_fraction` (where the source has no validation set), `imbalance` and
             `imbalance_factor`: see `trainables.datasets.splits.Selection`. For text: `vectoriser`
             and `features`, see `trainables.datasets.text`. For a user's file: `label` and `text`,
-            names of columns, and `test`, the path of another file, or `test_fraction`. For a
-            folder: `size`, pixels per edge, and `test_fraction`.
+            names of columns, `test`, the path of another file, or `test_fraction`, and more, see
+            `trainables.datasets.user_file`. For a folder: `size`, pixels per edge,
+            `test_fraction`, and more, see `trainables.datasets.image_folders.ImageFolder`.
 
     Returns:
         the data set; its arrays are shared and must not be written to.
@@ -92,15 +102,25 @@ def load(
             )
     source = _source(name)
     if not source.is_fixed:
-        return source.load(classes, _root_folder(root), **options)
+        data = source.load(classes, _root_folder(root), **options)
+        for note in data.notes:
+            _warn_once(f"{name}: {note}")
+        return data
     # All spellings of one selection (`classes=None` and all classes) share one entry.
     kept = info(name, classes=classes, root=root, **options).classes
     return _load_shared(name, kept, _root_folder(root), **options)
 
 
 def clear_loaded() -> None:
-    """Forget the data sets that this process has loaded; the next `load` reads them again."""
+    """Forget the data sets that this process has loaded, and which notes it has shown."""
     _load_shared.cache_clear()
+    _warn_once.cache_clear()
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    # Python's own filter forgets what it has shown whenever a library catches warnings.
+    warnings.warn(text, DatasetWarning, stacklevel=3)
 
 
 @functools.lru_cache(maxsize=8)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.datasets.base import Array, DatasetError
+from trainables.datasets.pixel_levels import USUAL, Levels, is_deep
 
 _AHEAD = 4  # batches decoded ahead of the one in use
 _AREA = (0.08, 1.0)  # of a random crop, as a share of the image
@@ -33,11 +34,13 @@ class ImageFiles:
         folder: paths are relative to it.
         paths: bytes [N].
         size: pixels per edge.
+        levels: which values of images with more than 8 bits are black and white.
     """
 
     folder: Path
     paths: NDArray[np.bytes_]
     size: int
+    levels: Levels = USUAL
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -156,16 +159,22 @@ class Stream:
             rng = None
             if self._crop_seed is not None:
                 rng = np.random.default_rng([self._crop_seed, row])
-            images[k] = decode(path, self._files.size, rng)
+            images[k] = decode(path, self._files.size, rng, self._files.levels)
 
 
-def decode(path: Path, size: int, rng: np.random.Generator | None = None) -> NDArray[np.uint8]:
-    """Decode one image.
+def decode(
+    path: Path,
+    size: int,
+    rng: np.random.Generator | None = None,
+    levels: Levels = USUAL,
+) -> NDArray[np.uint8]:
+    """Decode one image; the first one of an animation.
 
     Args:
         path: path of the file.
         size: pixels per edge.
         rng: for a random crop; the centre of the image where None.
+        levels: which values of an image with more than 8 bits are black and white.
 
     Returns:
         uint8 [3, size, size].
@@ -181,8 +190,10 @@ def decode(path: Path, size: int, rng: np.random.Generator | None = None) -> NDA
                 image.draft("RGB", (size, size))  # JPEG: decode at a fraction of the size
             width, height = image.size
             box = _centre(width, height) if rng is None else _random_box(width, height, rng)
-            resized = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, box=box)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            shallow = levels.to_8_bits(image) if is_deep(image.mode) else image
+            rgb = shallow.convert("RGB")
+            resized = rgb.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    except Exception as error:  # Pillow's readers raise many types for damaged files
         raise DatasetError(f"{path} is damaged or no image: {error}") from error
     return np.asarray(resized).transpose(2, 0, 1)
 

@@ -14,11 +14,14 @@ from trainables import models
 from trainables.datasets import Dataset
 from trainables.engine.cohort_losses import CohortLosses, loss_key
 from trainables.engine.data import CohortData
+from trainables.engine.fixed_batches import fixed_batches
 from trainables.engine.metrics import EpochDynamics, accuracy, is_right
 from trainables.engine.optimizers import lr_factor, make_optimizer, norms
+from trainables.engine.recorded_steps import RecordedSteps
 from trainables.engine.results import EpochMetrics, MemberResult, TrialMetrics
+from trainables.engine.runtime import check_precision
 from trainables.engine.spec import CohortSpec, Member, Rung
-from trainables.engine.step import GraphedStep, ScheduleFactors, TrainingStep
+from trainables.engine.step import EagerSteps, ScheduleFactors, TrainingStep
 from trainables.engine.successive_halving import survivors
 from trainables.losses.schedules import epsilon_factor
 from trainables.stacking import StackedModel, stack
@@ -53,6 +56,7 @@ class CohortRun:
     """
 
     def __init__(self, spec: CohortSpec, device: torch.device, dtype: torch.dtype) -> None:
+        check_precision(spec.recipe.precision, str(device))
         self.spec, self.device, self.dtype = spec, device, dtype
         self.members = sorted(spec.members, key=loss_key)
         self.data = CohortData(spec, self.members, device, dtype)
@@ -67,7 +71,7 @@ class CohortRun:
             self._per_member([m.weight_l1 for m in self.members]),
         )
         self.losses = CohortLosses(self.members, self.classes, device, dtype)
-        self._step = self._new_step()
+        self._steps = self._new_steps()
         self.initial_norm = norms(list(self.model.parameters())).detach()
         self.logit_std_init = self._logit_std()
         self.epoch = 0
@@ -137,7 +141,7 @@ class CohortRun:
         self.diverged = list(state["diverged"])
         right = state["test_right"]
         self._test_right = None if right is None else right.to(self.device)
-        self._step = self._new_step()  # a recorded one would use the replaced moments
+        self._steps = self._new_steps()  # a recorded one would use the replaced moments
 
     def try_steps(self, steps: int, ends_epoch: bool = False) -> int:
         """Train for a few steps to measure time or memory; the run cannot be used afterwards.
@@ -151,31 +155,33 @@ class CohortRun:
         """
         self.epoch = 1
         self._train(last_step=steps - 1, ends_epoch=ends_epoch)
-        return self.data.steps(self.spec.recipe.batch_size)
+        return len(self.data.sizes(self.spec.recipe.batch_size))
 
     def _train(
         self, last_step: int | None = None, ends_epoch: bool = False
     ) -> dict[str, list[float]]:
         recipe = self.spec.recipe
-        per_epoch = self.data.steps(recipe.batch_size)
-        steps = per_epoch * recipe.epochs
-        done = (self.epoch - 1) * per_epoch
+        per_epoch = len(self.data.sizes(recipe.batch_size))
+        total, done = per_epoch * recipe.epochs, (self.epoch - 1) * per_epoch
+        last = per_epoch - 1 if last_step is None else min(last_step, per_epoch - 1)
+        factors = [
+            ScheduleFactors(
+                epsilon_factor(recipe.epsilon_schedule, (done + step) / total),
+                lr_factor(recipe, done + step, total, per_epoch),
+                is_last=step == per_epoch - 1 or (ends_epoch and step == last),
+            )
+            for step in range(last + 1)
+        ]
         dynamics = EpochDynamics(self.losses.largest_delta)
-        grad_norm, rate_factor = torch.zeros_like(self.optimizer.lr), 1.0
+        grad_norm = torch.zeros_like(self.optimizer.lr)
         self.model.train()
-        for step, batch in enumerate(self.data.epoch(self.epoch, recipe.batch_size)):
-            rate_factor = lr_factor(recipe, done + step, steps, per_epoch)
-            bias_factor = epsilon_factor(recipe.epsilon_schedule, (done + step) / steps)
-            is_last = step == per_epoch - 1 or (ends_epoch and step == last_step)
-            result = self._step(batch, ScheduleFactors(bias_factor, rate_factor, is_last))
+        for result in self._steps.run(self.epoch, factors):
             dynamics.add(result.observed)
             if result.grad_norm is not None:
                 grad_norm = result.grad_norm
-            if step == last_step:
-                break
         return {
             **dynamics.means(),
-            "lr": (self.optimizer.lr * rate_factor).tolist(),
+            "lr": (self.optimizer.lr * factors[-1].lr_factor).tolist(),
             "grad_norm": grad_norm.tolist(),
         }
 
@@ -240,7 +246,7 @@ class CohortRun:
         self.model = self.model.select(kept)
         self.optimizer.select(kept, _trained_parameters(self.model))
         self.losses = CohortLosses(self.members, self.classes, self.device, self.dtype)
-        self._step = self._new_step()
+        self._steps = self._new_steps()
         self.initial_norm = self.initial_norm[kept]
         if self._test_right is not None:
             self._test_right = self._test_right[kept]
@@ -272,9 +278,13 @@ class CohortRun:
             return None
         return np.packbits(self._test_right[k].cpu().numpy()).tobytes()
 
-    def _new_step(self) -> TrainingStep | GraphedStep:
+    def _new_steps(self) -> EagerSteps | RecordedSteps:
         step = TrainingStep(self.model, self.losses, self.optimizer, self.spec.recipe, self.dtype)
-        return GraphedStep(step) if self.device.type == "cuda" else step
+        batch_size = self.spec.recipe.batch_size
+        if self.device.type != "cuda":
+            return EagerSteps(step, self.data, batch_size)
+        batches = fixed_batches(self.data, batch_size)
+        return RecordedSteps(step, batches, self.data.sizes(batch_size))
 
     def _per_member(self, values: Sequence[float]) -> torch.Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)

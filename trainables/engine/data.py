@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from trainables import noise
 from trainables.datasets import Dataset
 from trainables.datasets.streaming import ImageFiles
-from trainables.engine.augment import Augmentation
+from trainables.engine.augment import Augmentation, Draws
 from trainables.engine.spec import CohortSpec, DataSpec, Member
 from trainables.seeds import derive
 
@@ -93,23 +93,10 @@ class CohortData:
             self.test_labels = _put(self.dataset.test_y, device)
         self.examples = len(self.dataset.train_y)
         self.stall_share = 0.0
-        drawn: dict[str, noise.NoisySplits] = {}
-        self.noise: list[noise.NoisyLabels] = []
-        train, val = [], []
-        for m in members:
-            key = json.dumps([m.noise_kind, m.noise_rate, m.noise_seed, m.noise_options])
-            if key not in drawn:
-                drawn[key] = noise.apply(
-                    self.dataset,
-                    m.noise_kind,
-                    m.noise_rate,
-                    m.noise_seed,
-                    root=spec.data.root,
-                    **m.noise_options,
-                )
-            self.noise.append(drawn[key].train)
-            train.append(drawn[key].train.labels)
-            val.append(drawn[key].val.labels)
+        drawn = [_noisy_splits(*_noise_key(spec.data, m)) for m in members]
+        self.noise: list[noise.NoisyLabels] = [splits.train for splits in drawn]
+        train = [splits.train.labels for splits in drawn]
+        val = [splits.val.labels for splits in drawn]
         self.train_noisy = _put(np.stack(train), device)
         self.val_noisy = _put(np.stack(val), device)
 
@@ -129,42 +116,94 @@ class CohortData:
             batch_size: examples per batch; the last batch may differ.
         """
         self.stall_share = 0.0
-        seeds = list(dict.fromkeys(self._order_seeds))
-        orders = [self._order(seed, epoch) for seed in seeds]
+        orders, of_member = self.orders(epoch)
         inputs = [
             self._epoch_inputs(seed, epoch, _batches(order, batch_size))
-            for seed, order in zip(seeds, orders, strict=True)
+            for seed, order in zip(self.order_seeds, orders, strict=True)
         ]
-        sizes = [len(rows) for rows in _batches(orders[0], batch_size)]
-        if len(seeds) == 1:
-            order = orders[0].to(self._device)
-            labels = self.train_noisy.index_select(1, order), self.train_clean[order]
-        else:
-            # Each member's own order, [K, N].
-            of_member = torch.tensor([seeds.index(s) for s in self._order_seeds])
-            own = torch.stack(orders)[of_member].to(self._device)
-            labels = self.train_noisy.gather(1, own), self.train_clean[own]
-            of_member = of_member.to(self._device)
-        noisy, clean = (torch.split(values, sizes, dim=-1) for values in labels)
-        for batches, labels_of_batch, true in zip(
-            zip(*inputs, strict=True), noisy, clean, strict=True
-        ):
+        sizes = self.sizes(batch_size)
+        noisy, clean = (
+            torch.split(labels, sizes, dim=-1) for labels in self.ordered_labels(orders, of_member)
+        )
+        of_member = of_member.to(self._device)
+        for batches, labels, true in zip(zip(*inputs, strict=True), noisy, clean, strict=True):
             if len(batches) == 1:
-                yield Batch(batches[0], labels_of_batch, true)
+                yield Batch(batches[0], labels, true)
             else:
-                own_inputs = torch.stack(batches).index_select(0, of_member)
-                yield Batch(own_inputs, labels_of_batch, true)
+                yield Batch(torch.stack(batches).index_select(0, of_member), labels, true)
+
+    @property
+    def order_seeds(self) -> list[int]:
+        """The members' different order seeds."""
+        return list(dict.fromkeys(self._order_seeds))
+
+    def orders(self, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The orders of the training examples in one epoch.
+
+        Returns:
+            one order for each of `order_seeds`, shape [G, N], and the index of each member's order,
+            shape [K], both on the CPU.
+        """
+        seeds = self.order_seeds
+        orders = torch.stack([self._order(seed, epoch) for seed in seeds])
+        return orders, torch.tensor([seeds.index(seed) for seed in self._order_seeds])
+
+    def ordered_labels(
+        self, orders: torch.Tensor, of_member: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The training labels in the orders that `orders` returns.
+
+        Returns:
+            noisy labels [K, N] and true labels, [N] or, where members have orders of their own,
+            [K, N].
+        """
+        if len(orders) == 1:
+            order = orders[0].to(self._device)
+            return self.train_noisy.index_select(1, order), self.train_clean[order]
+        own = orders[of_member].to(self._device)
+        return self.train_noisy.gather(1, own), self.train_clean[own]
+
+    def draws(self, order_seed: int, epoch: int, batch_size: int) -> Draws:
+        """The random numbers of an epoch's augmentation, in the order of the examples, [N, …]."""
+        generator = self._augment_generator(order_seed, epoch)
+        *_, height, width = (1, 1, *self.dataset.input_shape)
+        batches = [
+            self._augment.draw(size, (height, width), generator) for size in self.sizes(batch_size)
+        ]
+        return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+
+    def inputs(self, rows: torch.Tensor, draws: Draws) -> torch.Tensor:
+        """Augmented and normalised training inputs that are in memory.
+
+        Args:
+            rows: indices of the examples, [B].
+            draws: random numbers of their augmentation.
+
+        Returns:
+            shape [B, …].
+        """
+        assert isinstance(self._train, torch.Tensor)
+        images = self._train.index_select(0, rows)  # faster than self._train[rows]
+        return self._normalised(self._augment.apply(images, draws, self._mean))
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether the training inputs are on the device, not on disk."""
+        return isinstance(self._train, torch.Tensor)
 
     def _order(self, order_seed: int, epoch: int) -> torch.Tensor:
         """The order of the training examples in one epoch, [N]."""
         generator = torch.Generator().manual_seed(derive(order_seed, "order", epoch))
         return torch.randperm(self.examples, generator=generator)
 
+    def _augment_generator(self, order_seed: int, epoch: int) -> torch.Generator:
+        return torch.Generator().manual_seed(derive(order_seed, "augment", epoch))
+
     def _epoch_inputs(
         self, order_seed: int, epoch: int, rows: list[torch.Tensor]
     ) -> Iterator[torch.Tensor]:
         """Augmented and normalised training inputs of one order, batch by batch."""
-        generator = torch.Generator().manual_seed(derive(order_seed, "augment", epoch))
+        generator = self._augment_generator(order_seed, epoch)
         for images in self._raw(order_seed, epoch, rows):
             yield self._normalised(self._augment(images, generator, self._mean))
 
@@ -182,9 +221,9 @@ class CohortData:
             # One stream after the other is waited for.
             self.stall_share = min(1.0, self.stall_share + stream.stall_share)
 
-    def steps(self, batch_size: int) -> int:
-        """Number of batches in an epoch."""
-        return len(_batches(torch.arange(self.examples), batch_size))
+    def sizes(self, batch_size: int) -> list[int]:
+        """Number of examples in each batch of an epoch."""
+        return [len(rows) for rows in _batches(torch.arange(self.examples), batch_size)]
 
     def first(self, examples: int) -> torch.Tensor:
         """Normalised training inputs without augmentation.
@@ -212,7 +251,7 @@ class CohortData:
         if self._device.type == "cpu":
             return _put(array, self._device)
         return _resident(
-            json.dumps([spec.name, spec.classes, spec.root, dict(spec.options)]),
+            _data_key(spec),
             split,
             str(self._device),
         )
@@ -237,6 +276,25 @@ def _batches(order: torch.Tensor, batch_size: int) -> list[torch.Tensor]:
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
+
+
+def _data_key(spec: DataSpec) -> str:
+    return json.dumps([spec.name, spec.classes, spec.root, dict(spec.options)])
+
+
+def _noise_key(spec: DataSpec, member: Member) -> tuple[str, str, float | None, int, str]:
+    options = json.dumps(dict(member.noise_options), sort_keys=True)
+    return _data_key(spec), member.noise_kind, member.noise_rate, member.noise_seed, options
+
+
+@functools.lru_cache(maxsize=64)
+def _noisy_splits(
+    data: str, kind: str, rate: float | None, seed: int, options: str
+) -> noise.NoisySplits:
+    """Noisy labels, kept for the next cohorts of this process: a search repeats its seeds."""
+    name, classes, root, data_options = json.loads(data)
+    dataset = DataSpec(name, classes, root, data_options).load()
+    return noise.apply(dataset, kind, rate, seed, root=root, **json.loads(options))
 
 
 @functools.lru_cache(maxsize=6)

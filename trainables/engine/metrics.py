@@ -14,7 +14,9 @@ import torch
 
 from trainables.engine.cohort_losses import ExampleLosses
 
-_SUMMED_AT_ONCE = 32  # batches
+SUMMED_AT_ONCE = 32
+"""Batches that are added to an epoch's sums together, which is faster than one by one."""
+
 _VANISHING = 0.01  # an example's gradient "vanishes" below this share of its loss's largest |δ|
 
 
@@ -84,9 +86,9 @@ class EpochDynamics:
         Args:
             observed: from `observe`, with `delta` filled in.
         """
-        if len(self._batches) == _SUMMED_AT_ONCE:
-            self._sum()
         self._batches.append(observed)
+        if len(self._batches) == SUMMED_AT_ONCE:
+            self._sum()
 
     @torch.no_grad()
     def _sum(self) -> None:

@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import torch
 
+from trainables.errors import BadInputError
+
 Result = TypeVar("Result")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's settings, malloc.h
@@ -76,6 +78,45 @@ def deterministic(enabled: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before)
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
+
+
+class PrecisionError(BadInputError, ValueError):
+    """A recipe asks for a precision that the device lacks; the message is one line for the user."""
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Refuse bf16 where a device lacks it: emulated, a step takes many times as long as in float32.
+
+    Args:
+        precision: of the recipe, `float32` or `bf16`.
+        device: `cpu`, or a CUDA device such as `cuda`.
+
+    Raises:
+        PrecisionError: the device does not compute in this precision.
+    """
+    if precision == "bf16" and not has_bf16(device):
+        name = "processor" if device == "cpu" else device_name(device)
+        raise PrecisionError(
+            f"recipe.precision = bf16: this machine's {name} does not compute bf16, which would "
+            "take many times as long; write `precision: float32`, or use a device that has it"
+        )
+
+
+def has_bf16(device: str) -> bool:
+    """Whether a device computes bf16 itself.
+
+    For a processor this is oneDNN's answer (AVX-512 or Arm's bf16 instructions); for a GPU, compute
+    capability 8.0 or later.
+
+    Args:
+        device: `cpu`, or a CUDA device such as `cuda`.
+    """
+    if device.startswith("cuda"):
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def device_name(device: str) -> str:

@@ -60,7 +60,7 @@ class Recipe:
         milestones: shares of training after which `step` multiplies the rate by `gamma`.
         gamma: factor of `step`.
         clip_norm: largest norm of a member's gradient; None does not clip.
-        precision: `float32`, or `bf16` for mixed precision by autocast.
+        precision: `float32`, or `bf16` for mixed precision by autocast, on devices that have it.
         deterministic: whether a GPU may only use algorithms that repeat bit for bit; see `runtime`.
         compile: whether a GPU trains with torch.compile: faster steps after about half a minute.
         epsilon_schedule: of the logit bias, a name in `trainables.losses.schedules`.

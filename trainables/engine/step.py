@@ -1,33 +1,26 @@
-"""One training step of a cohort; on a GPU as a CUDA graph.
+"""One training step of a cohort.
 
 ε enters here: `TrainingStep._gradients` takes the logit bias from `CohortLosses.bias` (ε of each
 member times the schedule's factor), and `CohortLosses.__call__` adds it to the labelled logit
-before the loss. ε has no other effect on training.
-
-A step of small networks is some hundred kernels of a few microseconds, and launching each kernel
-from Python takes longer than running it. A CUDA graph records the launches of one step and repeats
-them in one call. Values that differ between steps are passed in tensors with fixed addresses.
+before the loss. ε has no other effect on training. On a GPU the step is recorded as a CUDA graph
+(`trainables.engine.recorded_steps`).
 """
 
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 
 from trainables.engine.cohort_losses import CohortLosses
-from trainables.engine.data import Batch
+from trainables.engine.data import Batch, CohortData
 from trainables.engine.metrics import Observed, observe
 from trainables.engine.optimizers import Number, StackedOptimizer, clip, norms
 from trainables.engine.spec import Recipe
 from trainables.stacking import StackedModel
-from trainables.stacking.streams import new_stream
 
-_SYNC_WARNING = "called a synchronizing CUDA operation"  # part of torch's warning
 _log = logging.getLogger(__name__)
 
 
@@ -142,113 +135,29 @@ class TrainingStep:
             parameter.grad = None
 
 
-@dataclass
-class _GraphedCall:
-    """A step recorded as a CUDA graph, with the tensors that it reads and writes.
-
-    Attributes:
-        graph: repeats the step.
-        batch: inputs and labels, which the step reads.
-        numbers: the factor on ε, then the optimizer's numbers, which the step reads.
-        observed: the fields of `Observed`, stacked, which the step writes.
-        norm: the gradients' norms [K], which the step writes; None where they are not computed.
-    """
-
-    graph: torch.cuda.CUDAGraph
-    batch: Batch
-    numbers: torch.Tensor
-    observed: torch.Tensor
-    norm: torch.Tensor | None
-
-
-class GraphedStep:
-    """A step on a GPU: the first of each batch size runs eagerly, a later one is recorded.
-
-    Before the first recording, one eager step is checked for operations that make the host wait for
-    the GPU (in a loss that reads a value, for example). A step with such an operation cannot be
-    recorded; it then always runs eagerly, and a warning says so.
+class EagerSteps:
+    """Steps that run operation by operation, as on a CPU.
 
     Args:
-        step: the step to record.
+        step: the step.
+        data: the cohort's data.
+        batch_size: examples per batch.
     """
 
-    def __init__(self, step: TrainingStep) -> None:
-        self._step = step
-        self._calls: dict[tuple[int, bool], _GraphedCall | None] = {}
-        self._pool: Any = None  # memory that the graphs share
-        self._can_record: bool | None = None  # None: not checked yet
+    def __init__(self, step: TrainingStep, data: CohortData, batch_size: int) -> None:
+        self._step, self._data, self._batch_size = step, data, batch_size
 
-    def __call__(self, batch: Batch, factors: ScheduleFactors) -> StepResult:
-        """Train on one batch."""
-        rates = self._step.optimizer.advance(factors.lr_factor)
-        key = batch.examples, factors.is_last
-        is_first = key not in self._calls
-        if not is_first and self._calls[key] is None and self._can_record:
-            self._calls[key] = self._record(batch, len(rates), factors.is_last)
-        call = self._calls.setdefault(key, None)
-        numbers = torch.tensor([factors.epsilon_factor, *rates], dtype=self._step.dtype)
-        if call is None:
-            epsilon_factor, *others = numbers.to(batch.inputs.device).unbind()
-            # A first step always waits: it loads libraries and allocates memory.
-            is_check = not is_first and self._can_record is None
-            update = self._update_and_check if is_check else self._step.update
-            return update(batch, epsilon_factor, others, factors.is_last)
-        for source, target in zip(batch, call.batch, strict=True):
-            target.copy_(source)
-        call.numbers.copy_(numbers)
-        call.graph.replay()
-        observed = Observed(*call.observed.clone().unbind())
-        return StepResult(observed, None if call.norm is None else call.norm.clone())
+    def run(self, epoch: int, factors: Sequence[ScheduleFactors]) -> Iterator[StepResult]:
+        """Train the steps of an epoch.
 
-    def _update_and_check(
-        self, batch: Batch, epsilon_factor: Number, rates: Sequence[Number], wants_norm: bool
-    ) -> StepResult:
-        """An eager step that also finds out whether such steps can be recorded."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            torch.cuda.set_sync_debug_mode("warn")
-            try:
-                result = self._step.update(batch, epsilon_factor, rates, wants_norm)
-            finally:
-                torch.cuda.set_sync_debug_mode("default")
-        self._can_record = not any(_SYNC_WARNING in str(warning.message) for warning in caught)
-        if not self._can_record:
-            self._warn("it makes the host wait for the GPU")
-        return result
+        Args:
+            epoch: from 1.
+            factors: what the schedules give for each step; fewer than an epoch's steps are allowed.
 
-    def _warn(self, reason: str) -> None:
-        _log.warning(
-            "a training step cannot be recorded as a CUDA graph and runs without one, which is "
-            "slower: %s",
-            reason,
-        )
-
-    def _record(self, batch: Batch, rates: int, is_last: bool) -> _GraphedCall | None:
-        device = batch.inputs.device
-        static_batch = Batch(*(tensor.clone() for tensor in batch))
-        numbers = torch.zeros(1 + rates, dtype=self._step.dtype, device=device)
-        epsilon_factor, *others = numbers.unbind()
-        graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize(device)
-        torch.cuda.empty_cache()  # a graph allocates its own memory
-        try:
-            # Thread-local, so that other threads of the process cannot end the recording.
-            with torch.cuda.graph(
-                graph,
-                pool=self._pool,
-                stream=new_stream(device),
-                capture_error_mode="thread_local",
-            ):
-                result = self._step.update(static_batch, epsilon_factor, others, is_last)
-                observed = torch.stack([field.to(self._step.dtype) for field in result.observed])
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            if isinstance(error.__context__, torch.cuda.OutOfMemoryError):
-                raise error.__context__ from None  # it made the end of the recording fail
-            self._can_record = False
-            self._step.drop_gradients()
-            self._warn(str(error).splitlines()[0])
-            return None
-        self._pool = self._pool or graph.pool()
-        return _GraphedCall(graph, static_batch, numbers, observed, result.grad_norm)
+        Yields:
+            what is recorded of each step.
+        """
+        batches = self._data.epoch(epoch, self._batch_size)
+        # Batches first: their generator then also comes to its end.
+        for batch, factor in zip(batches, factors, strict=False):
+            yield self._step(batch, factor)

@@ -49,7 +49,7 @@ __all__ = [
     "train",
 ]
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 """Version of the state that `train` saves; earlier states carry no number."""
 
 _SMALL_BATCH = 16  # examples
@@ -113,6 +113,7 @@ def _train(
     seconds_before = saved["seconds"] if saved else 0.0
     started = time.perf_counter()
     at_once: int | None = running["at_once"] if running else None
+    out_of_memory = False
 
     def save_epoch(at_once: int, run: CohortRun) -> None:
         if save:
@@ -126,7 +127,6 @@ def _train(
             )
 
     while len(finished) < len(spec.members):
-        _release_memory(device)  # of the networks trained before
         if at_once is None:
             at_once = members_that_fit(spec, device, partial(_step_bytes, device, dtype))
         subset = replace(spec, members=_next_members(spec, len(finished), at_once))
@@ -143,7 +143,11 @@ def _train(
             if size == 1:
                 raise
             at_once = size // 2
+            out_of_memory = True
             _log.warning("%d networks together do not fit %s; trying %d", size, device, at_once)
+        if out_of_memory:  # here, where the exception no longer holds the networks
+            _release_memory(device)
+            out_of_memory = False
         running = None
     wall_s = seconds_before + time.perf_counter() - started
     return [

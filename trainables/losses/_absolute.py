@@ -9,6 +9,9 @@ from trainables.losses._log_odds import of_probability
 from trainables.losses._registry import Loss, Parameter, Preset, register
 from trainables.losses._torch import Tensor, torch
 
+REVERSE_CE = "−Σ_k a_k log t_k, log 0 = A"
+"""RCE of a label distribution t: not linear in t."""
+
 LOG_CLAMP = math.log(1e-4)
 """A = log 0 in the authors' repositories, which clamp e_y at 1e-4."""
 
@@ -213,6 +216,7 @@ register(
                 "HanxunH/Active-Passive-Losses, hitcszx/ALFs, Virusdoll/Active-Negative-Loss",
             ),
         ),
+        of_distribution=REVERSE_CE,
     )
 )
 register(
@@ -245,6 +249,7 @@ register(
                 _EPS_SOFTMAX,
             ),
         ),
+        of_distribution=f"α CE − β {REVERSE_CE.removeprefix('−')}",
     )
 )
 register(
@@ -288,6 +293,7 @@ register(
             }.items()
             for rate, weight in zip((0, 20, 40, 60, 80), weights, strict=True)
         ),
+        of_distribution="JS_π(t, a) / (−(1 − π) log(1 − π))",
     )
 )
 register(Loss("unhinged", unhinged, symmetric=True, reference=_SYMMETRIZATION))

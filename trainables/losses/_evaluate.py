@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from trainables.losses._common import Scalar, add_logit_bias, per_example
+from trainables.losses._common import Scalar, add_logit_bias, as_tensor, log_softmax, per_example
 from trainables.losses._log_odds import OfProbability, log_odds, log_sigmoid
 from trainables.losses._registry import Loss
-from trainables.losses._torch import Tensor
+from trainables.losses._torch import Tensor, torch
 
 
 def evaluate(
@@ -33,6 +33,37 @@ def evaluate(
         [0.99, 0.83]
     """
     return loss.function(add_logit_bias(logits, labels, epsilon), labels, **params)
+
+
+def evaluate_every_label(
+    loss: Loss, logits: Tensor, epsilon: Scalar = 0.0, **params: Scalar
+) -> Tensor:
+    """Values of a loss for every label that an example could have.
+
+    The loss of a label distribution t is the mean of these values, Σ_k t_k L(z + ε e_k, k). A loss
+    of p alone needs one pass over the logits; any other loss is evaluated once per class.
+
+    Args:
+        loss: the loss.
+        logits: shape [batch, classes], without the logit bias.
+        epsilon: the logit bias ε, a number or a tensor of shape [].
+        **params: the loss's parameters, likewise.
+
+    Returns:
+        Shape [batch, classes]; column k equals `evaluate` with all labels k, up to rounding.
+    """
+    if isinstance(loss.function, OfProbability):
+        log_p = log_softmax(logits)
+        if isinstance(epsilon, Tensor) or epsilon != 0.0:
+            bias = as_tensor(epsilon, logits)
+            # The bias multiplies a_k by e^ε, and the sum of all by 1 + a_k (e^ε − 1).
+            log_p = log_p + bias - torch.log1p(log_p.exp() * torch.expm1(bias))
+            log_p = log_p.clamp_max(0.0)
+        return loss.function.of_log_p(log_p, **params)
+    examples, classes = logits.shape
+    labels = torch.arange(classes, device=logits.device).unsqueeze(-1).expand(classes, examples)
+    repeated = logits.expand(classes, examples, classes)
+    return evaluate(loss, repeated, labels, epsilon, **params).transpose(0, 1)
 
 
 def evaluate_log_odds(

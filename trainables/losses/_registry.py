@@ -99,6 +99,8 @@ class Loss:
         exact: parameter values at which the gradient is the derivative of the value, where the
             source defines another gradient (a detached weight) or approximates both (a truncated
             iteration).
+        of_distribution: what the source computes for a label distribution t, where that is not
+            the mean Σ_k t_k L(·, k); empty where it is, or where the source has labels only.
     """
 
     name: str
@@ -111,6 +113,7 @@ class Loss:
     asymmetric: bool = False
     presets: tuple[Preset, ...] = ()
     exact: Mapping[str, float] = field(default_factory=dict)
+    of_distribution: str = ""
 
     @property
     def of_probability(self) -> bool:

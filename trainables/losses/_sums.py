@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainables.losses._absolute import ALPHA, BETA, LOG_CLAMP, LOG_ZERO, mae, rce
+from trainables.losses._absolute import (
+    ALPHA,
+    BETA,
+    LOG_CLAMP,
+    LOG_ZERO,
+    REVERSE_CE,
+    mae,
+    rce,
+)
 from trainables.losses._asymmetric import (
     ALFS,
     ael,
@@ -289,6 +297,7 @@ register(
         searches_epsilon=True,
         reference=APL,
         presets=_presets(_NCE_RCE_TABLE, "alpha", "beta", log_zero=LOG_CLAMP),
+        of_distribution=f"α NCE − β {REVERSE_CE.removeprefix('−')}",
     )
 )
 register(
@@ -328,6 +337,7 @@ register(
             modulator_gradient=0.0,
         ),
         exact=EXACT,
+        of_distribution=f"α NFL − β {REVERSE_CE.removeprefix('−')}",
     )
 )
 register(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
+
+from trainables.models.conv_norm_relu import ConvNormReLU
 
 
 class CNN8(nn.Sequential):
@@ -64,9 +68,7 @@ class CifarResNet(nn.Module):
                 out = 16 * 2**stage
                 blocks.append(_Block(width, out, stride=2 if stage and not block else 1))
                 width = out
-        self.stem = nn.Sequential(
-            nn.Conv2d(channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
-        )
+        self.stem = ConvNormReLU(channels, 16)
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(width, classes)
 
@@ -79,19 +81,15 @@ class CifarResNet(nn.Module):
 class _Block(nn.Module):
     def __init__(self, channels: int, out: int, stride: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(channels, out, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(out),
-            nn.ReLU(),
-            nn.Conv2d(out, out, 3, padding=1, bias=False),
-            nn.BatchNorm2d(out),
-        )
+        self.first = ConvNormReLU(channels, out, stride=stride)
+        self.second = ConvNormReLU(out, out)
         self.stride = stride
         self.shortcut = PadChannels(out - channels) if out > channels else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        shortcut = self.shortcut(x[:, :, :: self.stride, :: self.stride])
-        return torch.relu(self.layers(x) + shortcut)
+        shortcut: torch.Tensor = self.shortcut(x[:, :, :: self.stride, :: self.stride])
+        y: torch.Tensor = self.second(self.first(x), shortcut)
+        return y
 
 
 class PadChannels(nn.Module):
@@ -133,13 +131,34 @@ def imagenet_resnet(input_shape: tuple[int, ...], classes: int, *, layers: int =
     import torchvision  # not at the top: slow to import, and few studies need it
 
     channels, height, _ = _image(input_shape, smallest=8, name=f"resnet{layers}")
-    network: nn.Module = getattr(torchvision.models, f"resnet{layers}")(num_classes=classes)
+    network: Any = getattr(torchvision.models, f"resnet{layers}")(num_classes=classes)
+    for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+        for i, block in enumerate(stage):
+            if isinstance(block, torchvision.models.resnet.BasicBlock):
+                stage[i] = _BasicBlock(block)
     if height <= 64:
         network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
         network.maxpool = nn.Identity()
     elif channels != 3:
         network.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
-    return network
+    built: nn.Module = network
+    return built
+
+
+class _BasicBlock(nn.Module):
+    """Torchvision's block of two convolutions, of layers that a GPU computes faster."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        conv = block.conv1
+        self.first = ConvNormReLU(conv.in_channels, conv.out_channels, stride=conv.stride[0])
+        self.second = ConvNormReLU(conv.out_channels, conv.out_channels)
+        self.downsample: nn.Module | None = block.downsample
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y: torch.Tensor = self.second(self.first(x), shortcut)
+        return y
 
 
 def _image(input_shape: tuple[int, ...], smallest: int, name: str) -> tuple[int, int, int]:

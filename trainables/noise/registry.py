@@ -32,12 +32,15 @@ class NoiseKind(ABC):
         description: one line.
         has_own_rate: the kind determines its own rate; the rate of a study file is None.
         is_drawn_only: the kind has no transition matrix; its noise is known only after drawing.
+        truth_is_known: the data set's own labels are taken to be correct. Where they are not,
+            accuracy on correct training and validation labels and the rate are unknown.
     """
 
     name: str
     description: str
     has_own_rate: bool = False
     is_drawn_only: bool = True
+    truth_is_known: bool = True
 
     def check_rate(self, classes: int, rate: float | None) -> None:
         """Refuse a rate or a number of classes that the kind does not allow.

@@ -14,6 +14,7 @@ from analysis.report.panels.base import (
     register,
     table_rows,
 )
+from analysis.report.series import noise_text
 from analysis.verdict import StudyAnalysis
 
 _FACTORS = {
@@ -45,7 +46,7 @@ def _row(cell: dict[str, Any]) -> list[str]:
     shares = [cell[factor] for factor in _FACTORS]
     return [
         cell["dataset"],
-        f"{cell['noise_kind']} {cell['noise_rate']:g}",
+        noise_text(cell["noise_kind"], cell["noise_rate"]),
         cell["model"],
         *(MISSING if share is None else f"{100 * share:.0f}" for share in shares),
     ]

@@ -75,7 +75,7 @@ def draw(cells: Sequence[tuple[CellVerdict, BestEpsilon]]) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure, ax = axes(3.7, 2.4)
         for cell, best in cells:
-            x = 100 * cell.noise_rate
+            x = 100 * (cell.noise_rate or 0.0)
             face = "none" if best.on_edge else BLUE
             ax.plot([x, x], [best.low, best.high], color=BLUE, lw=2)
             ax.plot([x], [best.value], "o", color=BLUE, mfc=face, ms=6)

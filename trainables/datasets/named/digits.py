@@ -73,7 +73,7 @@ class HandwrittenNumbers(DatasetSource):
         """See `DatasetSource.load`."""
         selection = self._selection(classes, options)
         pools = source_pools()
-        arrays: dict[str, Array] = {}
+        arrays: dict[str, Any] = {}
         for number, split in enumerate(("train", "val", "test")):
             if self.per_class is None:
                 x = np.concatenate(pools[split])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from trainables.kernels import RunningStatistics
 from trainables.stacking.layers.registry import stacks
 from trainables.stacking.layout import Layout, UnsupportedLayerError, stacked_parameter
 
@@ -53,6 +54,16 @@ class StackedBatchNorm(nn.Module):
             inputs = list(layout.split_input(x, self._channels).unbind())
         outputs = [self._normalised(xk, operator.itemgetter(k)) for k, xk in enumerate(inputs)]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    def count_batch(self) -> RunningStatistics:
+        """Count one more batch of training.
+
+        Returns:
+            the running statistics of all members, [K·C] each, in the memory of this layer.
+        """
+        self.num_batches_tracked.add_(1)
+        mean, var = self.running_mean.view(-1), self.running_var.view(-1)
+        return RunningStatistics(mean, var, self._momentum, self._eps)
 
     def _normalised(
         self, x: torch.Tensor, pick: Callable[[torch.Tensor], torch.Tensor]

@@ -1,0 +1,66 @@
+"""Studies whose networks train in no time: the result of a network follows from its id alone."""
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from tests_support import BEST_STUDY, GRID_STUDY
+
+from study.config.loader import parse_study
+from study.planning.cells import Network
+from study.planning.cohort_specs import identity_columns
+from study.planning.plan import Plan, make_plan
+from study.planning.scheduler import Scheduler
+from study.results.evidence import CellEvidence, ChosenPoint
+
+BEST = {**BEST_STUDY, "search": {**BEST_STUDY["search"], "sampler": "random"}}
+GRID = {**GRID_STUDY, "search": {**GRID_STUDY["search"], "sampler": "random"}}
+
+
+def changed(study: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A study with other values of keys such as `search__replicates`."""
+    result = yaml.safe_load(yaml.safe_dump(study))
+    for path, value in changes.items():
+        *sections, key = path.split("__")
+        section = result
+        for name in sections:
+            section = section[name]
+        section[key] = value
+    return result
+
+
+def row(plan: Plan, network: Network) -> dict[str, Any]:
+    """The row of a network, whose result is a function of the network alone."""
+    value = random.Random(network.network_id).random()
+    result = {"val_acc_noisy": value, "val_acc_clean": value, "epochs": 4, "status": "complete"}
+    cohort = {"wall_s": 1.0, "networks_in_cohort": 1}
+    return {**identity_columns(plan.config, network), **result, **cohort}
+
+
+def choose_points(
+    evidence: CellEvidence, arms: Mapping[str, float | None]
+) -> dict[str, ChosenPoint]:
+    """Points that change with every detail of the evidence."""
+    chosen = {}
+    for arm, fixed in arms.items():
+        draw = random.Random(f"{sorted(map(str, evidence.rows))} {arm}")
+        epsilon = draw.uniform(*evidence.epsilon) if fixed is None else fixed
+        chosen[arm] = ChosenPoint(draw.choice(list(evidence.losses)), epsilon, draw.random())
+    return chosen
+
+
+def plan_of(study: dict[str, Any], *earlier: dict[str, Any]) -> Plan:
+    config, *others = (parse_study(yaml.safe_dump(s).encode(), "test") for s in (study, *earlier))
+    return make_plan(config, earlier=others)
+
+
+def finish(plan: Plan, rows: list[dict[str, Any]], at_most: int = 10**6) -> Scheduler:
+    """Train everything that is due; `rows` gains the new rows."""
+    scheduler = Scheduler(plan, list(rows), choose_points=choose_points)
+    while at_most > 0 and (cohort := scheduler.next_cohort()):
+        done = {n.network_id: row(plan, n) for n in cohort.networks}
+        rows += done.values()
+        scheduler.tell(cohort.cohort_id, done)
+        at_most -= 1
+    return scheduler
