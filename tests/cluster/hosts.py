@@ -231,7 +231,10 @@ class Hosts:
         key, public = (self.folder / name for name in ("key", "key.pub"))
         names = "\n".join(f"{other.address} {other.name}" for other in self.all)
         packages = Path(self._python, "lib", _python_name(), "site-packages")
-        parents = {str(p) for name in self.read_only for p in Path(name).parents}
+        mounts = [Path(name) for name in self.read_only]
+        parents = {str(p) for mount in mounts for p in mount.parents}
+        # The environment usually lies in the repository, which is itself mounted read-only.
+        parents -= {p for p in parents if any(Path(p).is_relative_to(m) for m in mounts)}
         host.run(
             f"""set -e; chmod a+x {" ".join(parents)}
             echo '127.0.0.1 localhost\n{names}' > /etc/hosts
