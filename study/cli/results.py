@@ -1,4 +1,4 @@
-"""The commands that carry results elsewhere: export, merge."""
+"""The commands that carry results elsewhere: export, export-optuna, merge."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from analysis.console import Json, print_json
+from study.cli.arguments import Folder
 
 commands = typer.Typer()
 
@@ -103,6 +104,18 @@ def _analysis(folder: str) -> tuple[dict[str, bytes], str | None]:
     if analysis.verdict.cells:
         files["analysis/report.html"] = render(analysis).encode()
     return files, None
+
+
+@commands.command()
+def export_optuna(
+    folder: Folder,
+    journal: Annotated[str, typer.Argument(help="File to write, such as journal.log.")],
+) -> None:
+    """Write a study's searches as an Optuna journal, for optuna-dashboard."""
+    from study.export.optuna_journal import export as write_journal
+
+    written = write_journal(folder, journal)
+    print(f"{journal}: {len(written)} Optuna studies, {sum(written.values())} trials")
 
 
 @commands.command()

@@ -1,0 +1,218 @@
+"""The commands that train: plan says what, run does it here, submit on a cluster."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from analysis.console import Json, out, print_json
+from study.cli.arguments import Stages, Study, stop_signals
+from trainables.errors import INTERRUPTED, BadInputError, InterruptedByUserError
+
+if TYPE_CHECKING:
+    from study.planning.plan import Plan
+    from study.results.evidence import CellEvidence, ChosenPoint
+
+commands = typer.Typer()
+
+
+@commands.command()
+def plan(study: Study, as_json: Json = False) -> None:
+    """Show what a study will train, and what differs from its folder. Writes nothing."""
+    from study.config.loader import read_study
+    from study.execution.progress import duration
+    from study.planning.open_study import compare_with_folder, folder_of, plan_in_folder
+    from study.results.plan_summary import read_plan_summary
+
+    config, _ = read_study(study)
+    folder = folder_of(config)
+    planned = plan_in_folder(config, folder)
+    growth = compare_with_folder(folder, config, planned)
+    summary = read_plan_summary(folder)
+    superseded = 0 if summary is None else summary.superseded
+    trained = folder.read("trials", columns=["network_id"]).num_rows - superseded
+    networks = planned.networks()
+    if as_json:
+        cells = [
+            {
+                "cell_id": cell.cell_id,
+                "classes": cell.classes,
+                "arms": [arm.name for arm in arms],
+                "epsilon_analytic": planned.analytic[cell],
+                "epsilon_grid": planned.epsilon_grid(cell),
+            }
+            for cell, arms in planned.arms.items()
+        ]
+        print_json(
+            {
+                "study": config.name,
+                "folder": folder.uri,
+                "networks": networks,
+                "networks_trained": trained,
+                "growth": None if growth is None else growth.to_json(),
+                "replicates": config.search.replicates,
+                "hours": _hours(planned),
+                "cells": cells,
+            }
+        )
+        return
+    table = Table("cell", "classes", "arms", "analytic ε", box=None)
+    for cell, arms in planned.arms.items():
+        analytic = ", ".join(f"{r} {e:.2f}" for r, e in planned.analytic[cell].items()) or "–"
+        table.add_row(
+            cell.cell_id, str(cell.classes), ", ".join(arm.name for arm in arms), analytic
+        )
+    out.print(table)
+    if config.has_best:
+        print(f"{config.search.replicates} replicates of every search")
+    stages = " + ".join(f"{count} {stage}" for stage, count in networks.items())
+    print(
+        f"{sum(networks.values())} networks ({stages}), {trained} already in {folder.uri}",
+        flush=True,  # the estimate takes some seconds
+    )
+    for line in () if growth is None else growth.lines():
+        print(line, flush=True)
+    hours = _hours(planned)
+    if hours is not None:
+        share = "" if growth is None else ", with the kept networks"
+        print(f"about {duration(3600 * hours)} of training on this machine's processors{share}")
+
+
+def _hours(planned: Plan) -> float | None:
+    """Hours of training; None where this machine cannot train, which is said on stderr."""
+    from study.planning.estimate import estimated_hours
+
+    try:
+        return estimated_hours(planned)
+    except ValueError as error:
+        print(f"no estimate of the hours: {error}", file=sys.stderr)
+        return None
+
+
+@commands.command()
+def run(
+    study: Study,
+    stage: Stages = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="A running Ray cluster.", envvar="RAY_ADDRESS", show_envvar=True),
+    ] = None,
+    tensorboard: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Write learning curves for TensorBoard.")
+    ] = None,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Start Ray's dashboard (http://127.0.0.1:8265).")
+    ] = False,
+) -> None:
+    """Run a study or resume it. A network that has a row in parquet is not trained again."""
+    from study.config.loader import StudyFileError, read_study
+    from study.execution.run import RunOptions, run_study
+    from study.results.schema import STAGES, Stage
+
+    for name in stage or []:
+        if name not in STAGES:
+            raise StudyFileError(f"--stage {name}: allowed: {', '.join(STAGES)}")
+    config, content = read_study(study)
+    after_cohort = None
+    if tensorboard:
+        from study.export.tensorboard import scalar_log
+
+        after_cohort = scalar_log(tensorboard)
+    options = RunOptions(
+        stages=tuple(map(Stage, stage or STAGES)),
+        address=address,
+        dashboard=dashboard,
+        after_cohort=after_cohort,
+    )
+    for number in stop_signals():
+        signal.signal(number, signal.default_int_handler)
+    try:
+        folder = run_study(
+            config,
+            content,
+            options,
+            interval_width=_interval_width,
+            choose_points=_choose_points,
+        )
+    except (KeyboardInterrupt, SystemExit):  # while Ray starts, SIGTERM is SystemExit
+        raise InterruptedByUserError(INTERRUPTED) from None
+    print(f"{folder.uri}: done; next: logit-bias report {folder.uri}")
+
+
+def _interval_width(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Width of the 95 % interval of the best ε of a cell's sweep; None where there is no curve."""
+    import pandas as pd
+
+    from analysis.data.load import DEFAULT_MARGIN
+    from analysis.response.fit import fit_response
+
+    response = fit_response(pd.DataFrame(rows), DEFAULT_MARGIN)
+    return None if response is None else response.best.high - response.best.low
+
+
+def _choose_points(
+    evidence: CellEvidence, arms: Mapping[str, float | None]
+) -> dict[str, ChosenPoint]:
+    """Where the pooled arms of a cell are confirmed."""
+    from analysis.response.surface import choose_points
+
+    return choose_points(evidence, arms)
+
+
+@commands.command()
+def submit(
+    study: Study,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="The cluster's dashboard, http://HEAD:8265.",
+            envvar="RAY_API_SERVER_ADDRESS",
+            show_envvar=True,
+        ),
+    ] = None,
+    stage: Stages = None,
+    follow: Annotated[bool, typer.Option(help="Follow the log until the study is done.")] = True,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Write a batch script for SLURM, and submit it.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --slurm: print the script, and do no more.")
+    ] = False,
+    nodes: Annotated[int, typer.Option(help="With --slurm: nodes of the job.")] = 1,
+    gpus_per_node: Annotated[int, typer.Option(help="With --slurm: GPUs of each node.")] = 0,
+    cpus_per_node: Annotated[
+        int | None,
+        typer.Option(help="With --slurm: cores of each node.", show_default="4 per GPU, or all"),
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="With --slurm: time limit of one job, as H:MM:SS.")
+    ] = None,
+    partition: Annotated[str | None, typer.Option(help="With --slurm: partition.")] = None,
+    sbatch: Annotated[
+        list[str] | None,
+        typer.Option(help="With --slurm: an option of sbatch, as --account=NAME; repeatable."),
+    ] = None,
+) -> None:
+    """Run a study on a Ray cluster, as a job there, and follow its log; or as a job of SLURM."""
+    if slurm:
+        from study.execution.slurm import SlurmOptions, batch_script, submit_to_slurm
+
+        options = SlurmOptions(nodes, gpus_per_node, cpus_per_node, time, partition, sbatch or ())
+        if dry_run:
+            print(batch_script(study, options, stage or ())[1], end="")
+        else:
+            print(f"job {submit_to_slurm(study, options, stage or ())}; follow it with `squeue`")
+        return
+    if address is None:
+        raise BadInputError("submit: give --address http://HEAD:8265 (a Ray cluster) or --slurm")
+    if dry_run or nodes != 1 or gpus_per_node or cpus_per_node or time or partition or sbatch:
+        raise BadInputError("submit: only with --slurm: --dry-run and the options of a SLURM job")
+    from study.execution.submit import submit as submit_study
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    submit_study(study, address, stage, follow)
