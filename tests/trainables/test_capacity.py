@@ -1,6 +1,7 @@
 """How many members train at once; what happens when they do not fit."""
 
 import logging
+import time
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from trainables.engine.trainer import (
     ModelSpec,
     Recipe,
     Rung,
+    seconds_per_epoch,
     train,
 )
 
@@ -119,3 +121,20 @@ def test_a_bracket_that_does_not_fit_says_what_to_do(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("trainables.engine.trainer.CohortRun", SmallDevice)
     with pytest.raises(ValueError, match="a bracket is never split; let fewer points compete"):
         train(replace(MLP, rungs=[Rung(1, 0.5)]))
+
+
+def test_one_interrupted_step_does_not_spoil_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = 0
+
+    class Interrupted(CohortRun):
+        def try_steps(self, *arguments: int, **options: bool) -> int:
+            nonlocal steps
+            steps += 1
+            if steps == 2:  # the first that is timed
+                time.sleep(0.5)
+            return super().try_steps(*arguments, **options)
+
+    monkeypatch.setattr("trainables.engine.trainer.CohortRun", Interrupted)
+    # With 0.5 s for 8 examples, an epoch of 1,197 would take more than a minute.
+    assert seconds_per_epoch(MLP, budget_s=2.0) < 20
+    assert steps > 2
