@@ -27,5 +27,5 @@ def test_the_page_is_what_the_rows_give() -> None:
     ],
 )
 def test_a_page_may_differ_by_rounding_alone(page: str, differs: bool) -> None:
-    differences = runpy.run_path(str(SCRIPT))["differences"]
+    differences = runpy.run_path(str(SCRIPT.with_name("differences.py")))["differences"]
     assert bool(differences("cost 1.30 (−0.40 to 2.00)", page)) == differs

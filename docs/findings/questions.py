@@ -1,0 +1,153 @@
+"""What the page asks of the rows: each study analysed, and numbers of its cells."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from wording import best, noise, number, points, share, words
+
+from analysis.inference.cell_records import CellVerdict
+from analysis.inference.study_records import NoiseSlope
+from analysis.verdict import StudyAnalysis, compute
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Line:
+    """A straight line through best ε against analytic ε, with 95 % intervals of its coefficients.
+
+    Attributes:
+        slope: (value, low, high).
+        intercept: (value, low, high), at the mean analytic ε, minus that ε.
+        cells: number of cells.
+    """
+
+    slope: tuple[float, float, float]
+    intercept: tuple[float, float, float]
+    cells: int
+
+
+class Findings:
+    """The analysed studies of this folder, and what the template asks of them."""
+
+    def __init__(self) -> None:
+        paths = sorted(path.parent for path in HERE.glob("*/study.yaml"))
+        self.studies: dict[str, StudyAnalysis] = {path.name: compute(str(path)) for path in paths}
+
+    def cells(self, study: str, **wanted: object) -> list[CellVerdict]:
+        """The cells of a study that takes ε, with the given attributes."""
+        return [
+            cell
+            for cell in self.studies[study].verdict.cells
+            if cell.primary_value is not None
+            and cell.epsilon_analytic
+            and all(getattr(cell, name) == value for name, value in wanted.items())
+        ]
+
+    def table(self, study: str) -> str:
+        """One row per cell."""
+        header = (
+            "| cell | analytic ε | best ε (95 %) | accuracy at ε = 0, analytic, best | cost of "
+            "analytic ε (90 %) | share recovered (90 %) | gain of tuning (90 %) | verdict |"
+        )
+        rows = [self._row(cell) for cell in self.cells(study)]
+        return "\n".join([header, "|" + "---|" * 8, *rows])
+
+    def _row(self, cell: CellVerdict) -> str:
+        rule = cell.rule or ""
+        value, gain = cell.primary_value, cell.procedure.get(rule)
+        recovered = cell.recovered.get(rule)
+        accuracy = [cell.accuracy.get(arm) for arm in ("zero", f"analytic:{rule}", "best")]
+        levels = " · ".join(
+            "–" if a is None or a.mean is None else f"{100 * a.mean:.1f}" for a in accuracy
+        )
+        return (
+            f"| {cell.dataset}, {noise(cell)}, {cell.loss} | {cell.epsilon_analytic[rule]:.2f} "
+            f"| {best(cell)} | {levels} | {points(value)} | {share(recovered)} | {points(gain)} "
+            f"| {words(cell.verdict.value)} |"
+        )
+
+    def line(self, studies: Iterable[str], **wanted: object) -> Line:
+        """Best ε against analytic ε over cells whose best ε lies inside the range.
+
+        The intervals hold the uncertainty of each cell's best ε (one drawn curve per cell and
+        draw), and not how other cells would differ from these.
+        """
+        x, peaks = [], []
+        for study in studies:
+            for cell in self.cells(study, **wanted):
+                response = self.studies[study].responses.get(cell.cell_id)
+                if response is not None and not response.best.flat and not response.best.on_edge:
+                    x.append(cell.epsilon_analytic[cell.rule or ""])
+                    peaks.append(np.random.default_rng(len(x)).permutation(response.peaks))
+        centred = np.array(x) - np.mean(x)
+        y = np.array(peaks)  # (cells, draws)
+        slopes = centred @ y / (centred**2).sum()
+        offsets = y.mean(axis=0) - np.mean(x)
+        return Line(_interval(slopes), _interval(offsets), len(x))
+
+    def networks(self, study: str | None = None) -> int:
+        """Trained networks of one study, or of all; one that two studies share counts once."""
+        chosen = self.studies.values() if study is None else [self.studies[study]]
+        return len({network for s in chosen for network in s.study.trials["network_id"]})
+
+    def cell(self, study: str, **wanted: object) -> CellVerdict:
+        """The only cell of a study with the given attributes."""
+        (cell,) = self.cells(study, **wanted)
+        return cell
+
+    def accuracy(self, study: str, arm: str, **wanted: object) -> str:
+        """Test accuracy of an arm in the only cell with the given attributes, per cent."""
+        return number(_accuracy(self.cell(study, **wanted), arm))
+
+    def range(self, study: str, arm: str, **wanted: object) -> str:
+        """Lowest and highest test accuracy of an arm over a study's cells, per cent."""
+        values = [_accuracy(cell, arm) for cell in self.cells(study, **wanted)]
+        return f"{number(min(values), 0)} to {number(max(values), 0)}"
+
+    def value_range(self, study: str) -> str:
+        """Lowest and highest cost of analytic ε over a study's cells, with their intervals."""
+        values = [cell.primary_value for cell in self.cells(study)]
+        known = sorted((v for v in values if v and v.mean is not None), key=lambda v: v.mean or 0.0)
+        return f"{points(known[0])} to {points(known[-1])}"
+
+    def measured(self, study: str, **wanted: object) -> str:
+        """The measured difference of best and analytic arm, without the surface, in points."""
+        value = self.cell(study, **wanted).primary_value
+        return points(None if value is None else value.measured)
+
+    def duration(self, study: str) -> str:
+        """Time from a study's first to its last network."""
+        record = self.studies[study].verdict.provenance
+        started, finished = (
+            dt.datetime.fromisoformat(moment or "")
+            for moment in (record.started_utc, record.finished_utc)
+        )
+        return f"{(finished - started).total_seconds() / 60:.0f} min"
+
+    def slope(self, study: str) -> NoiseSlope:
+        """How the best ε of a study's only group of cells moves with the noise rate."""
+        (slope,) = self.studies[study].verdict.noise_slopes
+        return slope
+
+    def provenance(self, study: str) -> str:
+        """Hardware and commit of a study's rows."""
+        record = self.studies[study].verdict.provenance
+        commits = ", ".join(c[:7] for c in record.git_commit)
+        return f"two cores of an AMD EPYC, commit {commits}, {self.duration(study)}"
+
+
+def _accuracy(cell: CellVerdict, arm: str) -> float:
+    name = f"analytic:{cell.rule}" if arm == "analytic" else arm
+    return 100 * (cell.accuracy[name].mean or 0.0)
+
+
+def _interval(draws: Any) -> tuple[float, float, float]:
+    low, middle, high = np.quantile(draws, [0.025, 0.5, 0.975])
+    return float(middle), float(low), float(high)
