@@ -6,7 +6,7 @@ import json
 from typing import Literal
 
 import torch
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from study.config.base import LARGEST_SETTING, ChoiceWithOptions, short_text
 from trainables import datasets, losses, models, noise
@@ -90,16 +90,21 @@ class ModelChoice(ChoiceWithOptions):
     Attributes:
         name: a named model, or your own `package.module:Class`.
         init: initialisation of the weights.
+        init_gain: factor on the classifier's initial weights. The spread of the initial logits is
+            proportional to it.
     """
 
     name: str
     init: Literal["glorot_uniform", "kaiming_normal", "kaiming_glorot"] = "glorot_uniform"
+    init_gain: float = Field(default=1.0, gt=0.0, le=LARGEST_SETTING)
 
     @property
     def label(self) -> str:
         """Short text for tables and cell ids."""
         text = models.label(self.name, self.options)
-        return text if self.init == "glorot_uniform" else f"{text}-{self.init}"
+        if self.init != "glorot_uniform":
+            text += f"-{self.init}"
+        return text if self.init_gain == 1.0 else f"{text}-gain={short_text(self.init_gain)}"
 
     @model_validator(mode="after")
     def _known(self) -> ModelChoice:

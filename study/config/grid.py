@@ -85,6 +85,12 @@ def _try_model(model: ModelChoice, input_shape: tuple[int, ...], classes: int) -
             f"model {model.name}: logits of shape {tuple(logits.shape[1:])} for 3 examples of "
             f"{classes} classes; (3, {classes}) is required"
         )
+    if model.init_gain != 1.0 and models.classifier(network).out_features != classes:
+        raise ValueError(
+            f"model {model.name}: init_gain = {model.init_gain:g} multiplies the last linear "
+            f"layer, which has {models.classifier(network).out_features} outputs; {classes} "
+            "(the classes) are required"
+        )
     if ":" in model.name:
         network = models.build(model.name, input_shape, classes, model.options)
         try:

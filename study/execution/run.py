@@ -15,7 +15,7 @@ from study.execution.progress import ProgressDisplay
 from study.execution.ray_resources import RayResources, start_ray
 from study.execution.result_writer import ResultWriter
 from study.execution.signals import StopListener
-from study.planning.cohort_specs import data_spec
+from study.planning.cohort_specs import data_spec, model_spec
 from study.planning.open_study import (
     compare_with_folder,
     folder_of,
@@ -33,7 +33,6 @@ from study.results.plan_summary import KeptPoint, write_plan_summary
 from study.results.schema import STAGES, Stage
 from study.results.study_files import replace_study_file, sha256
 from trainables.engine.capacity import convolves
-from trainables.engine.spec import ModelSpec
 from trainables.errors import BadInputError, InterruptedByUserError, UserError
 
 PlannedNetworks = tuple[Mapping[Stage, int], int, tuple[KeptPoint, ...]]
@@ -312,7 +311,7 @@ class StudyRun:
 def _convolves(config: StudyConfig) -> bool:
     """Whether a model of the study has convolutions."""
     return any(
-        convolves(data_spec(dataset), ModelSpec(model.name, model.options, model.init))
+        convolves(data_spec(dataset), model_spec(model))
         for dataset in config.grid.dataset
         for model in config.grid.model
     )

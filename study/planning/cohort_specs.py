@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from study.config.choices import DatasetChoice
+from study.config.choices import DatasetChoice, ModelChoice
 from study.config.sections import StudyConfig
 from study.planning.cells import Network
 from study.results.schema import Stage
@@ -24,7 +24,7 @@ def cohort_spec(config: StudyConfig, networks: list[Network]) -> CohortSpec:
     rungs = config.search.rungs if first.stage == Stage.SEARCH else []
     return CohortSpec(
         data=data_spec(first.cell.dataset),
-        model=ModelSpec(first.cell.model.name, first.cell.model.options, first.cell.model.init),
+        model=model_spec(first.cell.model),
         recipe=Recipe(**recipe.model_dump(exclude={"weight_decay"})),
         members=[
             Member(
@@ -55,6 +55,11 @@ def cohort_spec(config: StudyConfig, networks: list[Network]) -> CohortSpec:
 def data_spec(dataset: DatasetChoice) -> DataSpec:
     """A study file's data set as a worker loads it."""
     return DataSpec(dataset.name, dataset.classes, dataset.root, dataset.options)
+
+
+def model_spec(model: ModelChoice) -> ModelSpec:
+    """A study file's model as a worker builds and initialises it."""
+    return ModelSpec(model.name, model.options, model.init, model.init_gain)
 
 
 def derived_seed(config: StudyConfig, seed: int, purpose: str) -> int:

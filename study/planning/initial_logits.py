@@ -27,6 +27,7 @@ def initial_logits(config: StudyConfig) -> dict[str, MeasuredLogits]:
                 data_options=dataset.options,
                 options=model.options,
                 init=model.init,
+                init_gain=model.init_gain,
                 seed=derived_seed(config, 0, "measure"),
             )
     return logits

@@ -117,6 +117,9 @@ TEXTBOOK = {
     "nce_agce": lambda z, y, alpha, beta, a, q: alpha * t_nce(z, y) + beta * t_agce(z, y, a, q),
     "nce_aul": lambda z, y, alpha, beta, a, q: alpha * t_nce(z, y) + beta * t_aul(z, y, a, q),
     "nce_ael": lambda z, y, alpha, beta, a: alpha * t_nce(z, y) + beta * (-p_of(z, y) / a).exp(),
+    "nce_amse": lambda z, y, alpha, beta, a: (
+        alpha * t_nce(z, y) + beta * ((z - a * one_hot(y, z.shape[-1])) ** 2).mean(-1)
+    ),
     "anl_ce": lambda a, y, alpha, beta, p_min: alpha * t_nce(a, y) + beta * t_nnce(a, y, p_min),
     "anl_fl": lambda a, y, alpha, beta, gamma, p_min, modulator_gradient: (
         alpha * t_nfl(a, y, gamma) + beta * t_nnfl(a, y, gamma, p_min)
@@ -237,6 +240,11 @@ HAND = torch.tensor([math.log(0.5), math.log(0.3), math.log(0.2)], dtype=torch.f
         ("aul", {"a": 2.0, "q": 2.0}, (2.25 - 1) / 2),
         ("ael", {"a": 1.0}, math.exp(-0.5)),
         ("nce", {}, math.log(0.5) / math.log(0.03)),
+        (
+            "nce_amse",
+            {"alpha": 2.0, "beta": 3.0, "a": 4.0},
+            2 * math.log(0.5) / math.log(0.03) + (3.5**2 + 0.3**2 + 0.2**2),
+        ),
         ("unhinged", {}, math.log(0.03) / 3 - math.log(0.5)),
         ("eps_softmax", {"m": 1.0}, -math.log(0.75)),
     ],

@@ -313,6 +313,6 @@ def _initial_model(spec: CohortSpec, members: Sequence[Member], dataset: Dataset
     stacked = stack(template, len(members))
     for k, member in enumerate(members):
         generator = torch.Generator().manual_seed(member.init_seed)
-        models.initialise(template, generator, spec.model.init)
+        models.initialise(template, generator, spec.model.init, spec.model.init_gain)
         stacked.load_member(k, template)
     return stacked

@@ -23,6 +23,7 @@ def measure_logits(
     data_options: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     init: str = "glorot_uniform",
+    init_gain: float = 1.0,
     networks: int = 4,
     examples: int = 1024,
     seed: int = 0,
@@ -41,6 +42,7 @@ def measure_logits(
         data_options: further options of the data set.
         options: arguments of the model.
         init: name of the initialisation.
+        init_gain: factor on the classifier's initial weights, above 0.
         networks: number of networks, at least 1.
         examples: number of examples, at least 1; all where the data set has fewer.
         seed: of the chosen examples and of the first network; the others have
@@ -64,7 +66,7 @@ def measure_logits(
     network = models.build(model, data.input_shape, data.classes, options or {})
     logits = []
     for i in range(networks):
-        models.initialise(network, torch.Generator().manual_seed(seed + i), init)
+        models.initialise(network, torch.Generator().manual_seed(seed + i), init, init_gain)
         network.train()
         with torch.no_grad():
             logits.append(torch.cat([network(inputs[batch]) for batch in batches]))

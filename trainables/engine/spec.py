@@ -38,11 +38,13 @@ class ModelSpec:
         name: name of the model.
         options: arguments of the model.
         init: name of the initialisation.
+        init_gain: factor on the classifier's initial weights, above 0.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     init: str = "glorot_uniform"
+    init_gain: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from trainables.losses._evaluate import (
     evaluate_log_odds,
     evaluate_rescaled,
 )
+from trainables.losses._joint import nce_amse
 from trainables.losses._log_odds import log_odds, log_odds_and_largest_other, of_probability
 from trainables.losses._negative_sums import anl_ce, anl_fl
 from trainables.losses._normalised import nce, nfl, nnce, nnfl
@@ -99,6 +100,7 @@ __all__ = [
     "nce",
     "nce_ael",
     "nce_agce",
+    "nce_amse",
     "nce_aul",
     "nce_mae",
     "nce_rce",

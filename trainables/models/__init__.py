@@ -11,6 +11,7 @@ from trainables.models.catalogue import check as check
 from trainables.models.catalogue import label as label
 from trainables.models.catalogue import names as names
 from trainables.models.initialisation import INITIALISATIONS as INITIALISATIONS
+from trainables.models.initialisation import classifier as classifier
 from trainables.models.initialisation import initialise as initialise
 from trainables.models.mlp import MLP as MLP
 
@@ -20,6 +21,7 @@ __all__ = [
     "UnknownModelError",
     "build",
     "check",
+    "classifier",
     "initialise",
     "label",
     "names",

@@ -32,20 +32,46 @@ INITIALISATIONS: dict[str, Callable[[nn.Module, torch.Generator], None]] = {
 }
 
 
+def classifier(model: nn.Module) -> nn.Linear:
+    """The last linear layer of a model, which computes the logits.
+
+    Args:
+        model: the model.
+
+    Returns:
+        The linear layer that the model registers last.
+
+    Raises:
+        ValueError: the model has no linear layer.
+    """
+    linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    if not linear:
+        raise ValueError("init_gain: the model has no torch.nn.Linear layer to multiply")
+    return linear[-1]
+
+
 @torch.no_grad()
 def initialise(
-    model: nn.Module, generator: torch.Generator, scheme: str = "glorot_uniform"
+    model: nn.Module,
+    generator: torch.Generator,
+    scheme: str = "glorot_uniform",
+    gain: float = 1.0,
 ) -> None:
     """Draw the initial weights of a model in place; biases become 0.
 
     Weights of linear and convolutional layers follow `scheme`. Normalisation layers become the
     identity (scale 1, shift 0, fresh running statistics). Layers of other types keep the values
-    from their constructors.
+    from their constructors. `gain` then multiplies the classifier's weights, and with them every
+    logit of a model that ends there; it changes no draw.
 
     Args:
         model: the model to modify.
         generator: the only source of randomness.
         scheme: one of `INITIALISATIONS`.
+        gain: above 0, the factor on the weights of `classifier(model)`; 1 changes nothing.
+
+    Raises:
+        ValueError: `gain` is not 1 and the model has no linear layer.
     """
     draw = INITIALISATIONS[scheme]
     for layer in model.modules():
@@ -55,3 +81,5 @@ def initialise(
                 layer.bias.zero_()
         elif isinstance(layer, nn.modules.batchnorm._NormBase):
             layer.reset_parameters()
+    if gain != 1.0:
+        classifier(model).weight.mul_(gain)
