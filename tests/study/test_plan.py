@@ -5,6 +5,7 @@ import itertools
 import pytest
 import yaml
 from tests_support import BEST_STUDY, GRID_STUDY, JOINT_STUDY
+from tests_support import logit_bias as run_command
 
 from study.config.loader import parse_study
 from study.planning.cells import Network
@@ -225,3 +226,13 @@ def test_losses_that_are_not_of_the_probability_alone_have_no_rescale_control() 
     names = {cell.losses[0].name: [a.name for a in arms] for cell, arms in plan.arms.items()}
     assert "tuned" in names["nce_agce"]
     assert "rescale" not in names["nce_agce"]
+
+
+def test_a_rule_that_needs_absent_data_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("LOGIT_BIAS_DATA", raising=False)
+    result = run_command("plan", "paper-cifar10")  # has the arm analytic:activation-measured
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "analytic:activation-measured: data set 'cifar10'" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
