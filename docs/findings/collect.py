@@ -2,8 +2,8 @@
 
     python docs/findings/collect.py results/class-count results/noise-rate …
 
-The copy is a study folder like the original, so every command that reads one works on it. Epochs
-are left out: no number of the page needs them.
+The copy is a study folder like the original, so every command that reads one works on it. Epochs of
+the search are left out: its networks are no fair sample, so nothing is computed from them.
 """
 
 import shutil
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from analysis.exploratory.dynamics import NON_ADAPTIVE_STAGES
 from analysis.verdict import compute
 from study.results.folder import StudyFolder
 from study.results.schema import STAGES
@@ -36,12 +37,18 @@ def collect(source: str) -> None:
         if content is not None:
             copy.write_bytes(name, content)
     for stage in STAGES:
-        rows = study.read("trials", [stage])
-        column = rows.schema.get_field_index("host")
-        rows = rows.set_column(column, rows.schema.field(column), pa.array(["-"] * len(rows)))
-        cohorts = rows.column("cohort_id").unique().to_pylist()
-        rows = rows.replace_schema_metadata(compacted_metadata(cohorts))
-        copy.write_table(rows, "trials", stage, compacted_name("rows"))
+        trials = study.read("trials", [stage])
+        cohorts = trials.column("cohort_id").unique().to_pylist()
+        column = trials.schema.get_field_index("host")
+        field = trials.schema.field(column)
+        trials = trials.set_column(column, field, pa.array(["-"] * len(trials)))
+        tables = {"trials": trials}
+        if stage in NON_ADAPTIVE_STAGES:
+            tables["epochs"] = study.read("epochs", [stage])
+        for name, rows in tables.items():
+            if rows.num_rows:
+                rows = rows.replace_schema_metadata(compacted_metadata(cohorts))
+                copy.write_table(rows, name, stage, compacted_name("rows"))
 
 
 if __name__ == "__main__":

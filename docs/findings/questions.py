@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from wording import best, noise, number, points, share, words
+import pandas as pd
+from wording import best, dataset, loss, noise, number, points, share, words
 
 from analysis.inference.cell_records import CellVerdict
 from analysis.inference.study_records import NoiseSlope
+from analysis.recommendation.comparisons import gain_of
+from analysis.recommendation.records import Gain
 from analysis.verdict import StudyAnalysis, compute
+from study.results.schema import Stage
 
 HERE = Path(__file__).parent
 
@@ -31,6 +35,26 @@ class Line:
     slope: tuple[float, float, float]
     intercept: tuple[float, float, float]
     cells: int
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """An arm of a cell as it was measured.
+
+    Attributes:
+        cell: the cell.
+        rows: its confirm rows on the common seeds, indexed by (study, row).
+        correct: {label of a row: what the network gets right}.
+    """
+
+    cell: CellVerdict
+    rows: pd.DataFrame
+    correct: dict[Any, bytes]
+
+    @property
+    def accuracy(self) -> float:
+        """Mean test accuracy, per cent."""
+        return 100 * float(self.rows["test_acc"].mean())
 
 
 class Findings:
@@ -68,7 +92,7 @@ class Findings:
             "–" if a is None or a.mean is None else f"{100 * a.mean:.1f}" for a in accuracy
         )
         return (
-            f"| {cell.dataset}, {noise(cell)}, {cell.loss} | {cell.epsilon_analytic[rule]:.2f} "
+            f"| {dataset(cell)}, {noise(cell)}, {cell.loss} | {cell.epsilon_analytic[rule]:.2f} "
             f"| {best(cell)} | {levels} | {points(value)} | {share(recovered)} | {points(gain)} "
             f"| {words(cell.verdict.value)} |"
         )
@@ -117,6 +141,57 @@ class Findings:
         known = sorted((v for v in values if v and v.mean is not None), key=lambda v: v.mean or 0.0)
         return f"{points(known[0])} to {points(known[-1])}"
 
+    def confirmed(self, study: str, arm: str, **wanted: object) -> Confirmed:
+        """An arm of the only cell with the given attributes, on the common confirm seeds.
+
+        `arm` may be `analytic` for the arm of the cell's rule.
+        """
+        analysis = self.studies[study]
+        (cell,) = (
+            cell
+            for cell in analysis.verdict.cells
+            if all(getattr(cell, name) == value for name, value in wanted.items())
+        )
+        rows = analysis.study.stage(Stage.CONFIRM)
+        rows = rows[(rows["cell_id"] == cell.cell_id) & rows["replicate"].isna()]
+        rows = rows[rows["arm"] == arm_name(cell, arm)]
+        correct = {(study, k): v for k, v in analysis.study.test_correct(rows).items()}
+        return Confirmed(cell, rows.set_axis([(study, k) for k in rows.index]), correct)
+
+    def gain(self, first: Confirmed, second: Confirmed) -> Gain:
+        """Test accuracy of one arm minus that of another, paired by seed."""
+        return gain_of(first.rows, second.rows, {**first.correct, **second.correct})
+
+    def best_arm(self, study: str, arms: Iterable[str], **wanted: object) -> Confirmed:
+        """The arm with the best validation accuracy on noisy labels, over cells and arms."""
+        cells = [
+            cell
+            for cell in self.studies[study].verdict.cells
+            if all(getattr(cell, name) == value for name, value in wanted.items())
+        ]
+        found = [
+            self.confirmed(study, arm, cell_id=cell.cell_id)
+            for cell in cells
+            for arm in arms
+            if arm_name(cell, arm) in cell.accuracy
+        ]
+        return max(found, key=lambda arm: float(arm.rows["val_acc_noisy"].mean()))
+
+    def loss_table(self, study: str, name: str) -> str:
+        """One row per loss on a data set: test accuracy at ε = 0, at analytic and at tuned ε."""
+        header = "| loss | ε = 0 | analytic ε | tuned ε |"
+        rows = []
+        for cell in self.studies[study].verdict.cells:
+            if cell.dataset != name:
+                continue
+            plain = next(arm for arm in ("zero", "ce", "tuned") if arm in cell.accuracy)
+            tuned = "tuned" if plain != "tuned" else ""
+            levels = [
+                points(cell.accuracy.get(arm_name(cell, a))) for a in (plain, "analytic", tuned)
+            ]
+            rows.append(f"| {loss(cell)} | {' | '.join(levels)} |")
+        return "\n".join([header, "|" + "---|" * 4, *rows])
+
     def measured(self, study: str, **wanted: object) -> str:
         """The measured difference of best and analytic arm, without the surface, in points."""
         value = self.cell(study, **wanted).primary_value
@@ -143,9 +218,13 @@ class Findings:
         return f"two cores of an AMD EPYC, commit {commits}, {self.duration(study)}"
 
 
+def arm_name(cell: CellVerdict, arm: str) -> str:
+    """The arm as rows name it; `analytic` stands for the arm of the cell's rule."""
+    return f"analytic:{cell.rule}" if arm == "analytic" else arm
+
+
 def _accuracy(cell: CellVerdict, arm: str) -> float:
-    name = f"analytic:{cell.rule}" if arm == "analytic" else arm
-    return 100 * (cell.accuracy[name].mean or 0.0)
+    return 100 * (cell.accuracy[arm_name(cell, arm)].mean or 0.0)
 
 
 def _interval(draws: Any) -> tuple[float, float, float]:

@@ -66,3 +66,14 @@ def family(cell: CellVerdict) -> str:
     """The family of a cell's data set."""
     stem = cell.dataset.split("-")
     return "-".join(part for part in stem if not part.isdigit())
+
+
+def loss(cell: CellVerdict) -> str:
+    """The loss without the name of its published parameters."""
+    return cell.loss.partition("-")[0]
+
+
+def dataset(cell: CellVerdict) -> str:
+    """The data set; imbalance as the ratio of its largest to its smallest class."""
+    name, _, options = cell.dataset.partition("-imbalance=")
+    return f"{name}, 1 : {options.rpartition('=')[2]}" if options else name
