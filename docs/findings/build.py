@@ -19,6 +19,9 @@ from wording import best, line_text, number, points, share
 
 from analysis.report import theme
 
+LONG_TAILS = {
+    f"tail{n}": f"digit-pairs-imbalance=long-tail-imbalance_factor={n}" for n in (10, 100)
+}
 PAGE = HERE / "README.md"
 
 
@@ -30,7 +33,7 @@ def render(findings: Findings) -> str:
     environment.filters |= {
         "points": points, "share": share, "number": number, "line": line_text, "best": best,
     }  # fmt: skip
-    return environment.get_template("page.md.j2").render(f=findings)
+    return environment.get_template("page.md.j2").render(f=findings, **LONG_TAILS)
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ def collect(source: str) -> None:
         cohorts = trials.column("cohort_id").unique().to_pylist()
         column = trials.schema.get_field_index("host")
         field = trials.schema.field(column)
-        trials = trials.set_column(column, field, pa.array(["-"] * len(trials)))
+        trials = trials.set_column(column, field, pa.array(["-"] * len(trials), pa.string()))
         tables = {"trials": trials}
         if stage in NON_ADAPTIVE_STAGES:
             tables["epochs"] = study.read("epochs", [stage])

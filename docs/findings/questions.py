@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from wording import best, dataset, loss, noise, number, points, share, words
+from wording import ARMS, best, cell_text, dataset, noise, number, percent, points, share, words
 
 from analysis.inference.cell_records import CellVerdict
+from analysis.inference.intervals import mean_interval
+from analysis.inference.records import Interval
 from analysis.inference.study_records import NoiseSlope
 from analysis.recommendation.comparisons import gain_of
 from analysis.recommendation.records import Gain
@@ -20,6 +22,7 @@ from analysis.verdict import StudyAnalysis, compute
 from study.results.schema import Stage
 
 HERE = Path(__file__).parent
+RULE = "activation"  # the analytic arm that the page speaks of
 
 
 @dataclass(frozen=True)
@@ -42,19 +45,31 @@ class Confirmed:
     """An arm of a cell as it was measured.
 
     Attributes:
-        cell: the cell.
+        cell_id: the cell.
+        arm: the arm.
         rows: its confirm rows on the common seeds, indexed by (study, row).
-        correct: {label of a row: what the network gets right}.
+        correct: {label of a row: what the network gets right}, also of other rows.
     """
 
-    cell: CellVerdict
+    cell_id: str
+    arm: str
     rows: pd.DataFrame
     correct: dict[Any, bytes]
 
     @property
-    def accuracy(self) -> float:
-        """Mean test accuracy, per cent."""
-        return 100 * float(self.rows["test_acc"].mean())
+    def accuracy(self) -> Interval:
+        """Test accuracy, a fraction, with its 90 % interval over seeds."""
+        return mean_interval(self.rows["test_acc"].dropna())
+
+    @property
+    def epsilon(self) -> float:
+        """Its ε."""
+        return float(self.rows["epsilon"].mean())
+
+    @property
+    def loss(self) -> str:
+        """The loss that was trained."""
+        return str(self.rows["loss"].iloc[0])
 
 
 class Findings:
@@ -92,8 +107,9 @@ class Findings:
             "–" if a is None or a.mean is None else f"{100 * a.mean:.1f}" for a in accuracy
         )
         return (
-            f"| {dataset(cell)}, {noise(cell)}, {cell.loss} | {cell.epsilon_analytic[rule]:.2f} "
-            f"| {best(cell)} | {levels} | {points(value)} | {share(recovered)} | {points(gain)} "
+            f"| {dataset(cell.dataset)}, {noise(cell)}, {cell.loss} "
+            f"| {cell.epsilon_analytic[rule]:.2f} | {best(cell)} | {levels} "
+            f"| {points(value)} | {share(recovered)} | {points(gain)} "
             f"| {words(cell.verdict.value)} |"
         )
 
@@ -142,21 +158,28 @@ class Findings:
         return f"{points(known[0])} to {points(known[-1])}"
 
     def confirmed(self, study: str, arm: str, **wanted: object) -> Confirmed:
-        """An arm of the only cell with the given attributes, on the common confirm seeds.
+        """An arm of the only cell with the given values of columns of `trials`.
 
-        `arm` may be `analytic` for the arm of the cell's rule.
+        `arm` may be `analytic` for the first analytic arm. Rows are those of the common seeds.
         """
-        analysis = self.studies[study]
-        (cell,) = (
-            cell
-            for cell in analysis.verdict.cells
-            if all(getattr(cell, name) == value for name, value in wanted.items())
-        )
-        rows = analysis.study.stage(Stage.CONFIRM)
-        rows = rows[(rows["cell_id"] == cell.cell_id) & rows["replicate"].isna()]
-        rows = rows[rows["arm"] == arm_name(cell, arm)]
-        correct = {(study, k): v for k, v in analysis.study.test_correct(rows).items()}
-        return Confirmed(cell, rows.set_axis([(study, k) for k in rows.index]), correct)
+        found = self._confirmed(study, **wanted)
+        name = f"analytic:{RULE}" if arm == "analytic" else arm
+        (only,) = (confirmed for confirmed in found if confirmed.arm == name)
+        return only
+
+    def _confirmed(self, study: str, **wanted: object) -> list[Confirmed]:
+        """Every arm of every cell with the given values of columns of `trials`."""
+        analysed = self.studies[study].study
+        rows = analysed.stage(Stage.CONFIRM)
+        rows = rows[rows["replicate"].isna()].dropna(subset=["arm"])
+        for column, value in wanted.items():
+            rows = rows[rows[column] == value]
+        correct = {(study, k): v for k, v in analysed.test_correct(rows).items()}
+        rows = rows.set_axis([(study, k) for k in rows.index])
+        return [
+            Confirmed(str(cell_id), str(arm), of_arm, correct)
+            for (cell_id, arm), of_arm in rows.groupby(["cell_id", "arm"], sort=False)
+        ]
 
     def gain(self, first: Confirmed, second: Confirmed) -> Gain:
         """Test accuracy of one arm minus that of another, paired by seed."""
@@ -164,33 +187,61 @@ class Findings:
 
     def best_arm(self, study: str, arms: Iterable[str], **wanted: object) -> Confirmed:
         """The arm with the best validation accuracy on noisy labels, over cells and arms."""
-        cells = [
-            cell
-            for cell in self.studies[study].verdict.cells
-            if all(getattr(cell, name) == value for name, value in wanted.items())
-        ]
-        found = [
-            self.confirmed(study, arm, cell_id=cell.cell_id)
-            for cell in cells
-            for arm in arms
-            if arm_name(cell, arm) in cell.accuracy
-        ]
-        return max(found, key=lambda arm: float(arm.rows["val_acc_noisy"].mean()))
+        found = [c for c in self._confirmed(study, **wanted) if c.arm in arms]
+        return max(found, key=lambda c: float(c.rows["val_acc_noisy"].mean()))
 
-    def loss_table(self, study: str, name: str) -> str:
+    def loss_table(self, study: str, dataset: str) -> str:
         """One row per loss on a data set: test accuracy at ε = 0, at analytic and at tuned ε."""
         header = "| loss | ε = 0 | analytic ε | tuned ε |"
+        cells: dict[str, dict[str, Confirmed]] = {}
+        for confirmed in self._confirmed(study, dataset=dataset):
+            cells.setdefault(confirmed.cell_id, {})[confirmed.arm] = confirmed
         rows = []
-        for cell in self.studies[study].verdict.cells:
-            if cell.dataset != name:
-                continue
-            plain = next(arm for arm in ("zero", "ce", "tuned") if arm in cell.accuracy)
-            tuned = "tuned" if plain != "tuned" else ""
+        for _, arms in sorted(cells.items()):
+            first = next(iter(arms.values()))
+            if "zero" not in arms:  # a loss that takes no ε has one arm
+                arms = {"zero": first}
             levels = [
-                points(cell.accuracy.get(arm_name(cell, a))) for a in (plain, "analytic", tuned)
+                "–" if arm not in arms else points(arms[arm].accuracy)
+                for arm in ("zero", f"analytic:{RULE}", "tuned")
             ]
-            rows.append(f"| {loss(cell)} | {' | '.join(levels)} |")
+            rows.append(f"| {first.loss} | {' | '.join(levels)} |")
         return "\n".join([header, "|" + "---|" * 4, *rows])
+
+    def level(self, study: str, arm: str, **wanted: object) -> str:
+        """Mean test accuracy of an arm of the only cell with these values, per cent."""
+        return number(100 * (self.confirmed(study, arm, **wanted).accuracy.mean or 0.0))
+
+    def dynamics(self, study: str, column: str, arm: str, **wanted: object) -> float:
+        """A column of the table `dynamics` for an arm: a mean over the common seeds."""
+        return float(self._dynamics_row(study, self.confirmed(study, arm, **wanted))[column])
+
+    def _dynamics_row(self, study: str, confirmed: Confirmed) -> pd.Series[Any]:
+        table = self.studies[study].tables["dynamics"]
+        is_here = (table["cell_id"] == confirmed.cell_id) & (table["arm"] == confirmed.arm)
+        ((_, row),) = table[is_here & table["replicate"].isna()].iterrows()
+        return row
+
+    def dynamics_table(self, study: str, arms: Iterable[str], **wanted: object) -> str:
+        """One row per cell and arm: how the networks learnt, means over the common seeds."""
+        header = (
+            "| cell | arm | epochs to 90 % of the final accuracy | share of vanishing gradients, "
+            "first and last epoch | wrong labels reproduced minus corrected | accuracy lost after "
+            "the best epoch |"
+        )
+        rows = []
+        found = self._confirmed(study, **wanted)
+        for confirmed in sorted(found, key=lambda c: (c.cell_id, c.arm != "zero")):
+            arm = confirmed.arm.replace(f":{RULE}", "")
+            if arm not in arms:
+                continue
+            row = self._dynamics_row(study, confirmed)
+            rows.append(
+                f"| {cell_text(confirmed.cell_id)} | {ARMS[arm]} | {number(row['epochs_to_90'])} "
+                f"| {percent(row['vanishing_first'])} → {percent(row['vanishing_last'])} "
+                f"| {percent(row['memorised'])} | {number(100 * row['best_minus_last'])} points |"
+            )
+        return "\n".join([header, "|" + "---|" * 6, *rows])
 
     def measured(self, study: str, **wanted: object) -> str:
         """The measured difference of best and analytic arm, without the surface, in points."""

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from analysis.inference.cell_records import CellVerdict
+
+ARMS = {
+    "zero": "ε = 0",
+    "analytic": "analytic ε",
+    "best": "best ε",
+    "tuned": "tuned ε",
+    "ce": "cross-entropy",
+}
+
+
+def percent(value: float) -> str:
+    """A fraction in per cent; a dash where there is none."""
+    return "–" if math.isnan(value) else f"{number(100 * value, 0)} %"
 
 
 def number(value: float, digits: int = 1) -> str:
@@ -68,12 +82,15 @@ def family(cell: CellVerdict) -> str:
     return "-".join(part for part in stem if not part.isdigit())
 
 
-def loss(cell: CellVerdict) -> str:
-    """The loss without the name of its published parameters."""
-    return cell.loss.partition("-")[0]
-
-
-def dataset(cell: CellVerdict) -> str:
+def dataset(label: str) -> str:
     """The data set; imbalance as the ratio of its largest to its smallest class."""
-    name, _, options = cell.dataset.partition("-imbalance=")
+    name, _, options = label.partition("-imbalance=")
     return f"{name}, 1 : {options.rpartition('=')[2]}" if options else name
+
+
+def cell_text(cell_id: str) -> str:
+    """A cell without its model."""
+    data, labels, _, loss = cell_id.split("/")
+    kind, _, rate = labels.rpartition("-")
+    noise = f"{100 * float(rate):.0f} % {kind}" if kind else labels
+    return f"{dataset(data)}, {noise}, {loss.partition('-')[0]}"
