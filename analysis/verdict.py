@@ -33,6 +33,7 @@ from analysis.data.provenance import provenance
 from analysis.exploratory.dynamics import epoch_frame, learning_curves, network_dynamics, summarise
 from analysis.exploratory.importance import grid_importance, importance_table
 from analysis.exploratory.logit_spread import logit_spread
+from analysis.exploratory.signatures import failure_signatures, signature_table
 from analysis.exploratory.transitions import Transition, transition_matrices
 from analysis.inference.agreement import JudgedCell, judge_cell
 from analysis.inference.cell_records import CellVerdict, IndifferenceRegion, ResponseSummary
@@ -183,8 +184,9 @@ def compute(folders: Folders, margin: float | None = None) -> StudyAnalysis:
         ["cell_id", "arm", "seed", "regret"],
     )
     completeness = study_completeness(study, [cell.completeness for cell in judged])
+    signatures = signature_table(study)
     verdict = StudyVerdict(
-        schema_version=2,
+        schema_version=3,
         study=study.name,
         cells=judged,
         pooled=pool([cell.judged for cell in analyses], completeness, study.margin),
@@ -192,8 +194,9 @@ def compute(folders: Folders, margin: float | None = None) -> StudyAnalysis:
         noise_slopes=noise_slopes(judged, {k: r.peaks for k, r in responses.items()}),
         notes=[*study.notes, *_notes(judged)],
         provenance=provenance(study),
+        failure_signatures=failure_signatures(signatures),
     )
-    tables = _tables(study, verdict, pairs, responses)
+    tables = {**_tables(study, verdict, pairs, responses), "signatures": signatures}
     return StudyAnalysis(
         study=study,
         verdict=verdict,

@@ -7,6 +7,7 @@ from typing import Literal
 
 from analysis.data.completeness import Completeness
 from analysis.data.provenance import StudyProvenance
+from analysis.exploratory.signatures import FailureSignatures
 from analysis.inference.cell_records import CellVerdict
 from analysis.inference.records import Interval, Procedure, Recovered, VarianceShares, Verdict
 from analysis.records import Record
@@ -194,9 +195,10 @@ class StudyVerdict(Record):
         noise_slopes: trends of the best ε with the noise rate.
         notes: sentences about rows that were left out or filled in.
         provenance: where the rows come from.
+        failure_signatures: failures that the learning curves show; None where there are no curves.
     """
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     study: str
     cells: list[CellVerdict]
     pooled: PooledVerdict
@@ -204,3 +206,4 @@ class StudyVerdict(Record):
     noise_slopes: list[NoiseSlope]
     notes: list[str]
     provenance: StudyProvenance
+    failure_signatures: FailureSignatures | None

@@ -203,7 +203,7 @@ def test_margin_comes_from_the_study_file(tmp_path):
 def test_verdict_json_holds_the_contract(tmp_path):
     analysed(tmp_path, default_cells(), arms=BEST_ARMS)
     written = json.loads((tmp_path / "analysis/verdict.json").read_text())
-    assert written["schema_version"] == 2
+    assert written["schema_version"] == 3
     keys = """cell_id dataset classes noise_kind noise_rate model loss epsilon_analytic
     epsilon_tuned epsilon_best indifference value procedure recovered arms choices evidence
     completeness margin verdict"""
