@@ -167,7 +167,7 @@ def test_real_networks_that_fail(tmp_path: Path) -> None:
 
 
 def test_the_report_names_cell_arm_and_share(tmp_path: Path) -> None:
-    folder = write_study(tmp_path, [Planted()], epochs=10)
+    folder = write_study(tmp_path, [Planted()], epochs=10, stages=("confirm",))
     assert (
         "None found in the learning curves of 30 networks" in Path(report(str(folder))).read_text()
     )
@@ -183,6 +183,7 @@ def test_the_report_names_cell_arm_and_share(tmp_path: Path) -> None:
     out.write_part("confirm", "confirm-0", trials, rows)
     text = Path(report(str(folder))).read_text()
     assert "3 of 5 (60 %)" in text
+    assert "These curves cannot tell: drop at decay." in text
     assert "Vanishing gradients: the gradient vanishes on nearly all examples" in text
     assert "Memorisation: test accuracy falls" in text.split("Signs of failure")[1]  # the rules
     verdict = json.loads((folder / "analysis/verdict.json").read_text())
@@ -198,7 +199,7 @@ def test_the_report_names_cell_arm_and_share(tmp_path: Path) -> None:
 
 
 def test_without_epochs_nothing_is_said(tmp_path: Path) -> None:
-    folder = write_study(tmp_path, [Planted()])
+    folder = write_study(tmp_path, [Planted()], stages=("confirm",))
     shutil.rmtree(folder / "epochs")
     assert analyse(str(folder)).failure_signatures is None
     assert "Signs of failure" not in Path(report(str(folder))).read_text()

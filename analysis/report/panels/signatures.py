@@ -33,7 +33,13 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
     signatures = analysis.verdict.failure_signatures
     if signatures is None:
         return None
-    notes = [_rules(signatures.thresholds), "Exploratory: no verdict depends on it."]
+    told = set(analysis.tables["signatures"]["signature"])
+    untold = ", ".join(s.value for s in Signature if s.value not in told)
+    notes = [
+        *([f"These curves cannot tell: {untold}."] if untold else []),
+        _rules(signatures.thresholds),
+        "Exploratory: no verdict depends on it.",
+    ]
     examined = f"{signatures.networks} networks of the confirm stage"
     if not signatures.found:
         text = f"None found in the learning curves of {examined}."
@@ -49,7 +55,7 @@ def build(analysis: StudyAnalysis, writer: FigureWriter) -> ReportSection | None
         for found in signatures.found[:MAX_ROWS]
     ]
     return ReportSection(
-        intro=f"In the learning curves of {examined}.",
+        intro=f"Signatures of failure in the learning curves of {examined}.",
         table=ReportTable(_COLUMNS, rows),
         paragraphs=[_meanings(signatures.found)],
         notes=[*notes, *left_out_note(len(signatures.found), len(rows), "signatures")],
@@ -82,8 +88,8 @@ def _rules(t: Thresholds) -> str:
     return (
         f"Memorisation: test accuracy {fall} from its peak, while the share of wrong labels that "
         f"are reproduced minus the share that is corrected rises by more than "
-        f"{100 * t.fit_rise:g} points and the accuracy on training labels rises (from {t.epochs} "
-        f"epochs). Vanishing gradients: on more than "
+        f"{100 * t.fit_rise:g} points and the accuracy on training labels rises (where "
+        f"wrong labels are known, from {t.epochs} epochs). Vanishing gradients: on more than "
         f"{100 * t.vanishing:g} % of the examples in every epoch, and {chance}. Drop at decay: "
         f"the accuracy {fall}, and only once the learning rate is below {100 * t.decayed:g} % of "
         f"its largest value (from {t.decay_epochs} epochs). Flat loss: the training loss changes "
