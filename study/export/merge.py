@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,6 @@ from study.results.folder import SCHEMAS, STUDY_FILE, StudyFolder, TableName
 from study.results.plan_summary import write_plan_summary
 from study.results.schema import STAGES, Stage
 from study.results.study_files import earlier_study_files, keep_study_file
-from study.results.table_files import compacted_metadata, compacted_name
 from trainables.errors import BadInputError
 
 _NOT_COMPARED = {  # columns that two trainings of one network do not share
@@ -109,7 +107,9 @@ def merge(uris: Sequence[str], output: str, choose_points: ChoosePoints | None =
     _ = scheduler.is_done  # completes the count of what a grown search no longer chooses
     for table in _TABLES:
         for stage in STAGES:
-            _write(target, table, stage, rows[table, stage], rows["trials", stage])
+            if rows[table, stage].num_rows:
+                cohorts = pc.unique(rows["trials", stage]["cohort_id"]).to_pylist()
+                target.write_compacted(rows[table, stage], table, stage, cohorts)
     if noise:
         target.write_transitions(noise)
     for source in sources:
@@ -248,18 +248,6 @@ def _check_points(plan: Plan, rows: Mapping[tuple[TableName, Stage], pa.Table]) 
                 f"{points[1]}, because the folders had other networks to choose from; it must have "
                 "one point: merge such folders before their confirm stage (run --stage)"
             )
-
-
-def _write(
-    folder: StudyFolder, table: TableName, stage: Stage, rows: pa.Table, trials: pa.Table
-) -> None:
-    """Write the rows of a table and stage as one file, which names their cohorts."""
-    if not rows.num_rows:
-        return
-    cohorts = pc.unique(trials["cohort_id"]).to_pylist()
-    key = hashlib.sha256("".join(cohorts).encode()).hexdigest()[:16]
-    content = rows.replace_schema_metadata(compacted_metadata(cohorts))
-    folder.write_table(content, table, stage, compacted_name(key))
 
 
 def _united_noise(sources: Sequence[_Source]) -> list[dict[str, Any]]:

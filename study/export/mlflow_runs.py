@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from study.results.folder import StudyFolder
+from study.results.folder import STUDY_FILE, StudyFolder
 from study.results.schema import EPOCHS, READER_NAMES, STAGES
 from trainables.errors import UserError
 
@@ -89,7 +89,7 @@ def export_mlflow(
             for row in rows:
                 _write_run(client, experiment, row, curves.get(row["network_id"], []))
             written += len(rows)
-        _write_verdict(client, experiment, {"study.yaml": study_file, **analysis})
+        _write_verdict(client, experiment, {STUDY_FILE: study_file, **analysis})
     except MlflowException as error:
         first = str(error).strip().splitlines()[0][:_LONGEST_MESSAGE]
         raise MlflowError(f"MLflow: {first}; runs written so far are kept") from error

@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
+from study.config.grid import LISTS
 from study.config.loader import parse_study
 from study.config.sections import StudyConfig
 from study.planning.growth import differences
 
-_LISTS = ("dataset", "noise", "model", "loss")
 _STORAGE = re.compile(rb"^storage:.*$", re.MULTILINE)
 
 
@@ -61,7 +61,7 @@ def _moved(config: StudyConfig, storage: str) -> str:
 def _unite(data: dict[str, Any], first: StudyConfig, other: StudyConfig) -> None:
     """Add to `data`, the content of `first`, what `other` has more."""
     more = other.model_dump(mode="json", exclude_unset=True)
-    for name in _LISTS:
+    for name in LISTS:
         mine, theirs = getattr(first.grid, name), getattr(other.grid, name)
         if isinstance(mine, str) or isinstance(theirs, str):
             continue

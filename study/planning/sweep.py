@@ -1,4 +1,4 @@
-"""The sweep of a study: a fixed grid on common seeds, with more seeds while the interval is wide."""
+"""The sweep of a study: a fixed grid on common seeds, and more seeds while an interval is wide."""
 
 from __future__ import annotations
 

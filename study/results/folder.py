@@ -17,6 +17,7 @@ The module needs only pyarrow, so `analysis` can import it without Ray and torch
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,13 @@ import pyarrow.parquet as pq
 from study.results.atomic_write import AtomicFile
 from study.results.bundle import beside, bundle_filesystem, is_bundle
 from study.results.schema import EPOCHS, SCHEMA_VERSION, STAGES, TRANSITIONS, TRIALS, Stage
-from study.results.table_files import TableFiles, list_table_files, part_name
+from study.results.table_files import (
+    TableFiles,
+    compacted_metadata,
+    compacted_name,
+    list_table_files,
+    part_name,
+)
 from trainables.errors import BadInputError
 
 TableName = Literal["trials", "epochs"]
@@ -164,6 +171,21 @@ class StudyFolder:
         """Write a parquet file atomically at `names`, as in `file`."""
         with AtomicFile(self.filesystem, self.file(*names)) as stream:
             pq.write_table(content, stream, compression="zstd")
+
+    def write_compacted(
+        self, rows: pa.Table, table: TableName, stage: Stage, cohort_ids: Sequence[str]
+    ) -> None:
+        """Write the rows of several cohorts as one file, which names the cohorts.
+
+        Args:
+            rows: rows of `TRIALS` or `EPOCHS`.
+            table: the table that they belong to.
+            stage: the stage of all rows.
+            cohort_ids: the cohorts; readers skip their part files.
+        """
+        key = hashlib.sha256("".join(cohort_ids).encode()).hexdigest()[:16]
+        content = rows.replace_schema_metadata(compacted_metadata(cohort_ids))
+        self.write_table(content, table, stage, compacted_name(key))
 
     def read_part(self, table: TableName, stage: Stage, cohort_id: str) -> pa.Table:
         """The rows of one cohort, as long as its part file is not compacted.
