@@ -88,14 +88,12 @@ def merge(uris: Sequence[str], output: str, choose_points: ChoosePoints | None =
     names = sorted({source.config.name for source in sources})
     if len(names) > 1:
         raise BadInputError(f"merge: these are different studies: {', '.join(names)}")
-    if target.path.rstrip("/").rpartition("/")[2] != names[0]:
+    if target.name != names[0]:
         raise BadInputError(f"{output}: must end in /{names[0]}, the name of the study")
     if target.exists() or any(target.table_files("trials", stage).cohorts for stage in STAGES):
         raise BadInputError(f"{output}: there is a study already; choose another folder")
-    storage = target.uri.partition("?")[0].rstrip("/").rpartition("/")[0]
-    query = target.uri.partition("?")[1:]
     content = united_study_file(
-        [(s.config, s.folder.study_file()) for s in sources], storage + "".join(query)
+        [(s.config, s.folder.study_file()) for s in sources], target.parent.uri
     )
     plan = _united_plan(sources, content)
     rows = _united_rows(sources)

@@ -44,7 +44,7 @@ TableName = Literal["trials", "epochs"]
 SCHEMAS: Mapping[TableName, pa.Schema] = {"trials": TRIALS, "epochs": EPOCHS}
 
 STUDY_FILE = "study.yaml"
-_TRANSITIONS_FILE = "noise.parquet"
+TRANSITIONS_FILE = "noise.parquet"
 _READ_ATTEMPTS = 3
 
 
@@ -72,6 +72,17 @@ class StudyFolder:
                 working directory.
         """
         return cls(uri if "://" in uri else str(Path(uri).resolve()))
+
+    @property
+    def name(self) -> str:
+        """The last part of the path or URI: of a study's own folder, the study's name."""
+        return self.uri.partition("?")[0].rstrip("/").rpartition("/")[2]
+
+    @property
+    def parent(self) -> StudyFolder:
+        """The folder that holds this one."""
+        place, mark, query = self.uri.partition("?")
+        return StudyFolder(f"{place.rstrip('/').rpartition('/')[0]}{mark}{query}")
 
     @property
     def filesystem(self) -> pafs.FileSystem:
@@ -134,6 +145,11 @@ class StudyFolder:
         selector = pafs.FileSelector(self.file(subfolder), allow_not_found=True)
         infos = self.filesystem.get_file_info(selector)
         return sorted(info.base_name for info in infos if info.is_file)
+
+    def has_file(self, name: str) -> bool:
+        """Whether there is a file of this name below the folder."""
+        (info,) = self.filesystem.get_file_info([self.file(name)])
+        return bool(info.type != pafs.FileType.NotFound)
 
     def delete(self, name: str) -> None:
         """Delete a file below the folder, if it exists."""
@@ -198,7 +214,7 @@ class StudyFolder:
 
     def write_transitions(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write `noise.parquet`: rows of `TRANSITIONS`."""
-        self.write_table(pa.Table.from_pylist(list(rows), schema=TRANSITIONS), _TRANSITIONS_FILE)
+        self.write_table(pa.Table.from_pylist(list(rows), schema=TRANSITIONS), TRANSITIONS_FILE)
 
     def read_transitions(self) -> pa.Table | None:
         """The rows of `noise.parquet`, or None if the study has none.
@@ -206,13 +222,13 @@ class StudyFolder:
         Raises:
             ResultsError: the file is damaged.
         """
-        content = self.read_bytes(_TRANSITIONS_FILE)
+        content = self.read_bytes(TRANSITIONS_FILE)
         if content is None:
             return None
         try:
             return pq.read_table(pa.BufferReader(content), schema=TRANSITIONS)
         except (pa.ArrowInvalid, OSError) as error:
-            raise ResultsError(f"{self.uri}: {_TRANSITIONS_FILE}: {error}") from error
+            raise ResultsError(f"{self.uri}: {TRANSITIONS_FILE}: {error}") from error
 
     def read(
         self, table: TableName, stages: Iterable[str] = STAGES, columns: list[str] | None = None
