@@ -177,14 +177,15 @@ def _read_table(
     ignored = [c.strip() for c in str(options.pop("ignore", "")).split(",") if c.strip()]
     layout = table_files.take_layout(name, options)
     clean_label = options.pop("clean_label", None)
-    tables = [table_files.read_table(path, layout, may_be_empty=clean_label) for path in paths]
+    if clean_label is not None and clean_label == label:
+        raise DatasetError(f"{paths[0]}: label and clean_label are both {label!r}")
+    may_be_empty = (*ignored, *([] if clean_label is None else [clean_label]))
+    tables = [table_files.read_table(path, layout, may_be_empty) for path in paths]
     tables = [table.without(ignored) for table in tables]
     names = table_features.class_names(tables[0], label)
     labels = [table_features.encode_labels(table, label, names) for table in tables]
     clean: list[Labels] | None = None
     if clean_label is not None:
-        if clean_label == label:
-            raise DatasetError(f"{paths[0]}: label and clean_label are both {label!r}")
         tables[-1].column(clean_label)
         clean = [table_features.encode_known_labels(t, clean_label, names) for t in tables]
         if not (clean[-1] >= 0).any():
