@@ -2,22 +2,25 @@
 
 import ast
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import BEST_ARMS, Planted, gaussian, write_study
 
 from analysis.console import strict
 from analysis.data.load import load
+from analysis.inference.design import Spread
 from analysis.recommendation.candidates import candidates_of
 from analysis.recommendation.clean_accuracy import clean_accuracy, of_rate, of_transitions
+from analysis.recommendation.comparisons import to_know
 from analysis.recommendation.recommend import recommend
-from analysis.recommendation.records import Finding
-from analysis.recommendation.text import recommendation_text
+from analysis.recommendation.records import Finding, Gain
+from analysis.recommendation.text import _to_know, recommendation_text
 
 
 def two_losses(ce: float) -> list[Planted]:
@@ -64,9 +67,11 @@ def test_cross_entropy_is_recommended_where_it_wins(tmp_path: Path) -> None:
 
 def test_no_difference_within_a_margin(tmp_path: Path) -> None:
     folder = planted(tmp_path / "s", ce=0.93, confirm_seeds=20, test_examples=0)
-    (only,) = recommend(str(folder), margin=0.02).recommendations
-    assert only.finding in (Finding.NO_DIFFERENCE, Finding.WORSE)
+    result = recommend(str(folder), margin=0.02)
+    (only,) = result.recommendations
+    assert only.finding == Finding.NO_DIFFERENCE
     assert only.recommended.loss == "ce"
+    assert "within ± the margin of 2.00 points" in recommendation_text(result)
 
 
 def test_what_is_not_shown_says_what_it_would_take(tmp_path: Path) -> None:
@@ -84,13 +89,26 @@ def test_what_is_not_shown_says_what_it_would_take(tmp_path: Path) -> None:
     assert "No difference can be shown" in recommendation_text(result)
 
 
-def test_few_test_examples_are_named_as_the_limit(tmp_path: Path) -> None:
-    folder = planted(tmp_path / "s", ce=0.93, sd=0.0001, seed_sd=0.0001, test_examples=50)
-    (only,) = recommend(str(folder), margin=0.002).recommendations
-    if only.to_know is not None and only.to_know.seeds is None:
-        assert only.to_know.test_examples is None or only.to_know.test_examples > 50
-    assert only.over_ce is not None
-    assert only.over_ce.examples_error is not None
+@settings(deadline=None, max_examples=20)
+@given(st.floats(1e-4, 0.003), st.floats(0.006, 0.05), st.integers(8, 30))
+def test_where_more_seeds_do_not_suffice_the_test_examples_are_counted(
+    seeds_sd: float, examples_error: float, n: int
+) -> None:
+    gain = Gain(0.001, -0.01, 0.012, n, 0.4, seeds_sd, examples_error)
+    needed = to_know(gain, 0.005, 11, 3.0, test_examples=1000)
+    assert needed is not None
+    assert (needed.difference, needed.seeds, needed.networks) == (0.005, None, None)
+    assert needed.test_examples is not None
+    powers = [
+        Spread(seeds_sd, examples_error**2 * 1000 / (share * needed.test_examples)).power(n, 0.005)
+        for share in (0.7, 1.0)
+    ]
+    assert powers[0] < 0.8
+    assert powers[1] == pytest.approx(0.8, abs=0.08)
+    assert "test examples are needed; more seeds do not" in _to_know(needed)
+    unknown = to_know(gain, 0.005, 11, 3.0, test_examples=None)
+    assert unknown is not None
+    assert (unknown.seeds, unknown.test_examples) == (None, None)
 
 
 def test_the_choice_sees_neither_test_accuracy_nor_the_confirm_stage(tmp_path: Path) -> None:
@@ -112,12 +130,16 @@ def test_the_choice_sees_neither_test_accuracy_nor_the_confirm_stage(tmp_path: P
 
 
 def test_a_study_on_the_way(tmp_path: Path) -> None:
-    folder = planted(tmp_path / "s", ce=0.85, stages=("search", "sweep"))
+    folder = planted(tmp_path / "s", ce=0.85)
+    shutil.rmtree(folder / "trials/confirm")
     result = recommend(str(folder))
     (only,) = result.recommendations
     assert only.finding == Finding.NOT_MEASURED
     assert only.candidate.loss == "mae"
-    assert recommendation_text(result)
+    text = recommendation_text(result)
+    assert text.startswith("The study is not finished, and this may change: ")
+    assert "confirm networks are missing" in text.splitlines()[0]
+    assert f"Use mae with ε = {only.candidate.epsilon:.2f}" in text
 
 
 def test_symmetric_noise_says_what_noisy_accuracy_stands_for(tmp_path: Path) -> None:
