@@ -48,6 +48,7 @@ def test_the_better_loss_with_its_gains_and_code(tmp_path: Path) -> None:
     assert only.over_zero is not None
     assert only.over_zero.low > 0.3  # type: ignore[operator]
     assert [row.setting.loss for row in only.losses] == ["mae", "gce", "ce"]
+    assert [row.p_holm is not None and row.p_holm < 0.01 for row in only.losses[:2]] == [True] * 2
     assert only.to_know is None
     calls = [n for n in ast.walk(ast.parse(only.snippet)) if isinstance(n, ast.Call)]
     criterion = next(c for c in calls if getattr(c.func, "id", "") == "Criterion")
@@ -61,6 +62,7 @@ def test_the_better_loss_with_its_gains_and_code(tmp_path: Path) -> None:
 def test_cross_entropy_is_recommended_where_it_wins(tmp_path: Path) -> None:
     (only,) = recommend(str(planted(tmp_path / "s", ce=0.97))).recommendations
     assert only.finding == Finding.WORSE
+    assert [row.p_holm is not None and row.p_holm > 0.9 for row in only.losses[:2]] == [True] * 2
     assert only.recommended.loss == "ce"
     assert "torch.nn.CrossEntropyLoss()" in only.snippet
 
@@ -111,9 +113,16 @@ def test_where_more_seeds_do_not_suffice_the_test_examples_are_counted(
     assert (unknown.seeds, unknown.test_examples) == (None, None)
 
 
-def test_the_choice_sees_neither_test_accuracy_nor_the_confirm_stage(tmp_path: Path) -> None:
-    study = load(str(planted(tmp_path / "s", ce=0.85)))
+@pytest.mark.parametrize("has_surface", [True, False])
+def test_the_choice_sees_neither_test_accuracy_nor_the_confirm_stage(
+    has_surface: bool, tmp_path: Path
+) -> None:
+    """With enough networks for a surface, and with too few."""
+    study = load(str(planted(tmp_path / "s", ce=0.85, search=24 if has_surface else 2)))
     rows = study.trials[study.trials["loss"] == "mae"]
+    if not has_surface:
+        rows = rows[rows["stage"] != "sweep"]
+        assert (rows["stage"] == "search").sum() < 12
     of_cell = rows[rows["cell_id"] == rows["cell_id"].iloc[0]]
     confirm = of_cell["stage"] == "confirm"
     rng = np.random.default_rng(0)
