@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from study.config.loader import parse_study
 from study.config.sections import StudyConfig
-from study.export.united_file import united_study_file
+from study.export.merged_file import merged_study_file
 from study.planning.growth import refusals
 from study.planning.open_study import (
     open_study,
@@ -92,13 +92,13 @@ def merge(uris: Sequence[str], output: str, choose_points: ChoosePoints | None =
         raise BadInputError(f"{output}: must end in /{names[0]}, the name of the study")
     if target.exists() or any(target.table_files("trials", stage).cohorts for stage in STAGES):
         raise BadInputError(f"{output}: there is a study already; choose another folder")
-    content = united_study_file(
+    content = merged_study_file(
         [(s.config, s.folder.study_file()) for s in sources], target.parent.uri
     )
-    plan = _united_plan(sources, content)
-    rows = _united_rows(sources)
+    plan = _merged_plan(sources, content)
+    rows = _merged_rows(sources)
     _check_points(plan, rows)
-    noise = _united_noise(sources)
+    noise = _merged_noise(sources)
     written = [row for source in sources for row in replay_rows(source.folder)]
     by_id = {row["network_id"]: row for row in written}
     scheduler = Scheduler(plan, by_id.values(), choose_points=choose_points)
@@ -131,9 +131,9 @@ def _open(uri: str) -> _Source:
     return _Source(folder, plan.config, plan)
 
 
-def _united_plan(sources: Sequence[_Source], content: bytes) -> Plan:
-    """The plan of the united study file, from which the rows of every folder must follow."""
-    config = parse_study(content, "the united study file")
+def _merged_plan(sources: Sequence[_Source], content: bytes) -> Plan:
+    """The plan of the merged study file, from which the rows of every folder must follow."""
+    config = parse_study(content, "the merged study file")
     files = [file for source in sources for file in source.study_files]
     plan = plan_of(config, [parse_study(file, STUDY_FILE) for file in files])
     for source in sources:
@@ -150,26 +150,26 @@ def _united_plan(sources: Sequence[_Source], content: bytes) -> Plan:
 def _check_budgets(
     source: _Source, other: _Source, plan: Plan, counted: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Check that the searches of a folder have the numbers that the united plan gives them."""
+    """Check that the searches of a folder have the numbers that the merged plan gives them."""
     for row in counted:
         key = (row["cell_id"], row["replicate"])
         first = source.plan.first_budgets.get(key, source.config.search.networks_per_cell)
-        united = plan.first_budgets.get(key, plan.config.search.networks_per_cell)
-        if row["replicate"] and row["stage"] == Stage.SEARCH and first != united:
+        merged = plan.first_budgets.get(key, plan.config.search.networks_per_cell)
+        if row["replicate"] and row["stage"] == Stage.SEARCH and first != merged:
             raise BadInputError(
                 f"{source.folder.uri}: replicate {row['replicate']} of {row['cell_id']} began "
-                f"with search.networks_per_cell = {first}, in {other.folder.uri} with {united}: "
+                f"with search.networks_per_cell = {first}, in {other.folder.uri} with {merged}: "
                 "its points have other numbers, so these are different searches"
             )
 
 
-def _united_rows(sources: Sequence[_Source]) -> dict[tuple[TableName, Stage], pa.Table]:
+def _merged_rows(sources: Sequence[_Source]) -> dict[tuple[TableName, Stage], pa.Table]:
     """The rows of all folders; of a network in several of them, those of the first.
 
     Raises:
         BadInputError: two folders have different results of a network.
     """
-    united: dict[tuple[TableName, Stage], pa.Table] = {}
+    merged: dict[tuple[TableName, Stage], pa.Table] = {}
     for stage in STAGES:
         for table in _TABLES:
             rows = sources[0].folder.read(table, [stage])
@@ -178,8 +178,8 @@ def _united_rows(sources: Sequence[_Source]) -> dict[tuple[TableName, Stage], pa
                 known = pc.is_in(more["network_id"], value_set=rows["network_id"].combine_chunks())
                 _check_equal(rows, more.filter(known), table, source.folder.uri)
                 rows = pa.concat_tables([rows, more.filter(pc.invert(known))])
-            united[table, stage] = rows
-    return united
+            merged[table, stage] = rows
+    return merged
 
 
 def _check_equal(rows: pa.Table, repeated: pa.Table, table: TableName, uri: str) -> None:
@@ -248,22 +248,22 @@ def _check_points(plan: Plan, rows: Mapping[tuple[TableName, Stage], pa.Table]) 
             )
 
 
-def _united_noise(sources: Sequence[_Source]) -> list[dict[str, Any]]:
+def _merged_noise(sources: Sequence[_Source]) -> list[dict[str, Any]]:
     """The label noise that the folders record.
 
     Raises:
         BadInputError: two folders have drawn one noise differently.
     """
-    united: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    merged: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for source in sources:
         recorded = source.folder.read_transitions()
         drawn: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for row in [] if recorded is None else recorded.to_pylist():
             drawn.setdefault((row["dataset"], row["noise"]), []).append(row)
         for key, rows in drawn.items():
-            if united.setdefault(key, rows) != rows:
+            if merged.setdefault(key, rows) != rows:
                 raise BadInputError(
                     f"{source.folder.uri}: the noise {key[1]} of {key[0]} was drawn differently "
                     "there: its data or its seed is not the same"
                 )
-    return [row for rows in united.values() for row in rows]
+    return [row for rows in merged.values() for row in rows]

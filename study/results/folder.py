@@ -29,7 +29,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from study.results.atomic_write import AtomicFile
-from study.results.bundle import beside, bundle_filesystem, is_bundle
+from study.results.bundle import bundle_filesystem, is_bundle, results_uri
 from study.results.schema import EPOCHS, SCHEMA_VERSION, STAGES, TRANSITIONS, TRIALS, Stage
 from study.results.table_files import (
     TableFiles,
@@ -98,7 +98,7 @@ class StudyFolder:
     @property
     def for_results(self) -> StudyFolder:
         """The folder that results of the analysis are written to: beside a bundle, else itself."""
-        return StudyFolder(beside(self.uri)) if is_bundle(self.uri) else self
+        return StudyFolder(results_uri(self.uri)) if is_bundle(self.uri) else self
 
     @property
     def _place(self) -> tuple[pafs.FileSystem, str]:

@@ -17,10 +17,10 @@ from analysis.data.load import load
 from analysis.inference.design import Spread
 from analysis.recommendation.candidates import candidates_of
 from analysis.recommendation.clean_accuracy import clean_accuracy, of_rate, of_transitions
-from analysis.recommendation.comparisons import to_know
+from analysis.recommendation.comparisons import sample_size
 from analysis.recommendation.recommend import recommend
 from analysis.recommendation.records import Finding, Gain
-from analysis.recommendation.text import _to_know, recommendation_text
+from analysis.recommendation.text import _sample_size, recommendation_text
 
 
 def two_losses(ce: float) -> list[Planted]:
@@ -49,7 +49,7 @@ def test_the_better_loss_with_its_gains_and_code(tmp_path: Path) -> None:
     assert only.over_zero.low > 0.3  # type: ignore[operator]
     assert [row.setting.loss for row in only.losses] == ["mae", "gce", "ce"]
     assert [row.p_holm is not None and row.p_holm < 0.01 for row in only.losses[:2]] == [True] * 2
-    assert only.to_know is None
+    assert only.sample_size is None
     calls = [n for n in ast.walk(ast.parse(only.snippet)) if isinstance(n, ast.Call)]
     criterion = next(c for c in calls if getattr(c.func, "id", "") == "Criterion")
     known = {k.arg: ast.literal_eval(k.value) for k in criterion.keywords}
@@ -82,11 +82,11 @@ def test_what_is_not_shown_says_what_it_would_take(tmp_path: Path) -> None:
     (only,) = result.recommendations
     assert only.finding == Finding.UNDECIDED
     assert only.recommended.loss == "ce"
-    assert only.to_know is not None
-    assert only.to_know.seeds is not None
-    assert only.to_know.seeds > 3
+    assert only.sample_size is not None
+    assert only.sample_size.seeds is not None
+    assert only.sample_size.seeds > 3
     assert (
-        only.to_know.networks == (only.to_know.seeds - 3) * 11
+        only.sample_size.networks == (only.sample_size.seeds - 3) * 11
     )  # five arms of each loss on common seeds, and ce
     assert "No difference can be shown" in recommendation_text(result)
 
@@ -97,7 +97,7 @@ def test_where_more_seeds_do_not_suffice_the_test_examples_are_counted(
     seeds_sd: float, examples_error: float, n: int
 ) -> None:
     gain = Gain(0.001, -0.01, 0.012, n, 0.4, seeds_sd, examples_error)
-    needed = to_know(gain, 0.005, 11, 3.0, test_examples=1000)
+    needed = sample_size(gain, 0.005, 11, 3.0, test_examples=1000)
     assert needed is not None
     assert (needed.difference, needed.seeds, needed.networks) == (0.005, None, None)
     assert needed.test_examples is not None
@@ -107,8 +107,8 @@ def test_where_more_seeds_do_not_suffice_the_test_examples_are_counted(
     ]
     assert powers[0] < 0.8
     assert powers[1] == pytest.approx(0.8, abs=0.08)
-    assert "test examples are needed; more seeds do not" in _to_know(needed)
-    unknown = to_know(gain, 0.005, 11, 3.0, test_examples=None)
+    assert "test examples are needed; more seeds do not" in _sample_size(needed)
+    unknown = sample_size(gain, 0.005, 11, 3.0, test_examples=None)
     assert unknown is not None
     assert (unknown.seeds, unknown.test_examples) == (None, None)
 

@@ -14,7 +14,7 @@ from analysis.recommendation.records import Recommendation, Setting
 from analysis.recommendation.snippet import snippet
 from analysis.recommendation.text import recommendation_text
 from study.config.sections import RecipeChoice
-from study.execution.result_writer import known
+from study.execution.result_writer import null_where_unknown
 from study.results.folder import StudyFolder
 from study.results.schema import TRIALS
 
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> StudyFolder:
     )
     for path in (written / "trials").rglob("*.parquet"):
         rows = [
-            known({**row, "noise_rate_asked": None}, "as-is")
+            null_where_unknown({**row, "noise_rate_asked": None}, "as-is")
             for row in pq.read_table(path).to_pylist()
         ]
         pq.write_table(pa.Table.from_pylist(rows, schema=TRIALS), path)
@@ -87,8 +87,8 @@ def test_rows_of_known_label_measure_the_rate_and_the_test_accuracy(folder: Stud
 
 def test_rows_of_unknown_truth_have_no_clean_accuracy() -> None:
     row = {"train_acc_clean": 0.5, "val_acc_noisy": 0.4, "noise_rate_real": float("nan")}
-    assert known(row, "symmetric") == row
-    assert known(row, "as-is") == {
+    assert null_where_unknown(row, "symmetric") == row
+    assert null_where_unknown(row, "as-is") == {
         "train_acc_clean": None,
         "val_acc_noisy": 0.4,
         "noise_rate_real": None,
