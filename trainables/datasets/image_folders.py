@@ -29,6 +29,7 @@ from trainables.datasets.registry import DatasetSource
 from trainables.datasets.splits import (
     SELECTION_OPTIONS,
     Selection,
+    check_enough_examples,
     check_no_options,
     subsample,
     take_selection,
@@ -119,13 +120,11 @@ class ImageFolder(DatasetSource):
         fraction = take_test_fraction(self.name, options, test is not None)
         selection = take_selection(self.name, classes, len(names), options, has_val=val is not None)
         check_no_options(self.name, options, OPTIONS)
+        counts = np.bincount(train.y, minlength=len(names))
         if test is None:
             rows, test_rows = train_val_rows(train.y, Selection(len(names), fraction))
             train, test = train.take(rows), train.take(test_rows)
-        remaining = np.bincount(train.y, minlength=len(names))
-        if remaining.min() < (1 if val else 2):
-            name = names[int(remaining.argmin())]
-            raise DatasetError(f"{folder}: class {name!r} has too few images")
+        check_enough_examples(folder, names, counts, train.y, val is not None)
         if val is None:
             train_rows, val_rows = train_val_rows(train.y, selection)
             train, val = train.take(train_rows), train.take(val_rows)

@@ -29,6 +29,7 @@ from trainables.datasets.registry import DatasetSource
 from trainables.datasets.splits import (
     SELECTION_OPTIONS,
     Selection,
+    check_enough_examples,
     check_no_options,
     take_selection,
     take_test_fraction,
@@ -123,13 +124,7 @@ class UserFile(DatasetSource):
         elif test is None:
             rows, test_rows = train_val_rows(train.y, Selection(len(names), fraction))
             train, test = train.take(rows), train.take(test_rows)
-        remaining = np.bincount(train.y, minlength=len(names))
-        if remaining.min() < (1 if source.val else 2):
-            k = int(remaining.argmin())
-            raise DatasetError(
-                f"{paths[0]}: class {names[k]!r} has {counts[k]} examples, too few to train on, "
-                "validate and test"
-            )
+        check_enough_examples(paths[0], names, counts, train.y, source.val is not None)
         data = assemble(self.name, train, source.val, test, names, "user-defined", selection, texts)
         data = replace(data, notes=source.notes)
         if given is not None:
