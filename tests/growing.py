@@ -30,21 +30,33 @@ def changed(study: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return result
 
 
+def value(network: Network) -> float:
+    """The result of training: a function of the network alone."""
+    return random.Random(network.network_id).random()
+
+
 def row(plan: Plan, network: Network) -> dict[str, Any]:
-    """The row of a network, whose result is a function of the network alone."""
-    value = random.Random(network.network_id).random()
-    result = {"val_acc_noisy": value, "val_acc_clean": value, "epochs": 4, "status": "complete"}
-    cohort = {"wall_s": 1.0, "networks_in_cohort": 1}
-    return {**identity_columns(plan.config, network), **result, **cohort}
+    """The row of a network; in a study with rungs every fourth network is pruned."""
+    is_pruned = bool(plan.config.search.rungs) and network.point is not None
+    is_pruned &= value(network) < 0.25
+    return {
+        **identity_columns(plan.config, network),
+        "val_acc_noisy": value(network),
+        "val_acc_clean": value(network),
+        "epochs": 1 if is_pruned else 4,
+        "wall_s": 36.0,
+        "networks_in_cohort": 2,
+        "status": "pruned" if is_pruned else "complete",
+    }
 
 
 def choose_points(
     evidence: CellEvidence, arms: Mapping[str, float | None]
 ) -> dict[str, ChosenPoint]:
-    """Points that change with every detail of the evidence."""
+    """Points that change with every detail of the evidence, its order included."""
     chosen = {}
     for arm, fixed in arms.items():
-        draw = random.Random(f"{sorted(map(str, evidence.rows))} {arm}")
+        draw = random.Random(f"{evidence} {arm}")
         epsilon = draw.uniform(*evidence.epsilon) if fixed is None else fixed
         chosen[arm] = ChosenPoint(draw.choice(list(evidence.losses)), epsilon, draw.random())
     return chosen

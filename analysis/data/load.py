@@ -16,7 +16,7 @@ import yaml
 
 from analysis.data.superseded import superseded_choices
 from study.results.arms import CE, Arm
-from study.results.folder import ResultsError, StudyFolder, TableName
+from study.results.folder import STUDY_FILE, ResultsError, StudyFolder, TableName
 from study.results.plan_summary import PlanSummary, read_plan_summary
 from study.results.schema import AS_IS, READER_NAMES, STAGES, STATUSES, TRIALS, Stage, Status
 
@@ -363,7 +363,7 @@ def _plan(uri: str) -> PlanSummary | None:
 
 
 def _config(uri: str) -> dict[str, Any]:
-    text = StudyFolder(uri).read_bytes("study.yaml")
+    text = StudyFolder(uri).read_bytes(STUDY_FILE)
     if text is None:
         return {}
     try:

@@ -40,18 +40,6 @@ def mean_interval(values: Iterable[float], confidence: float = CONFIDENCE) -> In
     return Interval(mean, mean - half, mean + half, len(x))
 
 
-def squared_error(interval: Interval) -> float:
-    """Squared standard error of the mean of a t interval at level `CONFIDENCE`.
-
-    Args:
-        interval: of at least two values.
-    """
-    assert interval.high is not None
-    assert interval.mean is not None
-    half = interval.high - interval.mean
-    return float((half / stats.t.ppf((1 + CONFIDENCE) / 2, interval.n - 1)) ** 2)
-
-
 def non_inferiority(differences: Iterable[float], margin: float) -> float | None:
     """One-sided p value of mean difference < margin.
 

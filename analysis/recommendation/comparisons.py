@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from analysis.inference.design import Spread
 from analysis.inference.examples import example_effects
 from analysis.inference.value import Contrast, estimate
-from analysis.recommendation.records import Finding, Gain, ToKnow
+from analysis.recommendation.records import Finding, Gain, SampleSize
 
 _POWER = 0.8
 _MOST_SEEDS = 1_000
@@ -60,7 +60,7 @@ def _by_seed(rows: pd.DataFrame) -> pd.Series[float]:
     return rows.groupby("seed")["test_acc"].mean()
 
 
-def find(gain: Gain | None, margin: float) -> Finding:
+def finding_of(gain: Gain | None, margin: float) -> Finding:
     """What a gain over cross-entropy shows.
 
     Args:
@@ -86,13 +86,13 @@ def holm(gains: Sequence[Gain | None]) -> list[float | None]:
     ]
 
 
-def to_know(
+def sample_size(
     gain: Gain,
     margin: float,
     arms: int,
     seconds_per_network: float | None,
     test_examples: int | None,
-) -> ToKnow | None:
+) -> SampleSize | None:
     """What it takes to show a difference as large as the measured one, and at least the margin.
 
     Args:
@@ -114,13 +114,13 @@ def to_know(
     if seeds is not None:
         networks = max(seeds - gain.n, 0) * arms
         minutes = None if seconds_per_network is None else networks * seconds_per_network / 60
-        return ToKnow(difference, seeds, networks, minutes, None)
+        return SampleSize(difference, seeds, networks, minutes, None)
     # Seeds alone do not suffice: with the present number of them, more examples are needed.
     of_seeds = gain.seeds_sd**2 / gain.n
     allowed = (difference / 2.5) ** 2 - of_seeds  # 1.645 + 0.842: 5 % one-sided, power 80 %
     if test_examples is None or allowed <= 0:
-        return ToKnow(difference, None, None, None, None)
-    return ToKnow(difference, None, None, None, math.ceil(test_examples * examples / allowed))
+        return SampleSize(difference, None, None, None, None)
+    return SampleSize(difference, None, None, None, math.ceil(test_examples * examples / allowed))
 
 
 def _least_seeds(spread: Spread, difference: float) -> int | None:

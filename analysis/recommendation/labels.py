@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
 from analysis.data.load import LoadError, Study
@@ -44,7 +42,8 @@ def labels_of(
     rate: float | None = None if pd.isna(row["noise_rate"]) else float(row["noise_rate"])
     known = _transitions(study, dataset, noise, classes)
     is_as_is = kind == AS_IS
-    has_correct_tests = not is_as_is or _has_clean_column(study, dataset)
+    # Of labels as they are, the record holds what rows of known label show: the test examples.
+    has_correct_tests = not is_as_is or known is not None
     source, model = "requested", known
     if is_as_is:
         if known is not None:
@@ -91,15 +90,3 @@ def _transitions(study: Study, dataset: str, noise: str, classes: int) -> NoiseM
     rows: pd.DataFrame = table.to_pandas()
     rows = rows[(rows["dataset"] == dataset) & (rows["noise"] == noise)]
     return of_transitions(rows, classes) if len(rows) else None
-
-
-def _has_clean_column(study: Study, dataset: str) -> bool:
-    """Whether the study file names a column of correct labels for a data set of this name."""
-    grid = study.config.get("grid")
-    choices: Any = grid.get("dataset") if isinstance(grid, dict) else None
-    for choice in choices if isinstance(choices, list) else []:
-        if isinstance(choice, dict) and choice.get("clean_label"):
-            name = str(choice.get("name", "")).rstrip("/").rpartition("/")[2]
-            if dataset == name or dataset.startswith(f"{name}-"):
-                return True
-    return False

@@ -11,7 +11,13 @@ from analysis.data.completeness import cell_completeness, cell_plans, study_comp
 from analysis.data.load import LoadError, Study, load
 from analysis.inference.intervals import CONFIDENCE, mean_interval
 from analysis.recommendation.candidates import Candidate, candidates_of
-from analysis.recommendation.comparisons import example_count, find, gain_of, holm, to_know
+from analysis.recommendation.comparisons import (
+    example_count,
+    finding_of,
+    gain_of,
+    holm,
+    sample_size,
+)
 from analysis.recommendation.labels import labels_of
 from analysis.recommendation.records import (
     Finding,
@@ -118,7 +124,7 @@ def _recommendation(
         for c, gain, p in zip(firsts.values(), gains, holm(gains), strict=True)
     ]
     over_ce = gains[0] if gains else None
-    finding = find(over_ce, margin)
+    finding = finding_of(over_ce, margin)
     if baseline is None or finding == Finding.BETTER:
         recommended = candidate.setting
     else:
@@ -130,7 +136,7 @@ def _recommendation(
     classes = int(cell_rows["classes"].iloc[0])
     wanted = None
     if over_ce is not None and finding not in (Finding.BETTER, Finding.WORSE):
-        wanted = to_know(
+        wanted = sample_size(
             over_ce,
             margin,
             _networks_per_seed(study, candidates),
@@ -151,7 +157,7 @@ def _recommendation(
         losses=losses,
         considered=len(ranked),
         labels=labels_of(study, candidate, over_ce, classes, noise, noise_rate),
-        to_know=wanted,
+        sample_size=wanted,
         snippet=snippet(recommended, classes, study.config),
     )
 

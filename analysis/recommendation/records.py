@@ -132,7 +132,7 @@ class Labels(Record):
 
 
 @dataclass(frozen=True)
-class ToKnow(Record):
+class SampleSize(Record):
     """What it takes to show a difference of a given size with a power of 80 %.
 
     Attributes:
@@ -168,8 +168,8 @@ class Recommendation(Record):
         losses: the best setting of each loss, by validation, the first one first.
         considered: number of settings (loss, ε and learning rate) that were ranked.
         labels: what is known of the labels.
-        to_know: what it takes to show the difference from cross-entropy; None where it is shown,
-            or nothing was measured.
+        sample_size: what it takes to show the difference from cross-entropy; None where it is
+            shown, or nothing was measured.
         snippet: Python code that trains with `recommended`.
     """
 
@@ -185,7 +185,7 @@ class Recommendation(Record):
     losses: list[LossRow]
     considered: int
     labels: Labels
-    to_know: ToKnow | None
+    sample_size: SampleSize | None
     snippet: str
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from analysis.recommendation.records import Setting
 from study.results.arms import CE
+
+_SHOWN = {  # and keys that do not change the numbers of a network
+    *("epochs", "batch_size", "optimizer", "momentum", "nesterov", "weight_decay"),
+    *("deterministic", "compile"),
+}
 
 
 def snippet(setting: Setting, classes: int, config: Mapping[str, Any]) -> str:
@@ -34,7 +40,23 @@ def snippet(setting: Setting, classes: int, config: Mapping[str, Any]) -> str:
     if epochs is not None and recipe.get("batch_size") is not None:
         lines.append(f"# {epochs} epochs, batches of {recipe['batch_size']}; in each step:")
     lines.append("loss = criterion(model(inputs), labels)")
+    if others := _not_shown(recipe):
+        # In JSON, because a line break in a value would end the comment.
+        lines.append(f"# the study's recipe also has {json.dumps(others, default=str)}")
     return "\n".join(lines)
+
+
+def _not_shown(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What else of a recipe changes the numbers of a network."""
+    others = {name: value for name, value in recipe.items() if name not in _SHOWN and value}
+    if others.get("schedule", "cosine") in ("cosine", "constant"):
+        for name in ("schedule", "milestones", "gamma"):
+            others.pop(name, None)
+    if others.get("epsilon_schedule") == "constant":
+        del others["epsilon_schedule"]
+    if others.get("precision") == "float32":
+        del others["precision"]
+    return others
 
 
 def _arguments(setting: Setting, classes: int) -> str:

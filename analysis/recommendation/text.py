@@ -9,9 +9,9 @@ from analysis.recommendation.records import (
     Finding,
     Gain,
     Recommendation,
+    SampleSize,
     Setting,
     StudyRecommendation,
-    ToKnow,
 )
 from study.results.arms import CE
 
@@ -31,7 +31,7 @@ def recommendation_text(study: StudyRecommendation) -> str:
 
 def _block(r: Recommendation, study: StudyRecommendation) -> str:
     title = " · ".join(part for part in (r.dataset, r.noise, r.model) if part)
-    sentences = [_answer(r, study), _zero(r, study), _labels(r), _to_know(r.to_know)]
+    sentences = [_answer(r, study), _zero(r, study), _labels(r), _sample_size(r.sample_size)]
     body = "\n".join(sentence for sentence in sentences if sentence)
     code = "\n".join(f"    {line}".rstrip() for line in r.snippet.splitlines())
     return f"{title}\n{body}\n\n{_table(r)}\n\n{code}"
@@ -143,7 +143,7 @@ def _stands_for(accuracy: CleanAccuracy) -> str:
     return f"{text} (possible: {100 * accuracy.low:.0f} to {100 * accuracy.high:.0f} %)"
 
 
-def _to_know(wanted: ToKnow | None) -> str:
+def _sample_size(wanted: SampleSize | None) -> str:
     if wanted is None:
         return ""
     what = f"To show a difference of {points(wanted.difference)} points (power 80 %)"

@@ -12,6 +12,9 @@ from study.config.choices import DatasetChoice, LossChoice, ModelChoice, NoiseCh
 from trainables import models, noise
 from trainables.stacking import UnsupportedLayerError, check_stacking, stack
 
+LISTS = ("dataset", "noise", "model", "loss")
+"""The keys of `Grid` whose product the cells are, in the order of a cell id."""
+
 _Loss = Annotated[LossChoice, BeforeValidator(name_alone)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from study.execution.result_writer import known
+from study.execution.result_writer import null_where_unknown
 from study.planning.cells import Network
 from study.planning.cohort_specs import cohort_spec
 from study.planning.open_study import open_study
@@ -107,12 +107,12 @@ def reproduce(uri: str, network_id: str, device: str = "cpu") -> Reproduction:
 
     pairs: list[Difference] = []
     if row["status"] != Status.PRUNED:
-        metrics = known(result.metrics.to_row(), row["noise_kind"])
+        metrics = null_where_unknown(result.metrics.to_row(), row["noise_kind"])
         pairs += [Difference(name, row[name], metrics[name]) for name in _COMPARED]
         if row["test_correct"] is not None:  # rows of older versions have none
             right = [(b or b"").hex() for b in (row["test_correct"], metrics["test_correct"])]
             pairs.append(Difference("test_correct", *right))
-    retrained = {e.epoch: known(e.to_row(), row["noise_kind"]) for e in result.epochs}
+    retrained = {e.epoch: null_where_unknown(e.to_row(), row["noise_kind"]) for e in result.epochs}
     for epoch in _epochs_of(folder, row):
         number = epoch["epoch"]
         pairs += [

@@ -65,13 +65,15 @@ class ResultWriter:
         trials, epochs = [], []
         for identity, result in zip(config["identity"], results, strict=True):
             kind = identity["noise_kind"]
-            trials.append({**common, **identity, **known(result.metrics.to_row(), kind)})
-            epochs += [known(epoch.to_row(), kind) for epoch in result.epochs]
+            trials.append(
+                {**common, **identity, **null_where_unknown(result.metrics.to_row(), kind)}
+            )
+            epochs += [null_where_unknown(epoch.to_row(), kind) for epoch in result.epochs]
         lease.check(self.folder, self.token)
         self.folder.write_part(Stage(config["stage"]), config["cohort_id"], trials, epochs)
 
 
-def known(row: Mapping[str, Any], noise_kind: str) -> dict[str, Any]:
+def null_where_unknown(row: Mapping[str, Any], noise_kind: str) -> dict[str, Any]:
     """A row without the numbers that need correct labels where those are unknown.
 
     Training compares with the data set's own labels; where these may be wrong, such a number must

@@ -83,7 +83,7 @@ def run_study(
         config: the study.
         content: the study file; the folder keeps it, and every row contains its hash.
         options: how to run it.
-        interval_width: needed if the sweep has `until_interval`; see `study.planning.scheduler`.
+        interval_width: needed if the sweep has `until_interval`; see `study.planning.sweep`.
         choose_points: needed if the study has the arm `best`; see `study.results.evidence`.
         display: where to show the progress.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 
 from study.config.loader import parse_study
 from study.config.sections import StudyConfig
-from study.export.united_file import united_study_file
+from study.export.merged_file import merged_study_file
 from study.planning.growth import refusals
 from study.planning.open_study import (
     open_study,
@@ -29,7 +28,6 @@ from study.results.folder import SCHEMAS, STUDY_FILE, StudyFolder, TableName
 from study.results.plan_summary import write_plan_summary
 from study.results.schema import STAGES, Stage
 from study.results.study_files import earlier_study_files, keep_study_file
-from study.results.table_files import compacted_metadata, compacted_name
 from trainables.errors import BadInputError
 
 _NOT_COMPARED = {  # columns that two trainings of one network do not share
@@ -90,26 +88,26 @@ def merge(uris: Sequence[str], output: str, choose_points: ChoosePoints | None =
     names = sorted({source.config.name for source in sources})
     if len(names) > 1:
         raise BadInputError(f"merge: these are different studies: {', '.join(names)}")
-    if target.path.rstrip("/").rpartition("/")[2] != names[0]:
+    if target.name != names[0]:
         raise BadInputError(f"{output}: must end in /{names[0]}, the name of the study")
     if target.exists() or any(target.table_files("trials", stage).cohorts for stage in STAGES):
         raise BadInputError(f"{output}: there is a study already; choose another folder")
-    storage = target.uri.partition("?")[0].rstrip("/").rpartition("/")[0]
-    query = target.uri.partition("?")[1:]
-    content = united_study_file(
-        [(s.config, s.folder.study_file()) for s in sources], storage + "".join(query)
+    content = merged_study_file(
+        [(s.config, s.folder.study_file()) for s in sources], target.parent.uri
     )
-    plan = _united_plan(sources, content)
-    rows = _united_rows(sources)
+    plan = _merged_plan(sources, content)
+    rows = _merged_rows(sources)
     _check_points(plan, rows)
-    noise = _united_noise(sources)
+    noise = _merged_noise(sources)
     written = [row for source in sources for row in replay_rows(source.folder)]
     by_id = {row["network_id"]: row for row in written}
     scheduler = Scheduler(plan, by_id.values(), choose_points=choose_points)
     _ = scheduler.is_done  # completes the count of what a grown search no longer chooses
     for table in _TABLES:
         for stage in STAGES:
-            _write(target, table, stage, rows[table, stage], rows["trials", stage])
+            if rows[table, stage].num_rows:
+                cohorts = pc.unique(rows["trials", stage]["cohort_id"]).to_pylist()
+                target.write_compacted(rows[table, stage], table, stage, cohorts)
     if noise:
         target.write_transitions(noise)
     for source in sources:
@@ -133,9 +131,9 @@ def _open(uri: str) -> _Source:
     return _Source(folder, plan.config, plan)
 
 
-def _united_plan(sources: Sequence[_Source], content: bytes) -> Plan:
-    """The plan of the united study file, from which the rows of every folder must follow."""
-    config = parse_study(content, "the united study file")
+def _merged_plan(sources: Sequence[_Source], content: bytes) -> Plan:
+    """The plan of the merged study file, from which the rows of every folder must follow."""
+    config = parse_study(content, "the merged study file")
     files = [file for source in sources for file in source.study_files]
     plan = plan_of(config, [parse_study(file, STUDY_FILE) for file in files])
     for source in sources:
@@ -152,26 +150,26 @@ def _united_plan(sources: Sequence[_Source], content: bytes) -> Plan:
 def _check_budgets(
     source: _Source, other: _Source, plan: Plan, counted: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Check that the searches of a folder have the numbers that the united plan gives them."""
+    """Check that the searches of a folder have the numbers that the merged plan gives them."""
     for row in counted:
         key = (row["cell_id"], row["replicate"])
         first = source.plan.first_budgets.get(key, source.config.search.networks_per_cell)
-        united = plan.first_budgets.get(key, plan.config.search.networks_per_cell)
-        if row["replicate"] and row["stage"] == Stage.SEARCH and first != united:
+        merged = plan.first_budgets.get(key, plan.config.search.networks_per_cell)
+        if row["replicate"] and row["stage"] == Stage.SEARCH and first != merged:
             raise BadInputError(
                 f"{source.folder.uri}: replicate {row['replicate']} of {row['cell_id']} began "
-                f"with search.networks_per_cell = {first}, in {other.folder.uri} with {united}: "
+                f"with search.networks_per_cell = {first}, in {other.folder.uri} with {merged}: "
                 "its points have other numbers, so these are different searches"
             )
 
 
-def _united_rows(sources: Sequence[_Source]) -> dict[tuple[TableName, Stage], pa.Table]:
+def _merged_rows(sources: Sequence[_Source]) -> dict[tuple[TableName, Stage], pa.Table]:
     """The rows of all folders; of a network in several of them, those of the first.
 
     Raises:
         BadInputError: two folders have different results of a network.
     """
-    united: dict[tuple[TableName, Stage], pa.Table] = {}
+    merged: dict[tuple[TableName, Stage], pa.Table] = {}
     for stage in STAGES:
         for table in _TABLES:
             rows = sources[0].folder.read(table, [stage])
@@ -180,8 +178,8 @@ def _united_rows(sources: Sequence[_Source]) -> dict[tuple[TableName, Stage], pa
                 known = pc.is_in(more["network_id"], value_set=rows["network_id"].combine_chunks())
                 _check_equal(rows, more.filter(known), table, source.folder.uri)
                 rows = pa.concat_tables([rows, more.filter(pc.invert(known))])
-            united[table, stage] = rows
-    return united
+            merged[table, stage] = rows
+    return merged
 
 
 def _check_equal(rows: pa.Table, repeated: pa.Table, table: TableName, uri: str) -> None:
@@ -250,34 +248,22 @@ def _check_points(plan: Plan, rows: Mapping[tuple[TableName, Stage], pa.Table]) 
             )
 
 
-def _write(
-    folder: StudyFolder, table: TableName, stage: Stage, rows: pa.Table, trials: pa.Table
-) -> None:
-    """Write the rows of a table and stage as one file, which names their cohorts."""
-    if not rows.num_rows:
-        return
-    cohorts = pc.unique(trials["cohort_id"]).to_pylist()
-    key = hashlib.sha256("".join(cohorts).encode()).hexdigest()[:16]
-    content = rows.replace_schema_metadata(compacted_metadata(cohorts))
-    folder.write_table(content, table, stage, compacted_name(key))
-
-
-def _united_noise(sources: Sequence[_Source]) -> list[dict[str, Any]]:
+def _merged_noise(sources: Sequence[_Source]) -> list[dict[str, Any]]:
     """The label noise that the folders record.
 
     Raises:
         BadInputError: two folders have drawn one noise differently.
     """
-    united: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    merged: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for source in sources:
         recorded = source.folder.read_transitions()
         drawn: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for row in [] if recorded is None else recorded.to_pylist():
             drawn.setdefault((row["dataset"], row["noise"]), []).append(row)
         for key, rows in drawn.items():
-            if united.setdefault(key, rows) != rows:
+            if merged.setdefault(key, rows) != rows:
                 raise BadInputError(
                     f"{source.folder.uri}: the noise {key[1]} of {key[0]} was drawn differently "
                     "there: its data or its seed is not the same"
                 )
-    return [row for rows in united.values() for row in rows]
+    return [row for rows in merged.values() for row in rows]

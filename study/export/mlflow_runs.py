@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from study.results.folder import StudyFolder
+from study.results.folder import STUDY_FILE, StudyFolder
 from study.results.schema import EPOCHS, READER_NAMES, STAGES
 from trainables.errors import UserError
 
@@ -71,8 +71,8 @@ def export_mlflow(
         ResultsError: there is no study in the folder.
     """
     study_file = folder.study_file()
-    trials = folder.read("trials")
-    name = str(trials["study"][0]) if trials.num_rows else folder.path.rpartition("/")[2]
+    names = folder.read("trials", columns=["schema_version", "study"])["study"]
+    name = str(names[0]) if len(names) else folder.name
     try:
         client = MlflowClient(tracking_uri)
         found = client.get_experiment_by_name(name)
@@ -89,11 +89,11 @@ def export_mlflow(
             for row in rows:
                 _write_run(client, experiment, row, curves.get(row["network_id"], []))
             written += len(rows)
-        _write_verdict(client, experiment, {"study.yaml": study_file, **analysis})
+        _write_verdict(client, experiment, {STUDY_FILE: study_file, **analysis})
     except MlflowException as error:
         first = str(error).strip().splitlines()[0][:_LONGEST_MESSAGE]
         raise MlflowError(f"MLflow: {first}; runs written so far are kept") from error
-    return ExportedRuns(name, client.tracking_uri, written, trials.num_rows - written)
+    return ExportedRuns(name, client.tracking_uri, written, len(names) - written)
 
 
 def _complete_networks(client: MlflowClient, experiment: str) -> set[str]:

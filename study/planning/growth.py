@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from study import samplers
+from study.config.grid import LISTS
 from study.config.loader import StudyFileError
 from study.config.sections import StudyConfig
 from study.planning.cells import Cell
@@ -23,7 +24,6 @@ from study.results.schema import STAGES, Stage
 
 _NO_EFFECT = {"storage", "resources"}  # sections that change neither rows nor the analysis
 _ANALYSIS = "analysis"
-_LISTS = ("dataset", "noise", "model", "loss")  # keys of the grid, in the order of a cell id
 _GRID_OF_SWEEP = ("sweep.points", "sweep.lr_points", "confirm.arms")
 _MAY_CHANGE = (  # within the limits of `_rows_outside` and `_changed_cells`
     *("search.networks_per_cell", "search.replicates", "search.worker_hours"),
@@ -104,7 +104,7 @@ def differences(old: StudyConfig, new: StudyConfig) -> list[Change]:
     """
     before, after = (c.model_dump(exclude=_NO_EFFECT) for c in (old, new))
     is_joint = isinstance(old.grid.loss, str) or isinstance(new.grid.loss, str)
-    lists = _LISTS[:3] if is_joint else _LISTS
+    lists = LISTS[:3] if is_joint else LISTS
     changes: list[Change] = []
     for name in lists:
         del before["grid"][name], after["grid"][name]
@@ -171,7 +171,7 @@ def refusals(old: Plan, new: Plan, rows: Sequence[Mapping[str, Any]]) -> list[st
     changes = differences(old.config, new.config)
     reasons: dict[str, str] = {}  # by key
     for change in changes:
-        is_list = change.key in [f"grid.{name}" for name in _LISTS]
+        is_list = change.key in [f"grid.{name}" for name in LISTS]
         if not (is_list or change.key in _MAY_CHANGE or change.key.startswith(_ANALYSIS)):
             reasons[change.key] = ""
     reasons |= {k: v for k, v in _changed_cells(old, new, rows, changes) if k not in reasons}
@@ -209,7 +209,7 @@ def _key_of_absent(cell: Cell | None, config: StudyConfig) -> str:
     if cell is None or isinstance(grid.loss, str) or cell.loss is None:
         return "grid.loss"
     labels = (cell.dataset.label, cell.noise.label, cell.model.label)
-    for name, label in zip(_LISTS[:3], labels, strict=True):
+    for name, label in zip(LISTS[:3], labels, strict=True):
         if label not in [c.label for c in getattr(grid, name)]:
             return f"grid.{name}"
     return "confirm.arms" if cell.loss.name == CE else "grid.loss"

@@ -118,10 +118,7 @@ def _may_be_label(values: Sequence[Any]) -> bool:
 
 
 def _is_fraction(text: str) -> bool:
-    try:
-        return not float(text).is_integer()
-    except (ValueError, OverflowError):
-        return False
+    return is_number(text) and not float(text).is_integer()
 
 
 def _refuse_second_label(table: Table, label: str, name: str) -> None:
@@ -166,15 +163,17 @@ def _is_varied(table: Table, name: str) -> bool:
     return len(different) > min(MOST_WORDS, len(values) / 4) and not _are_numbers(values)
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is a number or the text of one."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _are_numbers(values: Sequence[Any]) -> bool:
-    numbers = 0
-    for value in values:
-        try:
-            float(value)
-            numbers += 1
-        except (TypeError, ValueError):
-            continue
-    return numbers >= len(values) / 2
+    return sum(map(is_number, values)) >= len(values) / 2
 
 
 def _mean_words(values: Sequence[Any]) -> float:

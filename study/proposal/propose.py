@@ -11,6 +11,7 @@ import torch
 from study.config.loader import parse_study
 from study.planning.estimate import estimated_hours
 from study.planning.open_study import plan_of
+from study.planning.plan import Plan
 from study.proposal.design import Design, first_design, fit_networks, fit_time
 from study.proposal.study_text import Machine, study_name, study_text
 from study.proposal.survey import Request, Survey, survey
@@ -50,13 +51,13 @@ class Proposal:
     minutes: float
 
 
-def propose(request: Request, budget: Budget, name: str | None, command: str) -> Proposal:
+def propose(request: Request, budget: Budget, study: str | None, command: str) -> Proposal:
     """Look at a data set, time a network on this machine, and write a study that fits.
 
     Args:
         request: the data.
         budget: how large the study may be.
-        name: of the study; None for that of the data.
+        study: name of the study; None for that of the data.
         command: what the user typed, for the first line of the file.
 
     Raises:
@@ -68,34 +69,31 @@ def propose(request: Request, budget: Budget, name: str | None, command: str) ->
     gpus = tuple(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count()))
     machine = Machine(os.cpu_count() or 1, gpus)
     found = survey(request, bool(gpus))
-    name = study_name(request.data) if name is None else name
-    design = first_design(found, bool(gpus))
+    name = study_name(request.data) if study is None else study
+    design = largest = first_design(found, bool(gpus))
     if budget.networks is not None:
-        design = fit_networks(design, budget.networks)
-    seconds = _seconds_per_network(name, found, design, machine, command)
+        design = fit_networks(largest, budget.networks)
+
+    def text_of(design: Design, time: str = "") -> str:
+        return study_text(name, found, design, machine, time, command)
+
+    seconds = _seconds_per_network(_plan(text_of(design), name), machine)
     if budget.networks is None:
-        design = fit_time(design, seconds, machine.workers, budget.minutes)
-        seconds *= design.epochs / first_design(found, bool(gpus)).epochs
-    plan = plan_of(parse_study(_text(name, found, design, machine, "", command).encode(), name))
+        design = fit_time(largest, seconds, machine.workers, budget.minutes)
+        seconds *= design.epochs / largest.epochs
+    plan = _plan(text_of(design), name)
     networks = sum(plan.networks().values())
     minutes = machine.minutes(networks, seconds)
     time = _time_text(networks, minutes, plan.networks()[Stage.CONFIRM], budget)
-    text = _text(name, found, design, machine, time, command)
-    return Proposal(text, found, networks, minutes)
+    return Proposal(text_of(design, time), found, networks, minutes)
 
 
-def _text(
-    name: str, found: Survey, design: Design, machine: Machine, time: str, command: str
-) -> str:
-    return study_text(name, found, design, machine, time, command)
+def _plan(text: str, name: str) -> Plan:
+    return plan_of(parse_study(text.encode(), name))
 
 
-def _seconds_per_network(
-    name: str, found: Survey, design: Design, machine: Machine, command: str
-) -> float:
+def _seconds_per_network(plan: Plan, machine: Machine) -> float:
     """Training time of a network in one worker, from a few timed steps."""
-    config = parse_study(_text(name, found, design, machine, "", command).encode(), name)
-    plan = plan_of(config)
     hours = estimated_hours(plan, "cuda" if machine.gpus else "cpu")
     return 3600 * hours * machine.workers / sum(plan.networks().values())
 

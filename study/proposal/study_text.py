@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from study.proposal.design import LR, RULE, START_S, TRAINING_SHARE, Design
 from study.proposal.survey import FEW_EXAMPLES, Survey
@@ -201,7 +203,7 @@ def _test_comment(survey: Survey) -> list[str]:
 
 
 def _flow(value: dict[str, Any]) -> str:
-    """A mapping as YAML in one line; JSON strings are YAML strings."""
+    """A mapping as YAML in one line."""
     parts = (f"{key}: {_scalar(item)}" for key, item in value.items())
     return "{" + ", ".join(parts) + "}"
 
@@ -212,16 +214,16 @@ def _scalar(value: Any) -> str:
         words = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
         if plain and value.lower() not in words:
             return value
-        return json.dumps(value, ensure_ascii=False)
+        return yaml.safe_dump(value, default_style='"', allow_unicode=True, width=math.inf).strip()
     return f"{value}"
 
 
 def _comment(lines: Iterable[str]) -> str:
-    """Comment lines, none longer than a page is wide, and no line break inside of data."""
+    """Comment lines, none longer than a page is wide, and no control character of the data."""
     wrapped = []
     for line in lines:
-        text = " ".join(line.split()) if line.strip() else ""
-        wrapped += _wrap(text)
+        printable = "".join(c if c.isprintable() else " " for c in line)
+        wrapped += _wrap(" ".join(printable.split()))
     return "\n".join(f"# {line}".rstrip() for line in wrapped)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from study.proposal.columns import Columns, find_columns
+from study.proposal.columns import Columns, find_columns, is_number
 from trainables import datasets
 from trainables.datasets.registry import names as dataset_names
 from trainables.datasets.streaming import ImageFiles
@@ -54,6 +54,11 @@ class Request:
     clean_label: str | None = None
     test: str | None = None
     root: str | None = None
+
+    @property
+    def may_be_empty(self) -> tuple[str, ...]:
+        """Columns of a table whose cells may be empty."""
+        return () if self.clean_label is None else (self.clean_label,)
 
 
 @dataclass(frozen=True)
@@ -134,8 +139,8 @@ def _refuse_columns(request: Request, what: str) -> None:
 
 
 def _of_table(path: Path, request: Request) -> Survey:
-    table = read_table(path, may_be_empty=request.clean_label)
-    if all(_is_number(name) for name in table.columns):
+    table = read_table(path, may_be_empty=request.may_be_empty)
+    if all(is_number(name) for name in table.columns):
         raise BadInputError(
             f"{path}: the first line holds numbers; a line of column names is needed"
         )
@@ -170,7 +175,7 @@ def _of_table(path: Path, request: Request) -> Survey:
     )
     source = table
     if request.test is not None and request.clean_label is not None:
-        source = read_table(Path(request.test).expanduser(), may_be_empty=request.clean_label)
+        source = read_table(Path(request.test).expanduser(), may_be_empty=request.may_be_empty)
     verified, wrong = _verified(source, columns.label, request.clean_label)
     return Survey(
         name=str(path.resolve()),
@@ -262,11 +267,3 @@ def _refuse_tiny_classes(path: Path, sizes: dict[str, int]) -> None:
         )
     if len(sizes) < 2:
         raise BadInputError(f"{path}: the label has one value only; two classes are the least")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -40,7 +40,7 @@ def is_bundle(uri: str) -> bool:
     return uri.partition("?")[0].endswith(BUNDLE_SUFFIX)
 
 
-def beside(uri: str) -> str:
+def results_uri(uri: str) -> str:
     """The folder for the results of a bundle: its name without the suffix."""
     place, mark, query = uri.partition("?")
     return f"{place.removesuffix(BUNDLE_SUFFIX)}{mark}{query}"

@@ -6,14 +6,11 @@ lost or read twice, because a compacted file lists the cohorts whose parts it re
 
 from __future__ import annotations
 
-import hashlib
-
 import pyarrow.fs as pafs
 
 from study.results.atomic_write import is_temporary
 from study.results.folder import SCHEMAS, StudyFolder, TableName
 from study.results.schema import STAGES, Stage
-from study.results.table_files import compacted_metadata, compacted_name
 
 _TABLES: tuple[TableName, ...] = ("epochs", "trials")  # in the order in which they are written
 
@@ -43,9 +40,7 @@ def compact(folder: StudyFolder, stage: Stage, at_least: int = 2) -> int:
         if not merged:
             continue  # an interrupted call has written this table's file already
         rows = folder.load(table, [live[cohort_id] for cohort_id in merged], SCHEMAS[table])
-        rows = rows.replace_schema_metadata(compacted_metadata(merged))
-        key = hashlib.sha256("".join(merged).encode()).hexdigest()[:16]
-        folder.write_table(rows, table, stage, compacted_name(key))
+        folder.write_compacted(rows, table, stage, merged)
     for table in reversed(_TABLES):
         for cohort_id in cohorts:
             if cohort_id in files[table].parts:

@@ -6,7 +6,6 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from importlib import metadata
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,8 +14,8 @@ import pyarrow.parquet as pq
 
 from study.results import provenance
 from study.results.atomic_write import AtomicFile
-from study.results.bundle import write_bundle
-from study.results.folder import SCHEMAS, STUDY_FILE, StudyFolder, TableName
+from study.results.bundle import BUNDLE_SUFFIX, is_bundle, write_bundle
+from study.results.folder import SCHEMAS, STUDY_FILE, TRANSITIONS_FILE, StudyFolder, TableName
 from study.results.plan_summary import PLAN_FILE
 from study.results.schema import SCHEMA_VERSION, STAGES, Stage
 from study.results.study_files import FOLDER_OF_EARLIER
@@ -31,7 +30,7 @@ def export_bundle(folder: StudyFolder, path: str, analysis: Mapping[str, bytes])
 
     Args:
         folder: the study folder.
-        path: the file to write; its name ends in `.zip`.
+        path: the file to write, a path or URI; its name ends in `.zip`.
         analysis: {name: content} of further files, such as `analysis/verdict.json`.
 
     Returns:
@@ -41,9 +40,10 @@ def export_bundle(folder: StudyFolder, path: str, analysis: Mapping[str, bytes])
         BadInputError: the file exists, or has another ending.
         ResultsError: there is no study in the folder.
     """
-    if not path.endswith(".zip"):
-        raise BadInputError(f"{path}: a bundle's name ends in .zip")
-    if Path(path).exists():
+    target = StudyFolder.at(path)
+    if not is_bundle(path):
+        raise BadInputError(f"{path}: a bundle's name ends in {BUNDLE_SUFFIX}")
+    if target.parent.has_file(target.name):
         raise BadInputError(f"{path}: this file exists; choose another name")
     folder.study_file()
     rows = {table: folder.read(table, columns=["network_id"]).num_rows for table in SCHEMAS}
@@ -52,14 +52,14 @@ def export_bundle(folder: StudyFolder, path: str, analysis: Mapping[str, bytes])
         "made_by": {"logit-bias-study": _version(), **json.loads(provenance.collect().versions)},
         "rows": rows,
     }
-    target = StudyFolder.at(str(Path(path).parent))
-    with AtomicFile(target.filesystem, target.file(Path(path).name)) as stream:
+    parent = target.parent
+    with AtomicFile(parent.filesystem, parent.file(target.name)) as stream:
         write_bundle(stream, _files(folder, analysis), about)
     return {str(table): n for table, n in rows.items()}
 
 
 def _files(folder: StudyFolder, analysis: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-    names = [STUDY_FILE, PLAN_FILE, "noise.parquet"]
+    names = [STUDY_FILE, PLAN_FILE, TRANSITIONS_FILE]
     names += [f"{FOLDER_OF_EARLIER}/{name}" for name in folder.file_names(FOLDER_OF_EARLIER)]
     for name in names:
         content = folder.read_bytes(name)
@@ -93,7 +93,7 @@ def export_csv(folder: StudyFolder, path: str) -> dict[str, int]:
 
     Args:
         folder: the study folder.
-        path: the folder to write to.
+        path: the folder to write to, a path or URI.
 
     Returns:
         {file: number of rows}
@@ -103,21 +103,21 @@ def export_csv(folder: StudyFolder, path: str) -> dict[str, int]:
         ResultsError: there is no study in the folder.
     """
     folder.study_file()
-    files: dict[TableName, Path] = {name: Path(path, f"{name}.csv") for name in SCHEMAS}
-    for file in files.values():
-        if file.exists():
-            raise BadInputError(f"{file}: this file exists; choose another folder")
     target = StudyFolder.at(path)
+    files: dict[TableName, str] = {name: f"{name}.csv" for name in SCHEMAS}
+    for file in files.values():
+        if target.has_file(file):
+            raise BadInputError(f"{path}/{file}: this file exists; choose another folder")
     written = {}
     for name, file in files.items():
         rows = folder.read(name)
-        with AtomicFile(target.filesystem, target.file(file.name)) as stream:
+        with AtomicFile(target.filesystem, target.file(file)) as stream:
             as_text = [_as_text(batch) for batch in rows.to_batches(max_chunksize=_CSV_ROWS)]
             schema = as_text[0].schema if as_text else rows.schema
             with pacsv.CSVWriter(stream, schema) as writer:
                 for batch in as_text:
                     writer.write_batch(batch)
-        written[str(file)] = rows.num_rows
+        written[f"{path}/{file}"] = rows.num_rows
     return written
 
 

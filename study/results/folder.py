@@ -17,6 +17,7 @@ The module needs only pyarrow, so `analysis` can import it without Ray and torch
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,16 +29,22 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from study.results.atomic_write import AtomicFile
-from study.results.bundle import beside, bundle_filesystem, is_bundle
+from study.results.bundle import bundle_filesystem, is_bundle, results_uri
 from study.results.schema import EPOCHS, SCHEMA_VERSION, STAGES, TRANSITIONS, TRIALS, Stage
-from study.results.table_files import TableFiles, list_table_files, part_name
+from study.results.table_files import (
+    TableFiles,
+    compacted_metadata,
+    compacted_name,
+    list_table_files,
+    part_name,
+)
 from trainables.errors import BadInputError
 
 TableName = Literal["trials", "epochs"]
 SCHEMAS: Mapping[TableName, pa.Schema] = {"trials": TRIALS, "epochs": EPOCHS}
 
 STUDY_FILE = "study.yaml"
-_TRANSITIONS_FILE = "noise.parquet"
+TRANSITIONS_FILE = "noise.parquet"
 _READ_ATTEMPTS = 3
 
 
@@ -67,6 +74,17 @@ class StudyFolder:
         return cls(uri if "://" in uri else str(Path(uri).resolve()))
 
     @property
+    def name(self) -> str:
+        """The last part of the path or URI: of a study's own folder, the study's name."""
+        return self.uri.partition("?")[0].rstrip("/").rpartition("/")[2]
+
+    @property
+    def parent(self) -> StudyFolder:
+        """The folder that holds this one."""
+        place, mark, query = self.uri.partition("?")
+        return StudyFolder(f"{place.rstrip('/').rpartition('/')[0]}{mark}{query}")
+
+    @property
     def filesystem(self) -> pafs.FileSystem:
         """The filesystem that holds the folder."""
         filesystem, path = self._place
@@ -80,7 +98,7 @@ class StudyFolder:
     @property
     def for_results(self) -> StudyFolder:
         """The folder that results of the analysis are written to: beside a bundle, else itself."""
-        return StudyFolder(beside(self.uri)) if is_bundle(self.uri) else self
+        return StudyFolder(results_uri(self.uri)) if is_bundle(self.uri) else self
 
     @property
     def _place(self) -> tuple[pafs.FileSystem, str]:
@@ -128,6 +146,11 @@ class StudyFolder:
         infos = self.filesystem.get_file_info(selector)
         return sorted(info.base_name for info in infos if info.is_file)
 
+    def has_file(self, name: str) -> bool:
+        """Whether there is a file of this name below the folder."""
+        (info,) = self.filesystem.get_file_info([self.file(name)])
+        return bool(info.type != pafs.FileType.NotFound)
+
     def delete(self, name: str) -> None:
         """Delete a file below the folder, if it exists."""
         try:
@@ -165,6 +188,21 @@ class StudyFolder:
         with AtomicFile(self.filesystem, self.file(*names)) as stream:
             pq.write_table(content, stream, compression="zstd")
 
+    def write_compacted(
+        self, rows: pa.Table, table: TableName, stage: Stage, cohort_ids: Sequence[str]
+    ) -> None:
+        """Write the rows of several cohorts as one file, which names the cohorts.
+
+        Args:
+            rows: rows of `TRIALS` or `EPOCHS`.
+            table: the table that they belong to.
+            stage: the stage of all rows.
+            cohort_ids: the cohorts; readers skip their part files.
+        """
+        key = hashlib.sha256("".join(cohort_ids).encode()).hexdigest()[:16]
+        content = rows.replace_schema_metadata(compacted_metadata(cohort_ids))
+        self.write_table(content, table, stage, compacted_name(key))
+
     def read_part(self, table: TableName, stage: Stage, cohort_id: str) -> pa.Table:
         """The rows of one cohort, as long as its part file is not compacted.
 
@@ -176,7 +214,7 @@ class StudyFolder:
 
     def write_transitions(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write `noise.parquet`: rows of `TRANSITIONS`."""
-        self.write_table(pa.Table.from_pylist(list(rows), schema=TRANSITIONS), _TRANSITIONS_FILE)
+        self.write_table(pa.Table.from_pylist(list(rows), schema=TRANSITIONS), TRANSITIONS_FILE)
 
     def read_transitions(self) -> pa.Table | None:
         """The rows of `noise.parquet`, or None if the study has none.
@@ -184,13 +222,13 @@ class StudyFolder:
         Raises:
             ResultsError: the file is damaged.
         """
-        content = self.read_bytes(_TRANSITIONS_FILE)
+        content = self.read_bytes(TRANSITIONS_FILE)
         if content is None:
             return None
         try:
             return pq.read_table(pa.BufferReader(content), schema=TRANSITIONS)
         except (pa.ArrowInvalid, OSError) as error:
-            raise ResultsError(f"{self.uri}: {_TRANSITIONS_FILE}: {error}") from error
+            raise ResultsError(f"{self.uri}: {TRANSITIONS_FILE}: {error}") from error
 
     def read(
         self, table: TableName, stages: Iterable[str] = STAGES, columns: list[str] | None = None

@@ -2,22 +2,25 @@
 
 import ast
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import BEST_ARMS, Planted, gaussian, write_study
 
 from analysis.console import strict
 from analysis.data.load import load
+from analysis.inference.design import Spread
 from analysis.recommendation.candidates import candidates_of
 from analysis.recommendation.clean_accuracy import clean_accuracy, of_rate, of_transitions
+from analysis.recommendation.comparisons import sample_size
 from analysis.recommendation.recommend import recommend
-from analysis.recommendation.records import Finding
-from analysis.recommendation.text import recommendation_text
+from analysis.recommendation.records import Finding, Gain
+from analysis.recommendation.text import _sample_size, recommendation_text
 
 
 def two_losses(ce: float) -> list[Planted]:
@@ -45,7 +48,8 @@ def test_the_better_loss_with_its_gains_and_code(tmp_path: Path) -> None:
     assert only.over_zero is not None
     assert only.over_zero.low > 0.3  # type: ignore[operator]
     assert [row.setting.loss for row in only.losses] == ["mae", "gce", "ce"]
-    assert only.to_know is None
+    assert [row.p_holm is not None and row.p_holm < 0.01 for row in only.losses[:2]] == [True] * 2
+    assert only.sample_size is None
     calls = [n for n in ast.walk(ast.parse(only.snippet)) if isinstance(n, ast.Call)]
     criterion = next(c for c in calls if getattr(c.func, "id", "") == "Criterion")
     known = {k.arg: ast.literal_eval(k.value) for k in criterion.keywords}
@@ -58,15 +62,18 @@ def test_the_better_loss_with_its_gains_and_code(tmp_path: Path) -> None:
 def test_cross_entropy_is_recommended_where_it_wins(tmp_path: Path) -> None:
     (only,) = recommend(str(planted(tmp_path / "s", ce=0.97))).recommendations
     assert only.finding == Finding.WORSE
+    assert [row.p_holm is not None and row.p_holm > 0.9 for row in only.losses[:2]] == [True] * 2
     assert only.recommended.loss == "ce"
     assert "torch.nn.CrossEntropyLoss()" in only.snippet
 
 
 def test_no_difference_within_a_margin(tmp_path: Path) -> None:
     folder = planted(tmp_path / "s", ce=0.93, confirm_seeds=20, test_examples=0)
-    (only,) = recommend(str(folder), margin=0.02).recommendations
-    assert only.finding in (Finding.NO_DIFFERENCE, Finding.WORSE)
+    result = recommend(str(folder), margin=0.02)
+    (only,) = result.recommendations
+    assert only.finding == Finding.NO_DIFFERENCE
     assert only.recommended.loss == "ce"
+    assert "within ± the margin of 2.00 points" in recommendation_text(result)
 
 
 def test_what_is_not_shown_says_what_it_would_take(tmp_path: Path) -> None:
@@ -75,27 +82,47 @@ def test_what_is_not_shown_says_what_it_would_take(tmp_path: Path) -> None:
     (only,) = result.recommendations
     assert only.finding == Finding.UNDECIDED
     assert only.recommended.loss == "ce"
-    assert only.to_know is not None
-    assert only.to_know.seeds is not None
-    assert only.to_know.seeds > 3
+    assert only.sample_size is not None
+    assert only.sample_size.seeds is not None
+    assert only.sample_size.seeds > 3
     assert (
-        only.to_know.networks == (only.to_know.seeds - 3) * 11
+        only.sample_size.networks == (only.sample_size.seeds - 3) * 11
     )  # five arms of each loss on common seeds, and ce
     assert "No difference can be shown" in recommendation_text(result)
 
 
-def test_few_test_examples_are_named_as_the_limit(tmp_path: Path) -> None:
-    folder = planted(tmp_path / "s", ce=0.93, sd=0.0001, seed_sd=0.0001, test_examples=50)
-    (only,) = recommend(str(folder), margin=0.002).recommendations
-    if only.to_know is not None and only.to_know.seeds is None:
-        assert only.to_know.test_examples is None or only.to_know.test_examples > 50
-    assert only.over_ce is not None
-    assert only.over_ce.examples_error is not None
+@settings(deadline=None, max_examples=20)
+@given(st.floats(1e-4, 0.003), st.floats(0.006, 0.05), st.integers(8, 30))
+def test_where_more_seeds_do_not_suffice_the_test_examples_are_counted(
+    seeds_sd: float, examples_error: float, n: int
+) -> None:
+    gain = Gain(0.001, -0.01, 0.012, n, 0.4, seeds_sd, examples_error)
+    needed = sample_size(gain, 0.005, 11, 3.0, test_examples=1000)
+    assert needed is not None
+    assert (needed.difference, needed.seeds, needed.networks) == (0.005, None, None)
+    assert needed.test_examples is not None
+    powers = [
+        Spread(seeds_sd, examples_error**2 * 1000 / (share * needed.test_examples)).power(n, 0.005)
+        for share in (0.7, 1.0)
+    ]
+    assert powers[0] < 0.8
+    assert powers[1] == pytest.approx(0.8, abs=0.08)
+    assert "test examples are needed; more seeds do not" in _sample_size(needed)
+    unknown = sample_size(gain, 0.005, 11, 3.0, test_examples=None)
+    assert unknown is not None
+    assert (unknown.seeds, unknown.test_examples) == (None, None)
 
 
-def test_the_choice_sees_neither_test_accuracy_nor_the_confirm_stage(tmp_path: Path) -> None:
-    study = load(str(planted(tmp_path / "s", ce=0.85)))
+@pytest.mark.parametrize("has_surface", [True, False])
+def test_the_choice_sees_neither_test_accuracy_nor_the_confirm_stage(
+    has_surface: bool, tmp_path: Path
+) -> None:
+    """With enough networks for a surface, and with too few."""
+    study = load(str(planted(tmp_path / "s", ce=0.85, search=24 if has_surface else 2)))
     rows = study.trials[study.trials["loss"] == "mae"]
+    if not has_surface:
+        rows = rows[rows["stage"] != "sweep"]
+        assert (rows["stage"] == "search").sum() < 12
     of_cell = rows[rows["cell_id"] == rows["cell_id"].iloc[0]]
     confirm = of_cell["stage"] == "confirm"
     rng = np.random.default_rng(0)
@@ -112,12 +139,16 @@ def test_the_choice_sees_neither_test_accuracy_nor_the_confirm_stage(tmp_path: P
 
 
 def test_a_study_on_the_way(tmp_path: Path) -> None:
-    folder = planted(tmp_path / "s", ce=0.85, stages=("search", "sweep"))
+    folder = planted(tmp_path / "s", ce=0.85)
+    shutil.rmtree(folder / "trials/confirm")
     result = recommend(str(folder))
     (only,) = result.recommendations
     assert only.finding == Finding.NOT_MEASURED
     assert only.candidate.loss == "mae"
-    assert recommendation_text(result)
+    text = recommendation_text(result)
+    assert text.startswith("The study is not finished, and this may change: ")
+    assert "confirm networks are missing" in text.splitlines()[0]
+    assert f"Use mae with ε = {only.candidate.epsilon:.2f}" in text
 
 
 def test_symmetric_noise_says_what_noisy_accuracy_stands_for(tmp_path: Path) -> None:

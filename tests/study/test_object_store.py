@@ -1,5 +1,6 @@
 """A study folder in an S3-compatible object store (moto's server, on this machine)."""
 
+import io
 import json
 import subprocess
 import sys
@@ -62,20 +63,32 @@ def test_rows_come_back(bucket: str) -> None:
     assert folder.read("epochs").num_rows == 2
 
 
-def test_a_bundle_is_read_from_an_object_store(bucket: str, tmp_path: Path) -> None:
-    """Its results go beside it there."""
-    study, path = tmp_path / "planted", tmp_path / "planted.bundle.zip"
-    write_study(study, default_cells()[:1])
-    made = in_process("export", str(study), "--to", "bundle", "--output", str(path))
+def test_a_bundle_is_written_to_an_object_store_and_read_there(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its results go beside it."""
+    monkeypatch.chdir(tmp_path)
+    write_study(tmp_path / "planted", default_cells()[:1])
+    uri = bucket.format("kept/planted.bundle.zip")
+    export = ("export", "planted", "--to", "bundle", "--output", uri)
+    made = in_process(*export)
     assert made.returncode == 0, made.stderr
-    folder_in(bucket, "kept").write_bytes(path.name, path.read_bytes())
-    uri = bucket.format(f"kept/{path.name}")
     read = in_process("analyse", uri)
     assert read.returncode == 0, read.stderr
-    with zipfile.ZipFile(path) as archive:
+    content = folder_in(bucket, "kept").read_bytes("planted.bundle.zip")
+    assert content is not None
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         expected = archive.read("analysis/verdict.json")
     results = folder_in(bucket, "kept/planted.bundle")
     assert results.read_bytes("analysis/verdict.json") == expected
+    again = in_process(*export)
+    assert (again.returncode, "this file exists" in again.stderr) == (2, True)
+    csv = ("export", "planted", "--to", "csv", "--output", bucket.format("kept/csv"))
+    assert in_process(*csv).returncode == 0
+    assert folder_in(bucket, "kept/csv").read_bytes("trials.csv")
+    again = in_process(*csv)
+    assert (again.returncode, "this file exists" in again.stderr) == (2, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["planted"]  # nothing local is written
 
 
 def test_checkpoints_and_the_request_to_stop(bucket: str) -> None:

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
+from growing import choose_points, row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests_support import BEST_STUDY, GRID_STUDY, JOINT_STUDY, ROUNDS_STUDY
 
 from study.config.loader import parse_study
-from study.planning.cells import Network
-from study.planning.cohort_specs import identity_columns
 from study.planning.plan import Plan, make_plan
 from study.planning.scheduler import Cohort, Scheduler, StudyMismatchError
 from study.planning.search import ArmSearch
@@ -41,25 +40,6 @@ PLANS = {
 }
 
 
-def value(network: Network) -> float:
-    """The result of training: a function of the network alone."""
-    return random.Random(network.network_id).random()
-
-
-def row(plan: Plan, network: Network) -> dict[str, Any]:
-    """The row of a network; in a study with rungs every fourth network is pruned."""
-    pruned = bool(plan.config.search.rungs) and network.point is not None and value(network) < 0.25
-    return {
-        **identity_columns(plan.config, network),
-        "val_acc_noisy": value(network),
-        "val_acc_clean": value(network),
-        "epochs": 1 if pruned else 4,
-        "wall_s": 36.0,
-        "networks_in_cohort": 2,
-        "status": "pruned" if pruned else "complete",
-    }
-
-
 def finish(scheduler: Scheduler, cohort: Cohort, rows: list[dict[str, Any]]) -> None:
     done = {n.network_id: row(scheduler.plan, n) for n in cohort.networks}
     rows += done.values()
@@ -69,18 +49,6 @@ def finish(scheduler: Scheduler, cohort: Cohort, rows: list[dict[str, Any]]) -> 
 def width(rows: Sequence[Mapping[str, Any]]) -> float | None:
     """Width of the interval: it is narrow from four seeds on."""
     return 5.0 - len({r["seed"] for r in rows})
-
-
-def choose_points(
-    evidence: CellEvidence, arms: Mapping[str, float | None]
-) -> dict[str, ChosenPoint]:
-    """Points that change with every detail of the evidence, its order included."""
-    chosen = {}
-    for arm, fixed in arms.items():
-        draw = random.Random(f"{evidence} {arm}")
-        epsilon = draw.uniform(*evidence.epsilon) if fixed is None else fixed
-        chosen[arm] = ChosenPoint(draw.choice(list(evidence.losses)), epsilon, draw.random())
-    return chosen
 
 
 def run(plan: Plan, order: random.Random, workers: int, deaths: int) -> list[dict[str, Any]]:

@@ -204,7 +204,7 @@ def test_bad_trees_name_the_folder(tmp_path):
     with pytest.raises(DatasetError, match=r"none has 0 class folders; at least 2"):
         datasets.load(f"{tmp_path}/none/")
     tree(tmp_path / "one", 2, {"train": 1, "val": 1})
-    with pytest.raises(DatasetError, match=r"one: class 'c0000' has too few images"):
+    with pytest.raises(DatasetError, match=r"one: class 'c0000' has 1 examples, too few to"):
         datasets.load(f"{tmp_path}/one/")
     with pytest.raises(DatasetError, match=r"size = 0; allowed: 1 to 4096"):
         datasets.load(f"{tmp_path}/one/", size=0)

@@ -196,6 +196,9 @@ def test_a_repaired_file_is_looked_at_again_and_the_others_are_not(tmp_path, mon
     looked_at.clear()
     checked_alone(name, test_fraction=0.3)  # another selection of the same files
     assert looked_at == []
+    broken.write_bytes(bytes(len(good)))  # of the same size
+    assert checked_alone(name, test_fraction=0.25).skipped_files == 1
+    assert looked_at == ["left/3.jpg"]
 
 
 def checked_alone(name, **options):

@@ -64,8 +64,12 @@ def test_delimiters_at_the_ends_of_lines_are_no_columns(tmp_path, end, header):
 
 def test_a_column_without_a_name_is_left_out_only_where_it_says_nothing(tmp_path):
     plain = datasets.load(written(tmp_path / "plain.csv"))
-    for name, header in (("index.csv", ",a,b,label"), ("again.csv", "Unnamed: 0,a,b,label")):
-        numbered = [(k, *row) for k, row in enumerate(ROWS)]
+    for name, header, first in (
+        ("index.csv", ",a,b,label", 0),
+        ("again.csv", "Unnamed: 0,a,b,label", 0),
+        ("from-one.csv", ",a,b,label", 1),
+    ):
+        numbered = [(k, *row) for k, row in enumerate(ROWS, first)]
         data = datasets.load(written(tmp_path / name, header=header, rows=numbered))
         np.testing.assert_array_equal(data.train_x, plain.train_x)
         assert "it numbers the rows" in data.notes[0]

@@ -46,7 +46,7 @@ Findings = NDArray[np.void]
 
 
 @dataclass(frozen=True)
-class CheckMemory:
+class ImageChecks:
     """What the checks of one folder have found so far.
 
     Attributes:
@@ -186,7 +186,7 @@ def _look_at(path: Path, size: int, thorough: bool) -> tuple[Any, ...]:
         return (b"empty" if size == 0 else b"missing", *_SOUND[1:])
     try:
         with path.open("rb") as stream, Image.open(stream) as image:
-            if pixel_levels.is_deep(image.mode):
+            if pixel_levels.is_high_bit_depth(image.mode):
                 white = pixel_levels.usual_white(image)
                 pixels = pixel_levels.values(image)
                 return b"", image.mode.encode(), pixels.min(), pixels.max(), white
@@ -218,9 +218,10 @@ def _ends(stream: BinaryIO, file_format: str, size: int) -> bool:
     return stream.read() == end
 
 
-def check_levels(folder: Path, found: Findings, paths: NDArray[np.bytes_],
-                 levels: pixel_levels.Levels) -> tuple[str, ...]:  # fmt: skip
-    """Make sure that it is known which values of deep images are black and white.
+def check_levels(
+    folder: Path, found: Findings, paths: NDArray[np.bytes_], levels: pixel_levels.Levels
+) -> tuple[str, ...]:
+    """Make sure that it is known which values of high-bit-depth images are black and white.
 
     Args:
         folder: the folder of images, for messages.

@@ -29,6 +29,7 @@ from trainables.datasets.registry import DatasetSource
 from trainables.datasets.splits import (
     SELECTION_OPTIONS,
     Selection,
+    check_enough_examples,
     check_no_options,
     subsample,
     take_selection,
@@ -82,15 +83,15 @@ class ImageFolder(DatasetSource):
         levels = _take_levels(self.name, options)
         bad_files, check = (_take_choice(self.name, options, name) for name in _CHOICES)
         folder = find_path(self.name, root, "folder", Path.is_dir)
-        memory = image_check.CheckMemory(folder, thorough=check == "pixels")
+        checks = image_check.ImageChecks(folder, thorough=check == "pixels")
         # A folder's time changes when an image is added or removed: the key lists folders, and of
         # the images only the bad ones, which may be repaired in place.
-        watched = [*image_layouts.watched(folder), *memory.bad_files()]
+        watched = [*image_layouts.watched(folder), *checks.bad_files()]
         listed = cache.load_or_build(
             self.name,
             settings,
             watched,
-            lambda: self._list(folder, classes, size, dict(options), levels, memory, bad_files),
+            lambda: self._list(folder, classes, size, dict(options), levels, checks, bad_files),
         )
         return replace(
             listed,
@@ -106,26 +107,24 @@ class ImageFolder(DatasetSource):
         size: int,
         options: dict[str, Any],
         levels: Levels,
-        memory: image_check.CheckMemory,
+        checks: image_check.ImageChecks,
         bad_files: str,
     ) -> Dataset:
         """The data set with paths relative to the folder instead of images."""
         source = image_layouts.read_folder(folder)
         kept = check_class_count(self.name, classes, len(source.class_names))
-        source, skipped = _without_bad_files(folder, source, kept, levels, memory, bad_files)
+        source, skipped = _without_bad_files(folder, source, kept, levels, checks, bad_files)
         train, val, test, names = source.train, source.val, source.test, source.class_names
         if test is None:  # the layout of ImageNet: papers test on its validation images
             val, test = None, val
         fraction = take_test_fraction(self.name, options, test is not None)
         selection = take_selection(self.name, classes, len(names), options, has_val=val is not None)
         check_no_options(self.name, options, OPTIONS)
+        counts = np.bincount(train.y, minlength=len(names))
         if test is None:
             rows, test_rows = train_val_rows(train.y, Selection(len(names), fraction))
             train, test = train.take(rows), train.take(test_rows)
-        remaining = np.bincount(train.y, minlength=len(names))
-        if remaining.min() < (1 if val else 2):
-            name = names[int(remaining.argmin())]
-            raise DatasetError(f"{folder}: class {name!r} has too few images")
+        check_enough_examples(folder, names, counts, train.y, val is not None)
         if val is None:
             train_rows, val_rows = train_val_rows(train.y, selection)
             train, val = train.take(train_rows), train.take(val_rows)
@@ -183,7 +182,7 @@ def _without_bad_files(
     source: SourceSplits,
     classes: int,
     levels: Levels,
-    memory: image_check.CheckMemory,
+    checks: image_check.ImageChecks,
     bad_files: str,
 ) -> tuple[SourceSplits, int]:
     """The source without damaged files, and their number; refused unless they may be skipped.
@@ -194,18 +193,18 @@ def _without_bad_files(
     present = {name: split for name, split in splits.items() if split is not None}
     kept = {name: split.take(np.flatnonzero(split.y < classes)) for name, split in present.items()}
     paths = np.concatenate([split.x for split in kept.values()])
-    found = memory.check(paths)
+    found = checks.check(paths)
     bad = image_check.bad(paths, found)
     if bad and bad_files == "refuse":
         raise DatasetError(
             f"{folder}: {len(bad):,} of {len(paths):,} image files cannot be used: "
-            f"{image_check.name_files(bad, memory.list_of_bad_files)}; repair or remove them, or "
+            f"{image_check.name_files(bad, checks.list_of_bad_files)}; repair or remove them, or "
             "leave them out with `bad_files: skip`"
         )
     is_sound = found["problem"] == b""
     notes = [*source.notes]
     if bad:
-        named = image_check.name_files(bad, memory.list_of_bad_files, _NAMED_IN_NOTE)
+        named = image_check.name_files(bad, checks.list_of_bad_files, _NAMED_IN_NOTE)
         notes.append(f"{len(bad):,} of {len(paths):,} image files are left out: {named}")
     notes += image_check.check_levels(folder, found[is_sound], paths[is_sound], levels)
     ends = np.cumsum([len(split.y) for split in kept.values()])

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 _BITS_PER_SAMPLE = 258  # a TIFF tag
 
 
-def is_deep(mode: str) -> bool:
+def is_high_bit_depth(mode: str) -> bool:
     """Whether Pillow's mode has more than 8 bits per channel: `I;16` and its kin, `I` and `F`."""
     return mode.startswith("I;16") or mode in ("I", "F")
 
 
 def kind(mode: str) -> str:
-    """A deep mode in words, for messages."""
+    """A high-bit-depth mode in words, for messages."""
     if mode == "F":
         return "floating-point"
     return "32-bit" if mode == "I" else "16-bit"
@@ -38,7 +38,7 @@ def usual_white(image: Image) -> float:
     numbers. 32-bit integers, and 16-bit integers with a sign, have no usual white.
 
     Args:
-        image: an open image with a deep mode.
+        image: an open image with a high-bit-depth mode.
     """
     if image.mode == "F":
         return 1.0
@@ -51,7 +51,7 @@ def usual_white(image: Image) -> float:
 
 
 def values(image: Image) -> NDArray[np.float64]:
-    """The pixels of a deep image [H, W].
+    """The pixels of a high-bit-depth image [H, W].
 
     Raises:
         ValueError: a pixel is not a finite number.
@@ -64,7 +64,7 @@ def values(image: Image) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Levels:
-    """Which values of deep images become 0 (black) and 255 (white).
+    """Which values of high-bit-depth images become 0 (black) and 255 (white).
 
     Attributes:
         black: None for 0.
@@ -75,10 +75,10 @@ class Levels:
     white: float | None = None
 
     def to_8_bits(self, image: Image) -> Image:
-        """A deep image as a grey image of 8 bits; values beyond black and white are cut off.
+        """The image in grey with 8 bits; values beyond black and white are cut off.
 
         Args:
-            image: an open image with a deep mode.
+            image: an open image with a high-bit-depth mode.
 
         Raises:
             ValueError: no rule says what is white, or a pixel is not a finite number.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -148,6 +149,30 @@ def check_no_options(name: str, remaining: dict[str, Any], allowed: Sequence[str
         option = next(iter(remaining))
         raise DatasetError(
             f"data set {name!r} has no option {option!r}{did_you_mean(option, allowed)}"
+        )
+
+
+def check_enough_examples(
+    source: Path, names: Sequence[str], counts: Labels, train_y: Labels, has_val: bool
+) -> None:
+    """Refuse a class of which the test set leaves too few examples.
+
+    Args:
+        source: the file or folder, for the message.
+        names: names of the classes.
+        counts: examples of each class in the source [classes].
+        train_y: labels [N] that are left for training and validation.
+        has_val: whether the source has a validation set.
+
+    Raises:
+        DatasetError: there are fewer than two of a class, or none with a validation set.
+    """
+    remaining = np.bincount(train_y, minlength=len(names))
+    if remaining.min() < (1 if has_val else 2):
+        k = int(remaining.argmin())
+        raise DatasetError(
+            f"{source}: class {names[k]!r} has {counts[k]} examples, too few to train on, validate "
+            "and test"
         )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.datasets.base import Array, DatasetError
-from trainables.datasets.pixel_levels import USUAL, Levels, is_deep
+from trainables.datasets.pixel_levels import USUAL, Levels, is_high_bit_depth
 
 _AHEAD = 4  # batches decoded ahead of the one in use
 _AREA = (0.08, 1.0)  # of a random crop, as a share of the image
@@ -190,7 +190,7 @@ def decode(
                 image.draft("RGB", (size, size))  # JPEG: decode at a fraction of the size
             width, height = image.size
             box = _centre(width, height) if rng is None else _random_box(width, height, rng)
-            shallow = levels.to_8_bits(image) if is_deep(image.mode) else image
+            shallow = levels.to_8_bits(image) if is_high_bit_depth(image.mode) else image
             rgb = shallow.convert("RGB")
             resized = rgb.resize((size, size), Image.Resampling.BILINEAR, box=box)
     except Exception as error:  # Pillow's readers raise many types for damaged files

@@ -11,7 +11,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -130,14 +130,14 @@ def take_layout(name: str, options: dict[str, Any]) -> Layout:
     return Layout(delimiter, decimal, None if encoding is None else str(encoding))
 
 
-def read_table(path: Path, layout: Layout = _USUAL, may_be_empty: str | None = None) -> Table:
+def read_table(path: Path, layout: Layout = _USUAL, may_be_empty: Collection[str] = ()) -> Table:
     """Read a table.
 
     Args:
         path: a `.csv`, `.tsv`, `.json`, `.jsonl` or `.parquet` file. `.json` is a list of [text,
             label] pairs or of objects, `.jsonl` one object per line.
         layout: how the file is written.
-        may_be_empty: a column whose cells may be empty.
+        may_be_empty: columns whose cells may be empty.
 
     Returns:
         the table. Values of `.csv` and `.tsv` are strings.
@@ -167,7 +167,7 @@ def read_table(path: Path, layout: Layout = _USUAL, may_be_empty: str | None = N
         raise DatasetError(f"{path} has no rows")
     for name, values in table.columns.items():
         for row, value in enumerate(values):
-            if name != may_be_empty and is_empty(value):
+            if name not in may_be_empty and is_empty(value):
                 raise DatasetError(f"{table.place(row)}: column {name!r} is empty")
     return table
 

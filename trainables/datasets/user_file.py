@@ -29,6 +29,7 @@ from trainables.datasets.registry import DatasetSource
 from trainables.datasets.splits import (
     SELECTION_OPTIONS,
     Selection,
+    check_enough_examples,
     check_no_options,
     take_selection,
     take_test_fraction,
@@ -123,13 +124,7 @@ class UserFile(DatasetSource):
         elif test is None:
             rows, test_rows = train_val_rows(train.y, Selection(len(names), fraction))
             train, test = train.take(rows), train.take(test_rows)
-        remaining = np.bincount(train.y, minlength=len(names))
-        if remaining.min() < (1 if source.val else 2):
-            k = int(remaining.argmin())
-            raise DatasetError(
-                f"{paths[0]}: class {names[k]!r} has {counts[k]} examples, too few to train on, "
-                "validate and test"
-            )
+        check_enough_examples(paths[0], names, counts, train.y, source.val is not None)
         data = assemble(self.name, train, source.val, test, names, "user-defined", selection, texts)
         data = replace(data, notes=source.notes)
         if given is not None:
@@ -177,14 +172,15 @@ def _read_table(
     ignored = [c.strip() for c in str(options.pop("ignore", "")).split(",") if c.strip()]
     layout = table_files.take_layout(name, options)
     clean_label = options.pop("clean_label", None)
-    tables = [table_files.read_table(path, layout, may_be_empty=clean_label) for path in paths]
+    if clean_label is not None and clean_label == label:
+        raise DatasetError(f"{paths[0]}: label and clean_label are both {label!r}")
+    may_be_empty = (*ignored, *([] if clean_label is None else [clean_label]))
+    tables = [table_files.read_table(path, layout, may_be_empty) for path in paths]
     tables = [table.without(ignored) for table in tables]
     names = table_features.class_names(tables[0], label)
     labels = [table_features.encode_labels(table, label, names) for table in tables]
     clean: list[Labels] | None = None
     if clean_label is not None:
-        if clean_label == label:
-            raise DatasetError(f"{paths[0]}: label and clean_label are both {label!r}")
         tables[-1].column(clean_label)
         clean = [table_features.encode_known_labels(t, clean_label, names) for t in tables]
         if not (clean[-1] >= 0).any():

@@ -8,15 +8,15 @@ from typing import Any
 
 import yaml
 
+from study.config.grid import LISTS
 from study.config.loader import parse_study
 from study.config.sections import StudyConfig
 from study.planning.growth import differences
 
-_LISTS = ("dataset", "noise", "model", "loss")
 _STORAGE = re.compile(rb"^storage:.*$", re.MULTILINE)
 
 
-def united_study_file(files: Sequence[tuple[StudyConfig, bytes]], storage: str) -> bytes:
+def merged_study_file(files: Sequence[tuple[StudyConfig, bytes]], storage: str) -> bytes:
     """A study file that plans what any of the files plans.
 
     It is one of them, with another storage, where that one covers the others. In a setting that may
@@ -30,21 +30,21 @@ def united_study_file(files: Sequence[tuple[StudyConfig, bytes]], storage: str) 
         StudyFileError: the files together make no valid study.
     """
     (first, _), *others = files
-    united = first.model_dump(mode="json", exclude_unset=True)
+    merged = first.model_dump(mode="json", exclude_unset=True)
     for config, _ in others:
-        _unite(united, first, config)
-        first = _parsed(united)
+        _unite(merged, first, config)
+        first = _parsed(merged)
     for config, content in files:
         if not differences(config, first):
             named = _with_storage(content, storage)
-            if parse_study(named, "the united study file").folder_uri == _moved(first, storage):
+            if parse_study(named, "the merged study file").folder_uri == _moved(first, storage):
                 return named
-    united["storage"] = storage
-    return yaml.safe_dump(united, sort_keys=False, allow_unicode=True).encode()
+    merged["storage"] = storage
+    return yaml.safe_dump(merged, sort_keys=False, allow_unicode=True).encode()
 
 
 def _parsed(data: dict[str, Any]) -> StudyConfig:
-    return parse_study(yaml.safe_dump(data).encode(), "the united study file")
+    return parse_study(yaml.safe_dump(data).encode(), "the merged study file")
 
 
 def _with_storage(content: bytes, storage: str) -> bytes:
@@ -61,7 +61,7 @@ def _moved(config: StudyConfig, storage: str) -> str:
 def _unite(data: dict[str, Any], first: StudyConfig, other: StudyConfig) -> None:
     """Add to `data`, the content of `first`, what `other` has more."""
     more = other.model_dump(mode="json", exclude_unset=True)
-    for name in _LISTS:
+    for name in LISTS:
         mine, theirs = getattr(first.grid, name), getattr(other.grid, name)
         if isinstance(mine, str) or isinstance(theirs, str):
             continue
