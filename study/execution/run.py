@@ -172,8 +172,6 @@ class StudyRun:
             StudyFailedError: networks failed repeatedly.
             StudyInterruptedError: SIGINT or SIGTERM.
         """
-        import ray
-
         before = self._scheduler(workers=1)
         if missing := before.missing_stages:
             verb, flags = "is" if len(missing) == 1 else "are", [f"--stage {s}" for s in missing]
@@ -191,6 +189,8 @@ class StudyRun:
         resources = start_ray(
             config, options.address, options.dashboard, small_networks=not _convolves(config)
         )
+        import ray  # after `start_ray`, which sets what Ray reads when it is imported
+
         self._stop_listener.listen()
         self._display.print_line(resources.summary)
         if resources.dashboard:
