@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
 import grpc
-import ray  # noqa: F401  (it brings psutil)
-import psutil  # isort: skip
+import ray  # noqa: F401
+
+# isort: split
+import psutil  # Ray brings it
 
 # One method of each of Ray's gRPC servers that changes nothing.
 _METHODS = (

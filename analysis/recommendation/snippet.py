@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,22 +26,27 @@ def snippet(setting: Setting, classes: int, config: Mapping[str, Any]) -> str:
         lines = ["import torch", "from trainables.losses import Criterion", ""]
         lines.append(f"criterion = Criterion({_arguments(setting, classes)})")
     lines.append(f"optimizer = {_optimizer(setting.lr, recipe)}")
-    epochs = recipe.get("epochs")
+    epochs, batch_size = (_whole_number(recipe.get(key)) for key in ("epochs", "batch_size"))
     if epochs is not None and recipe.get("schedule", "cosine") == "cosine":
         lines.append(
             "schedule = torch.optim.lr_scheduler.CosineAnnealingLR("
             f"optimizer, {epochs} * steps_per_epoch)"
         )
-    if epochs is not None and recipe.get("batch_size") is not None:
-        lines.append(f"# {epochs} epochs, batches of {recipe['batch_size']}; in each step:")
+    if epochs is not None and batch_size is not None:
+        lines.append(f"# {epochs} epochs, batches of {batch_size}; in each step:")
     lines.append("loss = criterion(model(inputs), labels)")
     return "\n".join(lines)
 
 
+def _whole_number(value: Any) -> int | None:
+    """A number of the study file; None for anything else, which must not get into code."""
+    return value if isinstance(value, int) else None
+
+
 def _arguments(setting: Setting, classes: int) -> str:
-    parts = [f'"{setting.loss}"', f"classes={classes}", f"epsilon={setting.epsilon:.6g}"]
+    parts = [json.dumps(setting.loss), f"classes={classes}", f"epsilon={setting.epsilon:.6g}"]
     if setting.preset is not None:
-        parts.append(f'preset="{setting.preset}"')
+        parts.append(f"preset={json.dumps(setting.preset)}")
     elif setting.params:
         parts.append(f"params={setting.params!r}")
     return ", ".join(parts)

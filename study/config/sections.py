@@ -385,6 +385,13 @@ class StudyConfig(Section):
         return self
 
     @property
+    def importable(self) -> frozenset[str]:
+        """The names `package.module:name` of the study file."""
+        losses = [] if isinstance(self.grid.loss, str) else self.grid.loss
+        choices = [*self.grid.model, *losses, *(self.grid.losses or ())]
+        return frozenset(choice.name for choice in choices if ":" in choice.name)
+
+    @property
     def has_best(self) -> bool:
         """Whether the study has the arm `best`, and so pooled arms and replicates."""
         return self.confirm is not None and self.confirm.has_best

@@ -59,6 +59,7 @@ class RunOptions:
         stages: stages to run.
         address: a running Ray cluster; None starts Ray on this machine for this study only.
         dashboard: whether to start Ray's dashboard too.
+        trust: whether the folder's study files may import what the user's own one does not name.
         after_cohort: called in this process with the folder and each cohort whose rows are on
             storage.
     """
@@ -66,6 +67,7 @@ class RunOptions:
     stages: tuple[Stage, ...] = STAGES
     address: str | None = None
     dashboard: bool = False
+    trust: bool = False
     after_cohort: Callable[[StudyFolder, Cohort], None] | None = None
 
 
@@ -99,8 +101,8 @@ def run_study(
         StudyInterruptedError: SIGINT or SIGTERM; running the study again resumes it.
     """
     folder = folder_of(config)
-    plan = plan_in_folder(config, folder)
-    growth = compare_with_folder(folder, config, plan)
+    plan = plan_in_folder(config, folder, options.trust)
+    growth = compare_with_folder(folder, config, plan, options.trust)
     check_machine(config, options.address)
     # Before anything is written: the noise that is new needs its data set.
     recorded = None if growth is not None and not growth.has_begun else folder.read_transitions()
