@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from study.config.choices import Importable
 from study.config.sections import StudyConfig
+from study.results.credentials import without_credentials
 from study.results.study_files import is_in_study_folder
 from trainables.errors import BadInputError, did_you_mean
 
@@ -131,7 +132,7 @@ def _one_line(error: Any, data: dict[str, Any]) -> str:
     value = error["input"]
     if isinstance(value, dict | list):
         return f"{key}: {problem}" if key else problem
-    shown = repr(value)
+    shown = without_credentials(repr(value))
     return f"{key} = {shown if len(shown) <= 80 else shown[:77] + '...'}: {problem}"
 
 
