@@ -68,7 +68,7 @@ def strangers_folder(mark: Path, kind: str = "loss") -> Path:
     return folder
 
 
-ANALYSING = ["analyse", "report", "compare", "recommend", "export --to bundle", "export --to csv"]
+ANALYSING = ["report", "compare", "recommend", "export --to bundle", "export --to csv"]
 
 
 @pytest.mark.parametrize("command", ANALYSING)

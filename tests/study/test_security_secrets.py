@@ -100,7 +100,6 @@ def test_secrets_of_the_environment_are_in_no_file_and_no_log(scratch: Path, pla
         ["export", uri, "--to", "bundle", "--output", "tiny.zip"],
         ["export", uri, "--to", "csv", "--output", "csv"],
         ["submit", "tiny.yaml", "--slurm", "--dry-run"],
-        ["run", "tiny.yaml", "--address", "127.0.0.1:9"],
     ):
         done = subprocess.run(
             [sys.executable, "-m", "study.cli", *command],
@@ -110,7 +109,7 @@ def test_secrets_of_the_environment_are_in_no_file_and_no_log(scratch: Path, pla
             text=True,
             timeout=300,
         )
-        assert done.returncode == (2 if "--address" in command else 0), done.stderr
+        assert done.returncode == 0, done.stderr
         printed += done.stdout + done.stderr
     for item in client.list_objects_v2(Bucket="studies").get("Contents", []):
         path = scratch / "bucket" / item["Key"]
