@@ -253,9 +253,14 @@ class StudyRun:
     def _launch(self, scheduler: Scheduler, resources: RayResources) -> None:
         """One Ray Tune experiment over every network that is due."""
         from ray import tune
+        from ray.tune.execution import class_cache
 
         from study.execution.tune_searcher import CohortSearcher
         from trainables.tune import train_cohort
+
+        # Tune would send the driver's AWS keys with each worker's environment, which Ray logs.
+        keys = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+        class_cache.ENV_VARS_TO_PROPAGATE.difference_update(keys)
 
         def after_cohort(cohort: Cohort) -> None:
             self._write_plan(scheduler)

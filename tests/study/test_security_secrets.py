@@ -113,6 +113,8 @@ def test_secrets_of_the_environment_are_in_no_file_and_no_log(scratch: Path, pla
         printed += done.stdout + done.stderr
     for item in client.list_objects_v2(Bucket="studies").get("Contents", []):
         path = scratch / "bucket" / item["Key"]
+        if item["Key"].endswith("/"):
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         client.download_file("studies", item["Key"], str(path))
     server.stop()
