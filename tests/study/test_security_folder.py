@@ -143,6 +143,7 @@ class _Runs:
         return Path.touch, (self.mark,)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_checkpoint_is_read_as_numbers_alone(tmp_path: Path) -> None:
     mark, content = tmp_path / "code-has-run", io.BytesIO()
     torch.save({"state": _Runs(mark)}, content)
