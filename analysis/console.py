@@ -15,7 +15,7 @@ from rich.console import Console
 
 from trainables.errors import BadInputError
 
-out = Console(width=None if sys.stdout.isatty() else 160)
+out = Console(width=None if sys.stdout.isatty() else 160, markup=False)  # names are plain text
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 

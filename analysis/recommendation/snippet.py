@@ -31,19 +31,24 @@ def snippet(setting: Setting, classes: int, config: Mapping[str, Any]) -> str:
         lines = ["import torch", "from trainables.losses import Criterion", ""]
         lines.append(f"criterion = Criterion({_arguments(setting, classes)})")
     lines.append(f"optimizer = {_optimizer(setting.lr, recipe)}")
-    epochs = recipe.get("epochs")
+    epochs, batch_size = (_whole_number(recipe.get(key)) for key in ("epochs", "batch_size"))
     if epochs is not None and recipe.get("schedule", "cosine") == "cosine":
         lines.append(
             "schedule = torch.optim.lr_scheduler.CosineAnnealingLR("
             f"optimizer, {epochs} * steps_per_epoch)"
         )
-    if epochs is not None and recipe.get("batch_size") is not None:
-        lines.append(f"# {epochs} epochs, batches of {recipe['batch_size']}; in each step:")
+    if epochs is not None and batch_size is not None:
+        lines.append(f"# {epochs} epochs, batches of {batch_size}; in each step:")
     lines.append("loss = criterion(model(inputs), labels)")
     if others := _not_shown(recipe):
         # In JSON, because a line break in a value would end the comment.
         lines.append(f"# the study's recipe also has {json.dumps(others, default=str)}")
     return "\n".join(lines)
+
+
+def _whole_number(value: Any) -> int | None:
+    """A number of the study file; None for anything else, which must not get into code."""
+    return value if isinstance(value, int) else None
 
 
 def _not_shown(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,9 +65,9 @@ def _not_shown(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _arguments(setting: Setting, classes: int) -> str:
-    parts = [f'"{setting.loss}"', f"classes={classes}", f"epsilon={setting.epsilon:.6g}"]
+    parts = [json.dumps(setting.loss), f"classes={classes}", f"epsilon={setting.epsilon:.6g}"]
     if setting.preset is not None:
-        parts.append(f'preset="{setting.preset}"')
+        parts.append(f"preset={json.dumps(setting.preset)}")
     elif setting.params:
         parts.append(f"params={setting.params!r}")
     return ", ".join(parts)

@@ -13,6 +13,13 @@ Stages = Annotated[
     list[str] | None, typer.Option(help="Only this stage (search, sweep, confirm); repeatable.")
 ]
 
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Import the package.module:name that a study folder names: it runs code."
+    ),
+]
+
 
 def stop_signals() -> list[signal.Signals]:
     """SIGINT and SIGTERM, except those that our parent ignores (`nohup`, `&` in scripts)."""

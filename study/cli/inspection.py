@@ -8,14 +8,14 @@ import typer
 from rich.table import Table
 
 from analysis.console import Json, out, print_json
-from study.cli.arguments import Folder
+from study.cli.arguments import Folder, Trust
 from trainables.errors import UserError
 
 commands = typer.Typer()
 
 
 @commands.command()
-def status(folder: Folder, as_json: Json = False) -> None:
+def status(folder: Folder, trust: Trust = False, as_json: Json = False) -> None:
     """Show the progress of a study: networks per stage, best point of each cell."""
     from study.results.folder import StudyFolder
     from study.results.plan_summary import read_plan_summary
@@ -27,7 +27,7 @@ def status(folder: Folder, as_json: Json = False) -> None:
         study_folder.study_file()  # before the import of what the base installation lacks
         from study.planning.open_study import open_study, plan_summary
 
-        planned = plan_summary(open_study(folder)[1])
+        planned = plan_summary(open_study(folder, trust)[1])
     state = study_status(folder, planned)
     if as_json:
         print_json(state.to_json())
@@ -49,6 +49,7 @@ def trial(
     explain: Annotated[
         bool, typer.Option("--explain", help="Train nothing; say how and when it failed.")
     ] = False,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Train the network of one row again, outside Ray, and compare. Exit 1 if a number differs."""
@@ -57,7 +58,7 @@ def trial(
         return
     from study.execution.reproduce import reproduce
 
-    result = reproduce(folder, network_id, device)
+    result = reproduce(folder, network_id, device, trust)
     if as_json:
         print_json(result.to_json())
     if result.differences and not as_json:

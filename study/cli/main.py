@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 from analysis.cli import commands as analysis_commands
 from study.cli import catalogue, inspection, proposal, results, training
 from study.cli.arguments import stop_signals
+from study.results.credentials import without_credentials
 from trainables.errors import INTERRUPTED, InterruptedByUserError, MissingExtraError, UserError
 
 app = typer.Typer(
@@ -88,5 +89,5 @@ def _quit(*_: object) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"logit-bias: {message}", file=sys.stderr)
+    print(f"logit-bias: {without_credentials(message)}", file=sys.stderr)
     sys.exit(code)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from analysis.console import Json, print_json
-from study.cli.arguments import Folder
+from study.cli.arguments import Folder, Trust
 
 commands = typer.Typer()
 
@@ -40,6 +40,7 @@ def export(
             help="The file (bundle, optuna) or folder (csv) to write, or MLflow's tracking URI.",
         ),
     ] = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Write a study in another form: one file, CSV, an MLflow experiment, an Optuna journal."""
@@ -74,7 +75,7 @@ def export(
         from study.export.optuna_journal import export as export_optuna
 
         path = output or f"{name}.journal.log"
-        studies = export_optuna(folder, path)
+        studies = export_optuna(folder, path, trust)
         text = f"{path}: {len(studies)} Optuna studies, {sum(studies.values())} trials"
         written = {"file": path, "trials": studies}
     if as_json:
@@ -110,11 +111,12 @@ def _analysis(folder: str) -> tuple[dict[str, bytes], str | None]:
 def export_optuna(
     folder: Folder,
     journal: Annotated[str, typer.Argument(help="File to write, such as journal.log.")],
+    trust: Trust = False,
 ) -> None:
     """Write a study's searches as an Optuna journal, for optuna-dashboard."""
     from study.export.optuna_journal import export as write_journal
 
-    written = write_journal(folder, journal)
+    written = write_journal(folder, journal, trust)
     print(f"{journal}: {len(written)} Optuna studies, {sum(written.values())} trials")
 
 
@@ -122,13 +124,14 @@ def export_optuna(
 def merge(
     folders: Annotated[list[str], typer.Argument(help="Folders or bundles of one study.")],
     output: Annotated[str, typer.Option(metavar="FOLDER", help="The new folder.")],
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Merge folders of one study: a new folder with the rows of each network once."""
     from analysis.response.surface import choose_points
     from study.export.merge import merge as merge_folders
 
-    merged = merge_folders(folders, output, choose_points)
+    merged = merge_folders(folders, output, choose_points, trust)
     if as_json:
         print_json(merged)
         return

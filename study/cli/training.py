@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from analysis.console import Json, out, print_json
-from study.cli.arguments import Stages, Study, stop_signals
+from study.cli.arguments import Stages, Study, Trust, stop_signals
 from trainables.errors import INTERRUPTED, BadInputError, InterruptedByUserError
 
 if TYPE_CHECKING:
@@ -22,17 +22,17 @@ commands = typer.Typer()
 
 
 @commands.command()
-def plan(study: Study, as_json: Json = False) -> None:
+def plan(study: Study, trust: Trust = False, as_json: Json = False) -> None:
     """Show what a study will train, and what differs from its folder. Writes nothing."""
     from study.config.loader import read_study
     from study.execution.progress import duration
     from study.planning.open_study import compare_with_folder, folder_of, plan_in_folder
     from study.results.plan_summary import read_plan_summary
 
-    config, _ = read_study(study)
+    config, _ = read_study(study, trust)
     folder = folder_of(config)
-    planned = plan_in_folder(config, folder)
-    growth = compare_with_folder(folder, config, planned)
+    planned = plan_in_folder(config, folder, trust)
+    growth = compare_with_folder(folder, config, planned, trust)
     summary = read_plan_summary(folder)
     superseded = 0 if summary is None else summary.superseded
     trained = folder.read("trials", columns=["network_id"]).num_rows - superseded
@@ -108,6 +108,7 @@ def run(
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Start Ray's dashboard (http://127.0.0.1:8265).")
     ] = False,
+    trust: Trust = False,
 ) -> None:
     """Run a study or resume it. A network that has a row in parquet is not trained again."""
     from study.config.loader import StudyFileError, read_study
@@ -117,7 +118,7 @@ def run(
     for name in stage or []:
         if name not in STAGES:
             raise StudyFileError(f"--stage {name}: allowed: {', '.join(STAGES)}")
-    config, content = read_study(study)
+    config, content = read_study(study, trust)
     after_cohort = None
     if tensorboard:
         from study.export.tensorboard import scalar_log
@@ -127,6 +128,7 @@ def run(
         stages=tuple(map(Stage, stage or STAGES)),
         address=address,
         dashboard=dashboard,
+        trust=trust,
         after_cohort=after_cohort,
     )
     for number in stop_signals():
@@ -197,6 +199,7 @@ def submit(
         list[str] | None,
         typer.Option(help="With --slurm: an option of sbatch, as --account=NAME; repeatable."),
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Run a study on a Ray cluster, as a job there, and follow its log; or as a job of SLURM."""
     if slurm:
@@ -204,9 +207,10 @@ def submit(
 
         options = SlurmOptions(nodes, gpus_per_node, cpus_per_node, time, partition, sbatch or ())
         if dry_run:
-            print(batch_script(study, options, stage or ())[1], end="")
+            print(batch_script(study, options, stage or (), trust)[1], end="")
         else:
-            print(f"job {submit_to_slurm(study, options, stage or ())}; follow it with `squeue`")
+            job = submit_to_slurm(study, options, stage or (), trust)
+            print(f"job {job}; follow it with `squeue`")
         return
     if address is None:
         raise BadInputError("submit: give --address http://HEAD:8265 (a Ray cluster) or --slurm")
@@ -215,4 +219,4 @@ def submit(
     from study.execution.submit import submit as submit_study
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    submit_study(study, address, stage, follow)
+    submit_study(study, address, stage, follow, trust)

@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Literal
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from study.config.base import LARGEST_SETTING, ChoiceWithOptions, short_text
 from trainables import datasets, losses, models, noise
 from trainables.errors import did_you_mean
+
+Importable = Collection[str] | None
+"""The names `package.module:name` that may be imported; None for all."""
+
+
+class ImportableChoice(ChoiceWithOptions):
+    """A choice that may be imported: importing `package.module:name` runs that module's code.
+
+    The names that may be imported are the `Importable` of pydantic's context; without one, all.
+
+    Attributes:
+        name: a name that the program knows, or `package.module:name`.
+    """
+
+    name: str
+
+    @field_validator("name")
+    @classmethod
+    def _may_be_imported(cls, name: str, info: ValidationInfo) -> str:
+        allowed: Importable = info.context
+        if ":" in name and allowed is not None and name not in allowed:
+            raise ValueError(
+                "importing it would run code that a study folder names; --trust allows it, if you "
+                "trust whoever made the folder"
+            )
+        return name
 
 
 class DatasetChoice(ChoiceWithOptions):
@@ -84,7 +111,7 @@ class NoiseChoice(ChoiceWithOptions):
         return self.label_with_options(name)
 
 
-class ModelChoice(ChoiceWithOptions):
+class ModelChoice(ImportableChoice):
     """A model of `trainables.models`. Further keys are the model's options.
 
     Attributes:
@@ -94,7 +121,6 @@ class ModelChoice(ChoiceWithOptions):
             proportional to it.
     """
 
-    name: str
     init: Literal["glorot_uniform", "kaiming_normal", "kaiming_glorot"] = "glorot_uniform"
     init_gain: float = Field(default=1.0, gt=0.0, le=LARGEST_SETTING)
 
@@ -112,7 +138,7 @@ class ModelChoice(ChoiceWithOptions):
         return self
 
 
-class LossChoice(ChoiceWithOptions):
+class LossChoice(ImportableChoice):
     """A loss of `trainables.losses`. Further keys are its parameters.
 
     Attributes:
@@ -120,7 +146,6 @@ class LossChoice(ChoiceWithOptions):
         preset: published parameter values; parameters given here take precedence.
     """
 
-    name: str
     preset: str | None = None
 
     @property

@@ -14,7 +14,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from study.config.choices import Importable
 from study.config.sections import StudyConfig
+from study.results.credentials import without_credentials
+from study.results.study_files import is_in_study_folder
 from trainables.errors import BadInputError, did_you_mean
 
 
@@ -36,11 +39,13 @@ def preset_question(name: str) -> str:
     return comment[: comment.rindex("?") + 1]
 
 
-def read_study(study: str) -> tuple[StudyConfig, bytes]:
+def read_study(study: str, trust: bool = False) -> tuple[StudyConfig, bytes]:
     """Read a study file or a preset.
 
     Args:
         study: path of a study file, or name of a preset.
+        trust: whether names `package.module:name` may be imported although the file lies in a study
+            folder; from any other file, which the user wrote, they always are.
 
     Returns:
         The study, and the bytes that were read.
@@ -59,15 +64,18 @@ def read_study(study: str) -> tuple[StudyConfig, bytes]:
                 f"{study}: neither a study file nor a preset{did_you_mean(study, presets())}"
             )
         content = (resources.files("study.config") / "presets" / f"{study}.yaml").read_bytes()
-    return parse_study(content, source=study), content
+    importable = None if trust or not is_in_study_folder(path) else ()
+    return parse_study(content, study, importable), content
 
 
-def parse_study(content: bytes, source: str) -> StudyConfig:
+def parse_study(content: bytes, source: str, importable: Importable = None) -> StudyConfig:
     """The study that a YAML text describes.
 
     Args:
         content: the text.
         source: its name in messages.
+        importable: names `package.module:name` that may be imported, which runs code; None for all
+            of them. Text from a study folder, which somebody else may have made, needs a limit.
 
     Raises:
         StudyFileError: not YAML, or not a valid study.
@@ -82,7 +90,7 @@ def parse_study(content: bytes, source: str) -> StudyConfig:
     if not isinstance(data, dict):
         raise StudyFileError(f"{source}: a study file is a mapping of keys to values")
     try:
-        return StudyConfig.model_validate(data)
+        return StudyConfig.model_validate(data, context=importable)
     except ValidationError as error:
         first, *more = error.errors()
         rest = f" (and {len(more)} more)" if more else ""
@@ -124,7 +132,7 @@ def _one_line(error: Any, data: dict[str, Any]) -> str:
     value = error["input"]
     if isinstance(value, dict | list):
         return f"{key}: {problem}" if key else problem
-    shown = repr(value)
+    shown = without_credentials(repr(value))
     return f"{key} = {shown if len(shown) <= 80 else shown[:77] + '...'}: {problem}"
 
 

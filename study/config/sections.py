@@ -13,6 +13,7 @@ from study import samplers
 from study.config.base import Section
 from study.config.grid import Grid
 from study.results.arms import BEST, TUNED, Arm
+from study.results.credentials import REFUSED, has_credentials
 from trainables import noise
 from trainables.engine.augment import Augmentation
 
@@ -332,6 +333,8 @@ class StudyConfig(Section):
     @classmethod
     def _reachable(cls, storage: str) -> str:
         scheme, separator, rest = storage.partition("://")
+        if has_credentials(storage):
+            raise ValueError(REFUSED)
         if separator:
             if not rest.strip("/"):
                 raise ValueError(f"must have the form {scheme}://bucket/prefix")
@@ -383,6 +386,13 @@ class StudyConfig(Section):
                 f"{BEST} in confirm.arms"
             )
         return self
+
+    @property
+    def importable(self) -> frozenset[str]:
+        """The names `package.module:name` of the study file."""
+        losses = [] if isinstance(self.grid.loss, str) else self.grid.loss
+        choices = [*self.grid.model, *losses, *(self.grid.losses or ())]
+        return frozenset(choice.name for choice in choices if ":" in choice.name)
 
     @property
     def has_best(self) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import secrets
 import socket
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from study.config.sections import StudyConfig
@@ -22,7 +26,7 @@ _SHARED_BY = 4
 """Cohorts that share a GPU where no model convolves: the host then needs longer to prepare a cohort
 of small networks than the GPU to train it."""
 
-_LONGEST_FOLDER = 40  # bytes; see `short_folder`
+_LONGEST_FOLDER = 25  # bytes; see `private_folder`
 _PATIENCE_S = 10.0
 _OBJECT_STORE_BYTES = 100 * 2**20  # cohorts and their metrics are small; data sets are not in it
 
@@ -35,6 +39,10 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 class NoClusterError(BadInputError):
     """No Ray cluster at the given address; the message is one line for the user."""
+
+
+class NotPrivateError(UserError):
+    """Ray on this machine would be open to other users; the message is one line for the user."""
 
 
 class InsufficientResourcesError(UserError):
@@ -86,8 +94,11 @@ def start_ray(
 
     Raises:
         NoClusterError: there is no Ray cluster at `address`.
+        NotPrivateError: Ray's folder or token on this machine would be open to other users.
         InsufficientResourcesError: no cohort can ever get the resources in the study file.
     """
+    if not address:
+        _close_to_others()  # before Ray is imported, which reads the environment
     import ray
 
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -103,7 +114,7 @@ def start_ray(
             address="local",
             include_dashboard=dashboard,
             object_store_memory=_OBJECT_STORE_BYTES,
-            _temp_dir=short_folder(tempfile.gettempdir()),
+            _temp_dir=private_folder(tempfile.gettempdir()),
             **settings,
         )
     # The study reports a failure in one line at its end; tracebacks are in Ray's session logs.
@@ -120,15 +131,57 @@ def start_ray(
         raise
 
 
-def short_folder(temporary: str) -> str | None:
-    """A folder for Ray's sockets where the usual one has too long a name; else None.
+def _close_to_others() -> None:
+    """Set the environment so that Ray, as started here, listens on loopback and asks for a token.
 
-    A socket's path may have at most 107 bytes, of which Ray's own names take 64. A batch system's
-    folder for temporary files is often longer (Ray issue 7724).
+    Raises:
+        NotPrivateError: the token cannot be kept from other users.
     """
-    if len(os.fsencode(temporary)) <= _LONGEST_FOLDER:
-        return None
-    return f"/tmp/ray-{os.getuid()}"
+    # Without clusters, which Ray cannot build on Windows and macOS, a node's address is 127.0.0.1.
+    # With them, it is that of the network, and every port is open to the network.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    os.environ["RAY_AUTH_MODE"] = "token"  # other users of this machine reach loopback, too
+    if os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
+        return
+    # Ray would make this file, too, and let everybody read it.
+    path = Path.home() / ".ray" / "auth_token"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(file, "w") as stream:
+                stream.write(secrets.token_hex(32))
+        path.chmod(0o600)
+    except OSError as error:
+        raise NotPrivateError(
+            f"{path}: Ray's token cannot be kept there: {error.strerror}; set RAY_AUTH_TOKEN_PATH "
+            "to a file that you alone can read"
+        ) from error
+
+
+def private_folder(temporary: str) -> str:
+    """A folder for Ray's files and sockets that no other user can enter.
+
+    Ray opens its own folder to everybody, so it lies in one that is closed. A socket's path may
+    have at most 107 bytes, of which Ray's own names take 64. A batch system's folder for temporary
+    files is often longer (Ray issue 7724); it is then not used.
+
+    Args:
+        temporary: the usual folder for temporary files.
+
+    Raises:
+        NotPrivateError: the folder belongs to somebody else, or is open to others.
+    """
+    place = temporary if len(os.fsencode(temporary)) <= _LONGEST_FOLDER else "/tmp"
+    folder = Path(place, f"lb-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise NotPrivateError(
+            f"{folder}: must be a folder of yours that is closed to others (chmod 700); remove it, "
+            "or set TMPDIR to another folder with a short name"
+        )
+    return str(folder / "ray")
 
 
 def _check_reachable(address: str) -> None:

@@ -73,7 +73,7 @@ class Reproduction:
         return asdict(self)
 
 
-def reproduce(uri: str, network_id: str, device: str = "cpu") -> Reproduction:
+def reproduce(uri: str, network_id: str, device: str = "cpu", trust: bool = False) -> Reproduction:
     """Train the network of a row on its own, and compare every number with the row.
 
     On the machine whose CPU wrote the row, and with the same versions, all numbers of an MLP or a
@@ -85,6 +85,7 @@ def reproduce(uri: str, network_id: str, device: str = "cpu") -> Reproduction:
         uri: the study folder.
         network_id: the id in the row.
         device: `cpu` or `cuda`.
+        trust: whether the folder's study file may import `package.module:name`, which runs code.
 
     Returns:
         The numbers that differ.
@@ -97,7 +98,7 @@ def reproduce(uri: str, network_id: str, device: str = "cpu") -> Reproduction:
     allowed = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     if device not in allowed:
         raise BadInputError(f"device {device}: allowed on this machine: {', '.join(allowed)}")
-    folder, plan = open_study(uri)
+    folder, plan = open_study(uri, trust)
     rows = [r for r in folder.read("trials").to_pylist() if r["network_id"] == network_id]
     if not rows:
         raise BadInputError(f"{folder.uri}: no network {network_id}; ids are in trials/*/*.parquet")

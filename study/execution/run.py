@@ -59,6 +59,7 @@ class RunOptions:
         stages: stages to run.
         address: a running Ray cluster; None starts Ray on this machine for this study only.
         dashboard: whether to start Ray's dashboard too.
+        trust: whether the folder's study files may import what the user's own one does not name.
         after_cohort: called in this process with the folder and each cohort whose rows are on
             storage.
     """
@@ -66,6 +67,7 @@ class RunOptions:
     stages: tuple[Stage, ...] = STAGES
     address: str | None = None
     dashboard: bool = False
+    trust: bool = False
     after_cohort: Callable[[StudyFolder, Cohort], None] | None = None
 
 
@@ -99,8 +101,8 @@ def run_study(
         StudyInterruptedError: SIGINT or SIGTERM; running the study again resumes it.
     """
     folder = folder_of(config)
-    plan = plan_in_folder(config, folder)
-    growth = compare_with_folder(folder, config, plan)
+    plan = plan_in_folder(config, folder, options.trust)
+    growth = compare_with_folder(folder, config, plan, options.trust)
     check_machine(config, options.address)
     # Before anything is written: the noise that is new needs its data set.
     recorded = None if growth is not None and not growth.has_begun else folder.read_transitions()
@@ -172,8 +174,6 @@ class StudyRun:
             StudyFailedError: networks failed repeatedly.
             StudyInterruptedError: SIGINT or SIGTERM.
         """
-        import ray
-
         before = self._scheduler(workers=1)
         if missing := before.missing_stages:
             verb, flags = "is" if len(missing) == 1 else "are", [f"--stage {s}" for s in missing]
@@ -191,6 +191,8 @@ class StudyRun:
         resources = start_ray(
             config, options.address, options.dashboard, small_networks=not _convolves(config)
         )
+        import ray  # after `start_ray`, which sets what Ray reads when it is imported
+
         self._stop_listener.listen()
         self._display.print_line(resources.summary)
         if resources.dashboard:
@@ -251,9 +253,14 @@ class StudyRun:
     def _launch(self, scheduler: Scheduler, resources: RayResources) -> None:
         """One Ray Tune experiment over every network that is due."""
         from ray import tune
+        from ray.tune.execution import class_cache
 
         from study.execution.tune_searcher import CohortSearcher
         from trainables.tune import train_cohort
+
+        # Tune would send the driver's AWS keys with each worker's environment, which Ray logs.
+        keys = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+        class_cache.ENV_VARS_TO_PROPAGATE.difference_update(keys)
 
         def after_cohort(cohort: Cohort) -> None:
             self._write_plan(scheduler)

@@ -86,13 +86,16 @@ class SlurmOptions:
         ]
 
 
-def batch_script(study: str, options: SlurmOptions, stages: Sequence[str] = ()) -> tuple[str, str]:
+def batch_script(
+    study: str, options: SlurmOptions, stages: Sequence[str] = (), trust: bool = False
+) -> tuple[str, str]:
     """The batch script of a study.
 
     Args:
         study: a study file, or the name of a preset.
         options: what to ask SLURM for.
         stages: stages to run; none for all of them.
+        trust: as of `read_study`; also for the study's folder.
 
     Returns:
         A name for the script's file, and its content.
@@ -101,9 +104,10 @@ def batch_script(study: str, options: SlurmOptions, stages: Sequence[str] = ()) 
         StudyFileError: the study is not valid, or a stage is unknown.
         SlurmOptionError: an option is out of its range.
     """
-    config, _ = read_study(study)
+    config, _ = read_study(study, trust)
     command = ["python", "-m", "study.cli", "run"]
     command.append(str(Path(study).resolve()) if Path(study).is_file() else study)
+    command += ["--trust"] if trust else []
     for stage in stages:
         if stage not in STAGES:
             raise StudyFileError(f"--stage {stage}: allowed: {', '.join(STAGES)}")
@@ -121,13 +125,16 @@ def batch_script(study: str, options: SlurmOptions, stages: Sequence[str] = ()) 
     return f"logit-bias-{config.name}.sbatch", text
 
 
-def submit_to_slurm(study: str, options: SlurmOptions, stages: Sequence[str] = ()) -> str:
+def submit_to_slurm(
+    study: str, options: SlurmOptions, stages: Sequence[str] = (), trust: bool = False
+) -> str:
     """Write a study's batch script into the current folder, and submit it.
 
     Args:
         study: a study file, or the name of a preset.
         options: what to ask SLURM for.
         stages: stages to run; none for all of them.
+        trust: as of `read_study`; also for the study's folder.
 
     Returns:
         The job's id.
@@ -137,7 +144,7 @@ def submit_to_slurm(study: str, options: SlurmOptions, stages: Sequence[str] = (
         SlurmOptionError: an option is out of its range.
         SlurmError: SLURM refuses the job, or is not installed here.
     """
-    name, text = batch_script(study, options, stages)
+    name, text = batch_script(study, options, stages, trust)
     if shutil.which("sbatch") is None:
         raise SlurmError("sbatch is not installed here; --dry-run prints the script")
     Path(name).write_text(text)

@@ -17,7 +17,9 @@ export PATH=${bin}:$$PATH
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1
 RAY_AUTH_TOKEN=$$(python -c 'import secrets; print(secrets.token_hex(32))')  # for this start alone
 export RAY_AUTH_TOKEN
-unset RAY_ADDRESS
+# Ray's ports for Prometheus ask for no token: they stay closed (a port of -1 cannot be opened).
+export RAY_enable_metrics_collection=0 AUTOSCALER_METRIC_PORT=-1 DASHBOARD_METRIC_PORT=-1
+unset RAY_ADDRESS RAY_AUTH_TOKEN_PATH
 # The nodes can be shared with other jobs: each has its own folder and ports that are free. Ray opens
 # its folder to everybody, so it lies in one that is closed.
 export scratch=/tmp/logit-bias-$$SLURM_JOB_ID

@@ -47,7 +47,13 @@ def runtime_environment(folder: str) -> dict[str, Any]:
     }
 
 
-def submit(name: str, address: str, stages: list[str] | None = None, follow: bool = True) -> str:
+def submit(
+    name: str,
+    address: str,
+    stages: list[str] | None = None,
+    follow: bool = True,
+    trust: bool = False,
+) -> str:
     """Submit `logit-bias run` to a cluster, and follow its log to the end.
 
     Args:
@@ -55,6 +61,7 @@ def submit(name: str, address: str, stages: list[str] | None = None, follow: boo
         address: the cluster's dashboard, `http://HEAD:8265`.
         stages: stages to run; None for all of them.
         follow: whether to print the job's log and wait for its end.
+        trust: as of `read_study`; also for the study's folder.
 
     Returns:
         The job's id.
@@ -67,13 +74,14 @@ def submit(name: str, address: str, stages: list[str] | None = None, follow: boo
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     logging.disable(logging.INFO)  # Ray logs how it packs and uploads the code
-    config, content = read_study(name)
+    config, content = read_study(name, trust)
     if "://" not in config.storage and not os.path.isabs(config.storage):
         raise StudyFileError(
             f"{name}: storage = {config.storage!r}: on a cluster it must be a URI or an absolute "
             "path that every node sees"
         )
     command = ["python", "-m", "study.cli", "run", _FILE, "--address", "auto"]
+    command += ["--trust"] if trust else []
     for stage in stages or []:
         if stage not in STAGES:
             raise StudyFileError(f"--stage {stage}: allowed: {', '.join(STAGES)}")

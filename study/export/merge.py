@@ -66,13 +66,19 @@ class _Source:
         return [*earlier_study_files(self.folder), self.folder.study_file()]
 
 
-def merge(uris: Sequence[str], output: str, choose_points: ChoosePoints | None = None) -> Merged:
+def merge(
+    uris: Sequence[str],
+    output: str,
+    choose_points: ChoosePoints | None = None,
+    trust: bool = False,
+) -> Merged:
     """Merge folders of one study into a new folder; the folders themselves stay as they are.
 
     Args:
         uris: the folders.
         output: the new folder; its last component is the study's name.
         choose_points: as of `Scheduler`; needed for a study with the arm `best`.
+        trust: whether the folders' study files may import `package.module:name`, which runs code.
 
     Returns:
         What was written.
@@ -83,7 +89,7 @@ def merge(uris: Sequence[str], output: str, choose_points: ChoosePoints | None =
     """
     if len(set(uris)) < 2:
         raise BadInputError("merge: two or more different folders are needed")
-    sources = [_open(uri) for uri in uris]
+    sources = [_open(uri, trust) for uri in uris]
     target = StudyFolder.at(output)
     names = sorted({source.config.name for source in sources})
     if len(names) > 1:
@@ -126,8 +132,8 @@ def merge(uris: Sequence[str], output: str, choose_points: ChoosePoints | None =
     )
 
 
-def _open(uri: str) -> _Source:
-    folder, plan = open_study(uri)
+def _open(uri: str, trust: bool) -> _Source:
+    folder, plan = open_study(uri, trust)
     return _Source(folder, plan.config, plan)
 
 

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
+from study.results.credentials import without_credentials
 from study.results.folder import STUDY_FILE, StudyFolder
 from study.results.schema import EPOCHS, READER_NAMES, STAGES
 from trainables.errors import UserError
@@ -40,7 +41,7 @@ class ExportedRuns:
 
     Attributes:
         experiment: its name.
-        tracking_uri: where it is.
+        tracking_uri: where it is, without credentials.
         runs: number of runs written.
         present: number of networks that were there already.
     """
@@ -93,7 +94,8 @@ def export_mlflow(
     except MlflowException as error:
         first = str(error).strip().splitlines()[0][:_LONGEST_MESSAGE]
         raise MlflowError(f"MLflow: {first}; runs written so far are kept") from error
-    return ExportedRuns(name, client.tracking_uri, written, len(names) - written)
+    shown = without_credentials(client.tracking_uri)
+    return ExportedRuns(name, shown, written, len(names) - written)
 
 
 def _complete_networks(client: MlflowClient, experiment: str) -> set[str]:

@@ -12,12 +12,13 @@ from study.planning.scheduler import Scheduler
 from trainables.errors import BadInputError
 
 
-def export(uri: str, path: str) -> dict[str, int]:
+def export(uri: str, path: str, trust: bool = False) -> dict[str, int]:
     """Write one Optuna study per search: per arm of each cell, and per replicate.
 
     Args:
         uri: the study folder.
         path: the journal file to write.
+        trust: whether the folder's study file may import `package.module:name`, which runs code.
 
     Returns:
         {name of the Optuna study: number of trials}
@@ -28,7 +29,7 @@ def export(uri: str, path: str) -> dict[str, int]:
     """
     if Path(path).exists():
         raise BadInputError(f"{path}: this file exists; choose another name")
-    folder, plan = open_study(uri)
+    folder, plan = open_study(uri, trust)
     scheduler = Scheduler(plan, replay_rows(folder))
     storage = optuna.storages.JournalStorage(JournalFileBackend(path))
     written = {}

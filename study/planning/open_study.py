@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from study.config.choices import Importable
 from study.config.loader import parse_study
 from study.config.sections import StudyConfig
 from study.planning.growth import Growth, differences, growth
@@ -43,23 +44,30 @@ def plan_of(config: StudyConfig, earlier: Sequence[StudyConfig] = ()) -> Plan:
     return make_plan(config, earlier=earlier)
 
 
-def plan_in_folder(config: StudyConfig, folder: StudyFolder) -> Plan:
+def plan_in_folder(config: StudyConfig, folder: StudyFolder, trust: bool = False) -> Plan:
     """The plan of a study file for its folder, which may hold an earlier version of the study.
+
+    Args:
+        config: the user's study.
+        folder: its folder.
+        trust: whether the folder's study files may import what the user's own one does not name.
 
     Raises:
         StudyFileError: an earlier study file in the folder is not valid.
     """
-    earlier, content = _earlier_configs(folder), folder.read_bytes(STUDY_FILE)
+    importable = None if trust else config.importable
+    earlier, content = _earlier_configs(folder, importable), folder.read_bytes(STUDY_FILE)
     if content is not None and _has_begun(folder):
-        earlier.append(parse_study(content, folder.file(STUDY_FILE)))
+        earlier.append(parse_study(content, folder.file(STUDY_FILE), importable))
     return plan_of(config, earlier)
 
 
-def open_study(uri: str) -> tuple[StudyFolder, Plan]:
+def open_study(uri: str, trust: bool = False) -> tuple[StudyFolder, Plan]:
     """Open a study folder.
 
     Args:
         uri: a path or URI.
+        trust: whether its study files may import `package.module:name`, which runs code.
 
     Returns:
         The folder, and the plan of the study in it.
@@ -69,8 +77,9 @@ def open_study(uri: str) -> tuple[StudyFolder, Plan]:
         StudyFileError: the study file in the folder is not valid.
     """
     folder = StudyFolder.at(uri)
-    config = parse_study(folder.study_file(), folder.file(STUDY_FILE))
-    return folder, plan_of(config, _earlier_configs(folder))
+    importable = None if trust else ()
+    config = parse_study(folder.study_file(), folder.file(STUDY_FILE), importable)
+    return folder, plan_of(config, _earlier_configs(folder, importable))
 
 
 def plan_summary(
@@ -122,13 +131,16 @@ def replay_rows(folder: StudyFolder) -> Iterator[Mapping[str, Any]]:
         yield from batch.to_pylist()
 
 
-def compare_with_folder(folder: StudyFolder, config: StudyConfig, plan: Plan) -> Growth | None:
+def compare_with_folder(
+    folder: StudyFolder, config: StudyConfig, plan: Plan, trust: bool = False
+) -> Growth | None:
     """What a study file changes in the study that its folder holds.
 
     Args:
         folder: the study's folder.
         config: the study.
         plan: the study's plan, from `plan_of`.
+        trust: as of `plan_in_folder`.
 
     Returns:
         None where the folder is new, or holds this study already.
@@ -139,8 +151,9 @@ def compare_with_folder(folder: StudyFolder, config: StudyConfig, plan: Plan) ->
     content = folder.read_bytes(STUDY_FILE)
     if content is None:
         return None
-    earlier = _earlier_configs(folder)
-    present = parse_study(content, folder.file(STUDY_FILE))
+    importable = None if trust else config.importable
+    earlier = _earlier_configs(folder, importable)
+    present = parse_study(content, folder.file(STUDY_FILE), importable)
     if not differences(present, config):
         return None
     return growth(
@@ -172,7 +185,7 @@ def row_counts(folder: StudyFolder) -> list[dict[str, Any]]:
     ]
 
 
-def _earlier_configs(folder: StudyFolder) -> list[StudyConfig]:
+def _earlier_configs(folder: StudyFolder, importable: Importable) -> list[StudyConfig]:
     """What the study file said in earlier runs, the oldest first."""
-    contents = earlier_study_files(folder)
-    return [parse_study(content, f"{folder.uri}/study-files") for content in contents]
+    where = f"{folder.uri}/study-files"
+    return [parse_study(content, where, importable) for content in earlier_study_files(folder)]

@@ -29,6 +29,7 @@ from trainables.errors import BadInputError
 BUNDLE_SUFFIX = ".zip"
 MANIFEST = "bundle.json"
 BUNDLE_VERSION = 1
+_LARGEST_EXPANDED = 2**26  # bytes; the study file, the plan, the report
 
 
 class BundleError(BadInputError):
@@ -103,9 +104,9 @@ class _BundleHandler(pafs.FileSystemHandler):  # type: ignore[misc]
     @cached_property
     def _hashes(self) -> dict[str, str]:
         try:
-            manifest = json.loads(self._archive.read(MANIFEST))
+            manifest = json.loads(self._content(MANIFEST))
             version, hashes = manifest["bundle_version"], dict(manifest["files"])
-        except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        except (KeyError, ValueError, TypeError, RecursionError, zipfile.BadZipFile) as error:
             raise BundleError(f"{self._path}: not a bundle: {MANIFEST} is missing") from error
         if version != BUNDLE_VERSION:
             raise BundleError(
@@ -119,12 +120,22 @@ class _BundleHandler(pafs.FileSystemHandler):  # type: ignore[misc]
         if expected is None:
             raise FileNotFoundError(f"{self._path}: no {name} in this bundle")
         try:
-            content = self._archive.read(name)
+            content = self._content(name)
         except (KeyError, zipfile.BadZipFile) as error:
             raise BundleError(f"{self._path}: {name} is damaged") from error
         if hashlib.sha256(content).hexdigest() != expected:
             raise BundleError(f"{self._path}: {name} is damaged: its SHA-256 differs")
         return pa.BufferReader(content)
+
+    def _content(self, name: str) -> bytes:
+        """A file of the archive; one that a small archive expands to fill the memory is refused."""
+        info = self._archive.getinfo(name)
+        if info.compress_type != zipfile.ZIP_STORED and info.file_size > _LARGEST_EXPANDED:
+            raise BundleError(
+                f"{self._path}: {name} expands to {info.file_size:,} bytes; allowed: "
+                f"{_LARGEST_EXPANDED:,}, or a file that is stored as it is"
+            )
+        return self._archive.read(info)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _BundleHandler):

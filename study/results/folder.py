@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 
 from study.results.atomic_write import AtomicFile
 from study.results.bundle import bundle_filesystem, is_bundle, results_uri
+from study.results.credentials import REFUSED, has_credentials, without_credentials
 from study.results.schema import EPOCHS, SCHEMA_VERSION, STAGES, TRANSITIONS, TRIALS, Stage
 from study.results.table_files import (
     TableFiles,
@@ -59,9 +60,16 @@ class StudyFolder:
     Attributes:
         uri: a local path or a pyarrow filesystem URI (`s3://bucket/prefix/name`); or that of a
             bundle, `study.results.bundle`, which can be read only.
+
+    Raises:
+        BadInputError: the URI contains credentials.
     """
 
     uri: str
+
+    def __post_init__(self) -> None:
+        if has_credentials(self.uri):
+            raise BadInputError(f"{without_credentials(self.uri)}: {REFUSED}")
 
     @classmethod
     def at(cls, uri: str) -> StudyFolder:

@@ -9,11 +9,17 @@ A row names the study file that it was trained with by its hash (column `config_
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 from study.results.folder import STUDY_FILE, StudyFolder
+from study.results.schema import STAGES
 
 FOLDER_OF_EARLIER = "study-files"
 _HASH_LENGTH = 16
+_MARKS = (  # one of them makes a folder a study folder
+    *(f"trials/{stage}" for stage in STAGES),
+    *("plan.json", "noise.parquet", ".driver", FOLDER_OF_EARLIER),
+)
 
 
 def earlier_study_files(folder: StudyFolder) -> list[bytes]:
@@ -43,6 +49,12 @@ def keep_study_file(folder: StudyFolder, content: bytes) -> None:
         return
     name = f"{len(earlier):04d}-{sha256(content)[:_HASH_LENGTH]}.yaml"
     folder.write_bytes(f"{FOLDER_OF_EARLIER}/{name}", content)
+
+
+def is_in_study_folder(path: Path) -> bool:
+    """Whether a file lies in a study folder, and is therefore not the user's own."""
+    folder = path.resolve().parent
+    return folder.name == FOLDER_OF_EARLIER or any((folder / mark).exists() for mark in _MARKS)
 
 
 def sha256(content: bytes) -> str:

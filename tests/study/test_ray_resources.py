@@ -15,7 +15,6 @@ from study.execution.ray_resources import (
     NoClusterError,
     RayResources,
     resources_for,
-    short_folder,
     start_ray,
 )
 
@@ -105,10 +104,3 @@ def test_a_cluster_that_is_gone_is_one_line_at_once(
     with pytest.raises(NoClusterError, match=r"environment variable RAY_ADDRESS .*; unset it"):
         start_ray(config(), address)
     assert time.monotonic() - started < 15
-
-
-def test_a_long_folder_for_temporary_files_is_not_used_for_sockets() -> None:
-    assert short_folder("/tmp") is None
-    folder = short_folder("/scratch/slurm/job-1234567/user/tmp-of-this-job")
-    assert folder is not None
-    assert len(folder) < 30
