@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from analysis.recommendation.comparisons import gain_of
 from analysis.recommendation.records import Gain
 from analysis.verdict import StudyAnalysis, compute
 from study.results.schema import Stage
+from trainables.theory.rules import analytic_rules
 
 HERE = Path(__file__).parent
 RULE = "activation"  # the analytic arm that the page speaks of
@@ -65,6 +67,22 @@ class Confirmed:
     def epsilon(self) -> float:
         """Its ε."""
         return float(self.rows["epsilon"].mean())
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return int(self.rows["classes"].iloc[0])
+
+    @property
+    def validation(self) -> float:
+        """Mean validation accuracy on noisy labels, a fraction."""
+        return float(self.rows["val_acc_noisy"].mean())
+
+    @property
+    def params(self) -> dict[str, float]:
+        """Parameters of the loss that differ from its defaults."""
+        params: dict[str, float] = json.loads(self.rows["loss_params"].iloc[0] or "{}")
+        return params
 
     @property
     def loss(self) -> str:
@@ -188,7 +206,7 @@ class Findings:
     def best_arm(self, study: str, arms: Iterable[str], **wanted: object) -> Confirmed:
         """The arm with the best validation accuracy on noisy labels, over cells and arms."""
         found = [c for c in self._confirmed(study, **wanted) if c.arm in arms]
-        return max(found, key=lambda c: float(c.rows["val_acc_noisy"].mean()))
+        return max(found, key=lambda c: c.validation)
 
     def loss_table(self, study: str, dataset: str) -> str:
         """One row per loss on a data set: test accuracy at ε = 0, at analytic and at tuned ε."""
@@ -207,6 +225,43 @@ class Findings:
             ]
             rows.append(f"| {first.loss} | {' | '.join(levels)} |")
         return "\n".join([header, "|" + "---|" * 4, *rows])
+
+    def q_table(self, study: str) -> str:
+        """One row per class count and noise: what q does without ε, and what the rule's q costs."""
+        found = [c for c in self._confirmed(study) if c.arm == "zero"]
+        values = sorted({c.params["q"] for c in found})
+        header = " | ".join(
+            [
+                *("| data", "q of the rule", *(f"q = {q}" for q in values)),
+                "best q by validation minus the q next to the rule's |",
+            ]
+        )
+        groups: dict[str, dict[float, Confirmed]] = {}
+        for confirmed in found:
+            cell = cell_text(confirmed.cell_id).removesuffix(", gce")
+            groups.setdefault(cell, {})[confirmed.params["q"]] = confirmed
+        rows = []
+        for cell, of_q in sorted(groups.items(), key=lambda item: item[1][values[0]].classes):
+            (rule,) = analytic_rules(
+                of_q[values[0]].classes, loss="gce", parameter="q", rules=["gradient"]
+            )
+            near = min(values, key=lambda q: abs(q - (rule.value or 0.0)))
+            best_q = max(values, key=lambda q: of_q[q].validation)
+            levels = [number(100 * (of_q[q].accuracy.mean or 0.0)) for q in values]
+            cost = "0, the same" if near == best_q else points(self.gain(of_q[best_q], of_q[near]))
+            cost += f" (q = {best_q})"
+            rows.append(f"| {cell} | {rule.value:.2f} | {' | '.join(levels)} | {cost} |")
+        return "\n".join([header, "|" + "---|" * (len(values) + 3), *rows])
+
+    def span(self, study: str, arm: str, **wanted: object) -> str:
+        """Lowest and highest test accuracy of an arm over cells with these values, per cent."""
+        name = f"analytic:{RULE}" if arm == "analytic" else arm
+        levels = [
+            100 * (c.accuracy.mean or 0.0)
+            for c in self._confirmed(study, **wanted)
+            if c.arm == name
+        ]
+        return f"{number(min(levels), 0)} to {number(max(levels), 0)}"
 
     def level(self, study: str, arm: str, **wanted: object) -> str:
         """Mean test accuracy of an arm of the only cell with these values, per cent."""
