@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from wording import ARMS, best, cell_text, dataset, noise, number, percent, points, share, words
+from wording import (
+    ARMS,
+    best,
+    cell_text,
+    dataset,
+    model,
+    noise,
+    number,
+    percent,
+    points,
+    share,
+    words,
+)
 
 from analysis.inference.cell_records import CellVerdict
 from analysis.inference.intervals import mean_interval
@@ -130,6 +142,28 @@ class Findings:
             f"| {points(value)} | {share(recovered)} | {points(gain)} "
             f"| {words(cell.verdict.value)} |"
         )
+
+    def rule_table(self, study: str, rules: Sequence[str]) -> str:
+        """One row per model: the ε of each rule, the best one, and what each rule costs."""
+        columns = [
+            *("model", "spread of the initial logits"),
+            *(f"ε by {rule}" for rule in rules),
+            "best ε (95 %)",
+            *(f"cost of {rule} (90 %)" for rule in rules),
+        ]
+        spread = self.studies[study].study.trials.groupby("cell_id")["logit_std_init"].mean()
+        rows = [
+            [
+                model(cell),
+                number(float(spread[cell.cell_id])),
+                *(f"{cell.epsilon_analytic[rule]:.2f}" for rule in rules),
+                best(cell),
+                *(points(cell.value.get(rule)) for rule in rules),
+            ]
+            for cell in self.cells(study)
+        ]
+        lines = [columns, ["---"] * len(columns), *rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def line(self, studies: Iterable[str], **wanted: object) -> Line:
         """Best ε against analytic ε over cells whose best ε lies inside the range.

@@ -94,3 +94,11 @@ def cell_text(cell_id: str) -> str:
     kind, _, rate = labels.rpartition("-")
     noise = f"{100 * float(rate):.0f} % {kind}" if kind else labels
     return f"{dataset(data)}, {noise}, {loss.partition('-')[0]}"
+
+
+def model(cell: CellVerdict) -> str:
+    """The model in words; the MLPs of this page."""
+    size, _, gain = cell.model.removeprefix("mlp-").partition("-gain=")
+    width, depth = size.split("x")
+    text = f"depth {depth}, width {width}"
+    return f"{text}, classifier's weights times {gain}" if gain else text
