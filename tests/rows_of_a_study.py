@@ -19,7 +19,7 @@ OF_THE_RUN = {  # columns that differ between two runs of a study
 }
 
 
-def contents(folder: Path) -> dict[str, Any]:
+def contents(folder: Path | str) -> dict[str, Any]:
     """{table: rows without the columns of the run}; fails if a row is there twice."""
     tables = {}
     for table, key in (("trials", ["network_id"]), ("epochs", ["network_id", "epoch"])):
@@ -30,5 +30,5 @@ def contents(folder: Path) -> dict[str, Any]:
         }
         assert len(keyed) == len(rows)
         tables[table] = keyed
-    assert not list(folder.rglob("*.tmp"))
+    assert not list(Path(folder).rglob("*.tmp"))  # of a URI, nothing is found
     return tables

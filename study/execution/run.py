@@ -62,6 +62,8 @@ class RunOptions:
         trust: whether the folder's study files may import what the user's own one does not name.
         after_cohort: called in this process with the folder and each cohort whose rows are on
             storage.
+        trainable: what a worker runs in place of `trainables.tune.train_cohort`, with the same
+            arguments. Only for tests and benchmarks of everything except training.
     """
 
     stages: tuple[Stage, ...] = STAGES
@@ -69,6 +71,7 @@ class RunOptions:
     dashboard: bool = False
     trust: bool = False
     after_cohort: Callable[[StudyFolder, Cohort], None] | None = None
+    trainable: Callable[..., None] | None = None
 
 
 def run_study(
@@ -107,7 +110,7 @@ def run_study(
     # Before anything is written: the noise that is new needs its data set.
     recorded = None if growth is not None and not growth.has_begun else folder.read_transitions()
     noise_record = draw_noise_record(config, recorded)
-    folder.filesystem.create_dir(folder.path, recursive=True)
+    folder.create()
     held = lease.Lease(folder)
     try:
         discard_uncommitted(folder)
@@ -202,6 +205,7 @@ class StudyRun:
         idle_launches, done = 0, before.networks_done
         try:
             while True:
+                self._folder.wait_for_listing([f"trials/{stage}" for stage in STAGES])
                 current = self._scheduler(resources.workers, resources.networks_per_cohort)
                 if current.is_done:
                     self._write_plan(current)
@@ -274,7 +278,9 @@ class StudyRun:
         )
         trainable = tune.with_resources(
             tune.with_parameters(
-                train_cohort, write_rows=self._writer, checkpointer=self._checkpoints
+                self._options.trainable or train_cohort,
+                write_rows=self._writer,
+                checkpointer=self._checkpoints,
             ),
             resources.per_cohort,
         )

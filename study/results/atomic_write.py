@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from study.results.object_store import repeated
+
 TEMPORARY_SUFFIX = ".tmp"
 
 
@@ -17,7 +19,7 @@ class AtomicFile:
 
     On a local or network disk the content goes to a temporary file in the same folder, which is
     then renamed. On an object store a put is atomic and a rename is a copy, so the content is
-    collected in memory and put in one request.
+    collected in memory, put in one request, and put again where that fails.
 
     Args:
         filesystem: where to write.
@@ -52,8 +54,11 @@ class AtomicFile:
             else:
                 self._filesystem.delete_file(self._temporary)
         elif kind is None:
-            with self._filesystem.open_output_stream(self._path) as stream:
-                stream.write(self._stream.getvalue())
+            repeated(self._filesystem, self._put)
+
+    def _put(self) -> None:
+        with self._filesystem.open_output_stream(self._path) as stream:
+            stream.write(self._stream.getvalue())
 
 
 def is_temporary(name: str) -> bool:

@@ -6,8 +6,6 @@ lost or read twice, because a compacted file lists the cohorts whose parts it re
 
 from __future__ import annotations
 
-import pyarrow.fs as pafs
-
 from study.results.atomic_write import is_temporary
 from study.results.folder import SCHEMAS, StudyFolder, TableName
 from study.results.schema import STAGES, Stage
@@ -29,9 +27,10 @@ def compact(folder: StudyFolder, stage: Stage, at_least: int = 2) -> int:
     Raises:
         ResultsError: a compacted file is damaged.
     """
-    # Workers may be writing. List `trials` first: the epochs of its cohorts are then listed too.
+    # Workers may be writing. List `trials` first: the epochs of its cohorts are then listed too,
+    # except where listings are not up to date; such a cohort is left for the next time.
     files = {table: folder.table_files(table, stage) for table in reversed(_TABLES)}
-    cohorts = sorted(files["trials"].live_parts)
+    cohorts = sorted(files["trials"].live_parts.keys() & files["epochs"].cohorts)
     if len(cohorts) < at_least:
         return 0
     for table in _TABLES:
@@ -41,10 +40,14 @@ def compact(folder: StudyFolder, stage: Stage, at_least: int = 2) -> int:
             continue  # an interrupted call has written this table's file already
         rows = folder.load(table, [live[cohort_id] for cohort_id in merged], SCHEMAS[table])
         folder.write_compacted(rows, table, stage, merged)
+    if any(set(cohorts) - folder.table_files(table, stage).replaced for table in _TABLES):
+        # An object store that does not list the new files yet. Without the parts a reader would
+        # miss their rows; the next run removes them.
+        return len(cohorts)
     for table in reversed(_TABLES):
         for cohort_id in cohorts:
             if cohort_id in files[table].parts:
-                folder.filesystem.delete_file(files[table].parts[cohort_id])
+                folder.delete_path(files[table].parts[cohort_id])
     return len(cohorts)
 
 
@@ -60,15 +63,15 @@ def discard_uncommitted(folder: StudyFolder) -> None:
     Raises:
         ResultsError: a compacted file is damaged.
     """
+    folder.wait_for_listing([f"trials/{stage}" for stage in STAGES])
     for stage in STAGES:
         # List `trials` last: a cohort that a late worker commits meanwhile is then not deleted.
         files = {table: folder.table_files(table, stage) for table in _TABLES}
-        committed = files["trials"].live_parts.keys()
+        committed = files["trials"].cohorts
         for table in reversed(_TABLES):
             for cohort_id, path in files[table].parts.items():
                 if cohort_id in files[table].replaced or cohort_id not in committed:
-                    folder.filesystem.delete_file(path)
-            selector = pafs.FileSelector(folder.file(table, stage), allow_not_found=True)
-            for info in folder.filesystem.get_file_info(selector):
-                if is_temporary(info.base_name):
-                    folder.filesystem.delete_file(info.path)
+                    folder.delete_path(path)
+            for name in folder.file_names(f"{table}/{stage}"):
+                if is_temporary(name):
+                    folder.delete(f"{table}/{stage}/{name}")

@@ -18,6 +18,8 @@ The module needs only pyarrow, so `analysis` can import it without Ray and torch
 from __future__ import annotations
 
 import hashlib
+import time
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +30,16 @@ import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from study.results.atomic_write import AtomicFile
+from study.results.atomic_write import TEMPORARY_SUFFIX, AtomicFile
 from study.results.bundle import bundle_filesystem, is_bundle, results_uri
 from study.results.credentials import REFUSED, has_credentials, without_credentials
+from study.results.object_store import (
+    PATIENCE_S,
+    is_object_store,
+    open_filesystem,
+    pauses,
+    repeated,
+)
 from study.results.schema import EPOCHS, SCHEMA_VERSION, STAGES, TRANSITIONS, TRIALS, Stage
 from study.results.table_files import (
     TableFiles,
@@ -113,12 +122,16 @@ class StudyFolder:
         """Filesystem and path of the folder or the bundle."""
         if "://" not in self.uri:
             return pafs.LocalFileSystem(), self.uri
-        filesystem, path = pafs.FileSystem.from_uri(self.uri)
-        return filesystem, str(path)
+        return open_filesystem(self.uri)
 
     def file(self, *names: str) -> str:
         """Path of a file or folder below this one, inside its filesystem."""
         return "/".join((self.path.rstrip("/"), *names))
+
+    def create(self) -> None:
+        """Create the folder, unless it exists."""
+        filesystem, path = self.filesystem, self.path
+        repeated(filesystem, lambda: filesystem.create_dir(path, recursive=True))
 
     def exists(self) -> bool:
         """Whether the folder holds a study."""
@@ -138,10 +151,18 @@ class StudyFolder:
     def read_bytes(self, name: str) -> bytes | None:
         """The content of a file below the folder, or None if it does not exist."""
         try:
-            with self.filesystem.open_input_stream(self.file(name)) as stream:
-                return bytes(stream.read())
+            return repeated(self.filesystem, lambda: self._read_once(self.file(name)))
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def _read_once(self, path: str) -> bytes:
+        filesystem = self.filesystem
+        with filesystem.open_input_stream(path) as stream:
+            content = bytes(stream.read())
+        # An object store gives the length first and then as many bytes, of a new file perhaps.
+        if is_object_store(filesystem) and filesystem.get_file_info(path).size != len(content):
+            raise OSError(f"{path}: replaced while it was read")
+        return content
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a file atomically, in place of an earlier one."""
@@ -151,18 +172,50 @@ class StudyFolder:
     def file_names(self, subfolder: str) -> list[str]:
         """Sorted names of the files directly in a subfolder; empty if it does not exist."""
         selector = pafs.FileSelector(self.file(subfolder), allow_not_found=True)
-        infos = self.filesystem.get_file_info(selector)
+        infos = repeated(self.filesystem, lambda: self.filesystem.get_file_info(selector))
         return sorted(info.base_name for info in infos if info.is_file)
 
     def has_file(self, name: str) -> bool:
         """Whether there is a file of this name below the folder."""
-        (info,) = self.filesystem.get_file_info([self.file(name)])
+        filesystem, path = self.filesystem, self.file(name)
+        info = repeated(filesystem, lambda: filesystem.get_file_info(path))
         return bool(info.type != pafs.FileType.NotFound)
+
+    def wait_for_listing(self, subfolders: Sequence[str]) -> None:
+        """Wait until listings of subfolders show every file that is in them now.
+
+        Some object stores list a file only a while after it was written. A driver that read such a
+        listing would train networks again that have rows. No effect on a disk.
+
+        Raises:
+            ResultsError: a listing lacks a file that was written `PATIENCE_S` ago.
+        """
+        if not is_object_store(self.filesystem):
+            return
+        written = f".listing.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
+        for subfolder in subfolders:
+            self.write_bytes(f"{subfolder}/{written}", b"")
+        end = time.monotonic() + PATIENCE_S
+        for subfolder in subfolders:
+            for pause in pauses():
+                if written in self.file_names(subfolder):
+                    break
+                if time.monotonic() + pause > end:
+                    raise ResultsError(
+                        f"{self.uri}: the list of files in {subfolder} is not up to date: it lacks "
+                        f"one written {PATIENCE_S:.0f} s ago; run the same command again later"
+                    )
+                time.sleep(pause)
+            self.delete(f"{subfolder}/{written}")
 
     def delete(self, name: str) -> None:
         """Delete a file below the folder, if it exists."""
+        self.delete_path(self.file(name))
+
+    def delete_path(self, path: str) -> None:
+        """Delete a file at a path inside the filesystem, if it exists."""
         try:
-            self.filesystem.delete_file(self.file(name))
+            repeated(self.filesystem, lambda: self.filesystem.delete_file(path))
         except FileNotFoundError:
             return
 
@@ -218,7 +271,10 @@ class StudyFolder:
             FileNotFoundError: there is no such part.
         """
         path = self.file(table, stage, part_name(cohort_id))
-        return pq.read_table(path, filesystem=self.filesystem, schema=SCHEMAS[table])
+        filesystem, schema = self.filesystem, SCHEMAS[table]
+        return repeated(
+            filesystem, lambda: pq.read_table(path, filesystem=filesystem, schema=schema)
+        )
 
     def write_transitions(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write `noise.parquet`: rows of `TRANSITIONS`."""
@@ -285,23 +341,25 @@ class StudyFolder:
         dataset = pads.dataset(
             paths, schema=SCHEMAS[table], format="parquet", filesystem=self.filesystem
         )
-        return dataset.to_table(columns=schema.names)
+        return repeated(self.filesystem, lambda: dataset.to_table(columns=schema.names))
 
     def _read_listed(self, table: TableName, stages: list[Stage], schema: pa.Schema) -> pa.Table:
         """Read all committed files; list them again if one disappears before it is read.
 
-        A file disappears when the study's driver compacts between the listing and the reading.
+        A file disappears when the study's driver compacts between the listing and the reading. Some
+        object stores list a deleted file for a while.
         """
-        attempts = 0
-        while True:
+        end = time.monotonic() + (PATIENCE_S if is_object_store(self.filesystem) else 0.0)
+        for attempt, pause in enumerate(pauses(), 1):
             try:
                 return self.load(table, self._committed_paths(table, stages), schema)
             except FileNotFoundError as error:
-                attempts += 1
-                if attempts == _READ_ATTEMPTS:
+                if attempt >= _READ_ATTEMPTS and time.monotonic() + pause > end:
                     raise ResultsError(f"{self.uri}: cannot read {table}: {error}") from error
+                time.sleep(pause if attempt >= _READ_ATTEMPTS else 0)
             except (pa.ArrowInvalid, OSError) as error:
                 raise ResultsError(f"{self.uri}: cannot read {table}: {error}") from error
+        raise AssertionError  # `pauses` has no end
 
     def _committed_paths(self, table: TableName, stages: list[Stage]) -> list[str]:
         """Compacted files, then the parts of committed cohorts that are not in them."""

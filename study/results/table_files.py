@@ -7,6 +7,7 @@ which parts to ignore even while the parts are being deleted.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+
+from study.results.object_store import repeated
 
 _PART, _COMPACT, _SUFFIX = "part-", "compact-", ".parquet"
 _COHORTS = b"logit_bias_cohorts"  # metadata of a compacted file: JSON list of cohort ids
@@ -72,14 +75,14 @@ def list_table_files(filesystem: pafs.FileSystem, path: str) -> TableFiles:
     Raises:
         ValueError: a compacted file cannot be read; the message starts with its path.
     """
-    infos = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    selector = pafs.FileSelector(path, allow_not_found=True)
+    infos = repeated(filesystem, lambda: filesystem.get_file_info(selector))
     files = sorted((i.base_name, i.path) for i in infos if i.base_name.endswith(_SUFFIX))
     compacted = [file for name, file in files if name.startswith(_COMPACT)]
     replaced: set[str] = set()
     for file in compacted:
         try:
-            metadata = pq.read_schema(file, filesystem=filesystem).metadata or {}
-            replaced |= set(json.loads(metadata[_COHORTS]))
+            replaced |= repeated(filesystem, functools.partial(_replaced, file, filesystem))
         except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
             raise ValueError(f"{file}: {error}") from error
     parts = {
@@ -88,3 +91,9 @@ def list_table_files(filesystem: pafs.FileSystem, path: str) -> TableFiles:
         if name.startswith(_PART)
     }
     return TableFiles(parts, compacted, replaced)
+
+
+def _replaced(compacted: str, filesystem: pafs.FileSystem) -> set[str]:
+    """Ids of the cohorts in a compacted file."""
+    metadata = pq.read_schema(compacted, filesystem=filesystem).metadata or {}
+    return set(json.loads(metadata[_COHORTS]))
