@@ -14,6 +14,7 @@ Writes benchmarks/results/load-<date>.json.
 from __future__ import annotations
 
 import argparse
+import atexit
 import functools
 import itertools
 import json
@@ -168,7 +169,7 @@ def measure(settings: Mapping[str, Any], loses_driver: bool) -> dict[str, Any]:
         log.touch()
         command = [sys.executable, __file__, "--drive", json.dumps(settings), storage]
         resumed_s = None
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        process = start_driver(command)
         if loses_driver:
             while process.poll() is None and networks(log) < total / 2:
                 time.sleep(0.2)
@@ -176,7 +177,7 @@ def measure(settings: Mapping[str, Any], loses_driver: bool) -> dict[str, Any]:
             process.wait()
             before, lost = networks(log), time.monotonic()
             first = StudyFolder.at(f"{storage}/driver").read("trials").num_rows
-            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            process = start_driver(command)
             while process.poll() is None and networks(log) == before:
                 time.sleep(0.2)
             resumed_s = time.monotonic() - lost
@@ -202,6 +203,13 @@ def measure(settings: Mapping[str, Any], loses_driver: bool) -> dict[str, Any]:
     if resumed_s is not None:
         result |= {"rows_at_the_loss": first, "first_cohort_after_the_loss_s": resumed_s}
     return result
+
+
+def start_driver(command: list[str]) -> subprocess.Popen[bytes]:
+    """A driver that does not outlive this process."""
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    atexit.register(process.kill)
+    return process
 
 
 def quarter(run: list[list[float]], number: int) -> dict[str, float]:
@@ -234,6 +242,7 @@ def main() -> None:
     if arguments.drive:
         drive(json.loads(arguments.drive[0]), arguments.drive[1])
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     table = {}
     for workers, size in zip(arguments.workers, arguments.networks, strict=True):
         settings = {
