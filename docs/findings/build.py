@@ -31,7 +31,7 @@ def render(findings: Findings) -> str:
         loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined, trim_blocks=True
     )  # Markdown, not HTML
     environment.filters |= {
-        "points": points, "share": share, "number": number, "line": line_text, "best": best,
+        "points": points, "share": share, "number": number, "line": line_text, "best_of": best,
     }  # fmt: skip
     return environment.get_template("page.md.j2").render(f=findings, **LONG_TAILS)
 

@@ -237,10 +237,10 @@ class Findings:
         """Test accuracy of one arm minus that of another, paired by seed."""
         return gain_of(first.rows, second.rows, {**first.correct, **second.correct})
 
-    def best_arm(self, study: str, arms: Iterable[str], **wanted: object) -> Confirmed:
-        """The arm with the best validation accuracy on noisy labels, over cells and arms."""
-        found = [c for c in self._confirmed(study, **wanted) if c.arm in arms]
-        return max(found, key=lambda c: c.validation)
+    def best_without_epsilon(self, study: str, **wanted: object) -> Confirmed:
+        """The loss with the best validation accuracy on noisy labels among those at ε = 0."""
+        plain = [c for c in self._confirmed(study, **wanted) if c.epsilon == 0]
+        return max(plain, key=lambda c: c.validation)
 
     def loss_table(self, study: str, dataset: str) -> str:
         """One row per loss on a data set: test accuracy at ε = 0, at analytic and at tuned ε."""
