@@ -260,6 +260,25 @@ class Findings:
             rows.append(f"| {first.loss} | {' | '.join(levels)} |")
         return "\n".join([header, "|" + "---|" * 4, *rows])
 
+    def schedule_table(self, constant: str, schedules: Sequence[str], **wanted: object) -> str:
+        """One row per schedule of ε: accuracy at analytic ε, and what it loses late."""
+        header = (
+            "| schedule of ε | test accuracy | minus constant ε (90 %) | accuracy lost after the "
+            "best epoch | wrong labels reproduced minus corrected |"
+        )
+        base = self.confirmed(constant, "analytic", **wanted)
+        rows = []
+        for study in (constant, *schedules):
+            arm = self.confirmed(study, "analytic", **wanted)
+            row = self._dynamics_row(study, arm)
+            name = study.removeprefix("annealed-") if study != constant else "constant"
+            gain = "–" if study == constant else points(self.gain(arm, base))
+            rows.append(
+                f"| {name} | {number(100 * (arm.accuracy.mean or 0.0))} | {gain} "
+                f"| {number(100 * row['best_minus_last'])} points | {percent(row['memorised'])} |"
+            )
+        return "\n".join([header, "|" + "---|" * 5, *rows])
+
     def q_table(self, study: str) -> str:
         """One row per class count and noise: what q does without ε, and what the rule's q costs."""
         found = [c for c in self._confirmed(study) if c.arm == "zero"]

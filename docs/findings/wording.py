@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from analysis.inference.cell_records import CellVerdict
@@ -43,8 +44,10 @@ def share(recovered: Any) -> str:
         return "–"
     if recovered.low is None:  # the gain from ε = 0 may be zero
         return "–"
-    low, high = (f"{100 * end:.0f}" for end in (recovered.low, recovered.high))
-    return f"{100 * recovered.value:.0f} % ({low} to {high})"
+    low, value, high = (
+        number(100 * x, 0) for x in (recovered.low, recovered.value, recovered.high)
+    )
+    return f"{value} % ({low} to {high})"
 
 
 def best(cell: CellVerdict) -> str:
@@ -91,8 +94,8 @@ def dataset(label: str) -> str:
 def cell_text(cell_id: str) -> str:
     """A cell without its model."""
     data, labels, _, loss = cell_id.split("/")
-    kind, _, rate = labels.rpartition("-")
-    noise = f"{100 * float(rate):.0f} % {kind}" if kind else labels
+    found = re.fullmatch(r"(.+)-([\d.]+)", labels)  # kind and rate; some kinds have no rate
+    noise = f"{100 * float(found[2]):.0f} % {found[1]}" if found else labels
     return f"{dataset(data)}, {noise}, {loss.partition('-')[0]}"
 
 
