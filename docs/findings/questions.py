@@ -320,6 +320,10 @@ class Findings:
         """Mean test accuracy of an arm of the only cell with these values, per cent."""
         return number(100 * (self.confirmed(study, arm, **wanted).accuracy.mean or 0.0))
 
+    def rate(self, study: str, arm: str, **wanted: object) -> float:
+        """Learning rate of an arm of the only cell with these values."""
+        return float(self.confirmed(study, arm, **wanted).rows["lr"].mean())
+
     def dynamics(self, study: str, column: str, arm: str, **wanted: object) -> float:
         """A column of the table `dynamics` for an arm: a mean over the common seeds."""
         return float(self._dynamics_row(study, self.confirmed(study, arm, **wanted))[column])
