@@ -320,6 +320,21 @@ class Findings:
         """Mean test accuracy of an arm of the only cell with these values, per cent."""
         return number(100 * (self.confirmed(study, arm, **wanted).accuracy.mean or 0.0))
 
+    def edges(self) -> tuple[int, int]:
+        """Arms whose learning rate lies within 15 % of an end of its range, and all arms.
+
+        Counts the best and the analytic arm of every cell on the common seeds.
+        """
+        at_edge = total = 0
+        for study, analysis in self.studies.items():
+            limits = analysis.study.config["search"]["lr"]
+            for arm in self._confirmed(study):
+                if arm.arm in ("best", f"analytic:{RULE}"):
+                    lr = float(arm.rows["lr"].mean())
+                    total += 1
+                    at_edge += lr < 1.15 * limits["low"] or lr > limits["high"] / 1.15
+        return at_edge, total
+
     def rate(self, study: str, arm: str, **wanted: object) -> float:
         """Learning rate of an arm of the only cell with these values."""
         return float(self.confirmed(study, arm, **wanted).rows["lr"].mean())
