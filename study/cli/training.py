@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -143,7 +144,7 @@ def run(
         )
     except (KeyboardInterrupt, SystemExit):  # while Ray starts, SIGTERM is SystemExit
         raise InterruptedByUserError(INTERRUPTED) from None
-    print(f"{folder.uri}: done; next: logit-bias report {folder.uri}")
+    print(f"{folder.uri}: done; next: logit-bias report {shlex.quote(folder.uri)}")
 
 
 def _interval_width(rows: Sequence[Mapping[str, Any]]) -> float | None:

@@ -199,7 +199,10 @@ def _no_cluster(address: str) -> str:
     is_variable = os.environ.get("RAY_ADDRESS") == address
     source = "the environment variable RAY_ADDRESS" if is_variable else "--address"
     way = "unset it" if is_variable else "leave it out"
-    return f"{source} = {address}: no Ray cluster answers there; {way} to run on this machine"
+    return (
+        f"{source} = {address}: no Ray cluster answers there, or it refuses the token of this "
+        f"machine (RAY_AUTH_MODE=token, ~/.ray/auth_token); {way} to run on this machine"
+    )
 
 
 def resources_for(

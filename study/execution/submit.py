@@ -71,6 +71,7 @@ def submit(
         SubmitError: the cluster refuses the job or cannot be reached, or the run failed there.
         InterruptedByUserError: the user stopped following the log; the study continues.
     """
+    from ray.exceptions import AuthenticationError, RayError
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     logging.disable(logging.INFO)  # Ray logs how it packs and uploads the code
@@ -97,10 +98,16 @@ def submit(
                     metadata={"study": config.name},
                 )
             )
-        except (RuntimeError, ConnectionError, ValueError) as error:
+        except AuthenticationError as error:
+            raise SubmitError(
+                f"--address {address}: the cluster refuses this machine; RAY_AUTH_MODE=token and "
+                "the token in ~/.ray/auth_token must be those of the cluster"
+            ) from error
+        except (RayError, RuntimeError, ConnectionError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
             raise SubmitError(
-                f"{address}: {first}; is RAY_AUTH_MODE the same as on the cluster?"
+                f"--address {address}: {first}; allowed: the dashboard of a running cluster, "
+                "http://HEAD:8265"
             ) from error
     print(f"job {job}: {config.folder_uri}", flush=True)
     if not follow:
@@ -114,8 +121,8 @@ def submit(
         asyncio.run(print_log())
     except KeyboardInterrupt:
         raise InterruptedByUserError(
-            f"the study continues; follow it with `ray job logs -f {job}`, end it with "
-            f"`ray job stop {job}`"
+            f"the study continues; follow it with `ray job logs -f --address {address} "
+            f"{job}`, end it with `ray job stop --address {address} {job}`"
         ) from None
     status = client.get_job_status(job)
     if status != JobStatus.SUCCEEDED:
