@@ -320,6 +320,14 @@ class Findings:
         """Mean test accuracy of an arm of the only cell with these values, per cent."""
         return number(100 * (self.confirmed(study, arm, **wanted).accuracy.mean or 0.0))
 
+    def signature(self, study: str, name: str, arm: str, **wanted: object) -> str:
+        """How many networks of an arm show a signature of failure: `12 of 12`."""
+        confirmed = self.confirmed(study, arm, **wanted)
+        table = self.studies[study].tables["signatures"]
+        is_here = (table["cell_id"] == confirmed.cell_id) & (table["arm"] == confirmed.arm)
+        ((_, row),) = table[is_here & (table["signature"] == name)].iterrows()
+        return f"{row['networks']} of {row['n']}"
+
     def edges(self) -> tuple[int, int]:
         """Arms whose learning rate lies within 15 % of an end of its range, and all arms.
 
