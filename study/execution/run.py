@@ -259,6 +259,7 @@ class StudyRun:
         from ray import tune
         from ray.tune.execution import class_cache
 
+        from study.execution.tune_scheduler import CohortFIFO
         from study.execution.tune_searcher import CohortSearcher
         from trainables.tune import train_cohort
 
@@ -289,6 +290,7 @@ class StudyRun:
                 trainable,
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
+                    scheduler=CohortFIFO(resources.workers),
                     num_samples=-1,
                     max_concurrent_trials=resources.workers,
                     reuse_actors=True,
