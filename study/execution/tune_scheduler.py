@@ -24,7 +24,7 @@ class CohortFIFO(FIFOScheduler):
     """
 
     def __init__(self, workers: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._workers = workers
         self._added = 0
         self._place: dict[str, int] = {}  # of the trials that have not ended, by trial id
