@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.made-from-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
 QUICKSTART := results/quickstart
 
-.PHONY: help study test test-slow lint docs findings bench clean
+.PHONY: help study test test-slow test-cluster lint docs findings bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | column -t -s'|'
@@ -22,6 +22,9 @@ test: $(STAMP)  ## fast tests
 
 test-slow: $(STAMP)  ## all tests, half an hour long
 	$(PYTEST)
+
+test-cluster: $(STAMP)  ## clusters on simulated machines (as root; packages: docs/cluster.md)
+	$(BIN)/python -m pytest -rs tests/cluster
 
 lint: $(STAMP)  ## ruff, mypy (strict) and the import contracts of pyproject.toml
 	$(BIN)/ruff check .
