@@ -54,7 +54,10 @@ def plan_in_folder(config: StudyConfig, folder: StudyFolder, trust: bool = False
 
     Raises:
         StudyFileError: an earlier study file in the folder is not valid.
+        study.results.object_store.StorageError: the bucket that is to hold the folder does not
+            exist, or cannot be reached.
     """
+    folder.check_storage()
     importable = None if trust else config.importable
     earlier, content = _earlier_configs(folder, importable), folder.read_bytes(STUDY_FILE)
     if content is not None and _has_begun(folder):
