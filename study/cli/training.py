@@ -183,6 +183,7 @@ def _choose_points(
 
 @commands.command()
 def submit(
+    context: typer.Context,
     study: Study,
     address: Annotated[
         str | None,
@@ -218,6 +219,9 @@ def submit(
 ) -> None:
     """Run a study on a Ray cluster, as a job there, and follow its log; or as a job of SLURM."""
     if slurm:
+        source = context.get_parameter_source("address")
+        if address is not None and source is not None and source.name == "COMMANDLINE":
+            raise BadInputError("submit: --address and --slurm: allowed: one of them")
         from study.execution.slurm import SlurmOptions, batch_script, submit_to_slurm
 
         options = SlurmOptions(nodes, gpus_per_node, cpus_per_node, time, partition, sbatch or ())
