@@ -129,6 +129,17 @@ class StudyFolder:
         """Path of a file or folder below this one, inside its filesystem."""
         return "/".join((self.path.rstrip("/"), *names))
 
+    def uri_of(self, *names: str) -> str:
+        """Path or URI of a file or folder below this one, as a user would type it.
+
+        Example:
+            >>> StudyFolder("s3://bucket/study?scheme=http").uri_of("analysis", "report.html")
+            's3://bucket/study/analysis/report.html?scheme=http'
+        """
+        is_uri = "://" in self.uri
+        place, mark, query = self.uri.partition("?") if is_uri else (self.uri, "", "")
+        return "/".join((place.rstrip("/"), *names)) + mark + query
+
     def check_storage(self) -> None:
         """Check that the bucket that is to hold the folder exists; no effect on a disk.
 

@@ -116,7 +116,7 @@ def storage_error(error: OSError | str) -> StorageError:
 
 def is_object_store(filesystem: pafs.FileSystem) -> bool:
     """Whether files are reached by requests over a network, and a put replaces a file at once."""
-    return filesystem.type_name not in ("local", "bundle")
+    return filesystem.type_name not in ("local", "py::bundle")
 
 
 def pauses() -> Iterator[float]:

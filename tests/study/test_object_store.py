@@ -82,6 +82,10 @@ def test_a_bundle_is_written_to_an_object_store_and_read_there(
     assert content is not None
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         expected = archive.read("analysis/verdict.json")
+    reported = in_process("report", uri)
+    assert (
+        f"Report: {bucket.format('kept/planted.bundle/analysis/report.html')}\n" in reported.stdout
+    )
     results = folder_in(bucket, "kept/planted.bundle")
     assert results.read_bytes("analysis/verdict.json") == expected
     again = in_process(*export)
