@@ -10,7 +10,7 @@ from study.config.loader import parse_study
 from study.config.sections import StudyConfig
 from study.planning.growth import Growth, differences, growth
 from study.planning.plan import Plan, make_plan, needs_measured_logits
-from study.results.folder import STUDY_FILE, StudyFolder
+from study.results.folder import CHECKPOINTS, STUDY_FILE, StudyFolder
 from study.results.plan_summary import CellSummary, KeptPoint, LossLabel, PlanSummary
 from study.results.schema import STAGES, Stage
 from study.results.study_files import earlier_study_files
@@ -175,7 +175,7 @@ def _has_begun(folder: StudyFolder) -> bool:
 
 
 def _has_checkpoints(folder: StudyFolder) -> bool:
-    return bool(folder.file_names("checkpoints"))
+    return bool(folder.file_names(CHECKPOINTS))
 
 
 def row_counts(folder: StudyFolder) -> list[dict[str, Any]]:

@@ -56,6 +56,7 @@ SCHEMAS: Mapping[TableName, pa.Schema] = {"trials": TRIALS, "epochs": EPOCHS}
 
 STUDY_FILE = "study.yaml"
 TRANSITIONS_FILE = "noise.parquet"
+CHECKPOINTS = "checkpoints"
 _READ_ATTEMPTS = 3
 
 
