@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from study.config.loader import StudyFileError, read_study
+from study.execution.cluster_access import RefusedByClusterError, refusal
 from study.results import provenance
 from study.results.schema import STAGES
 from trainables.errors import InterruptedByUserError, UserError
@@ -68,6 +69,7 @@ def submit(
 
     Raises:
         StudyFileError: the study is not valid, or its storage would be lost with the cluster.
+        RefusedByClusterError: the cluster asks for another token.
         SubmitError: the cluster refuses the job or cannot be reached, or the run failed there.
         InterruptedByUserError: the user stopped following the log; the study continues.
     """
@@ -99,10 +101,7 @@ def submit(
                 )
             )
         except AuthenticationError as error:
-            raise SubmitError(
-                f"--address {address}: the cluster refuses this machine; RAY_AUTH_MODE=token and "
-                "the token in ~/.ray/auth_token must be those of the cluster"
-            ) from error
+            raise RefusedByClusterError(refusal(f"--address {address}")) from error
         except (RayError, RuntimeError, ConnectionError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
             raise SubmitError(
