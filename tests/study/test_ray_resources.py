@@ -113,7 +113,7 @@ def test_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("ray.init", init)
     monkeypatch.setattr("study.execution.ray_resources._close_to_others", lambda: None)
     with pytest.raises(
-        RayDidNotStartError, match="did not start on this machine: The .* timed"
+        RayDidNotStartError, match=r"did not start on this machine: The .* timed"
     ) as e:
         start_ray(config(), None)
     assert "\n" not in str(e.value)
