@@ -319,6 +319,7 @@ def response_metric(rows: pd.DataFrame) -> str:
 
 def _check(uri: str, trials: pd.DataFrame) -> None:
     if trials.empty:
+        StudyFolder(uri).check_storage()
         raise LoadError(
             f"{uri}: no finished network found; a study folder holds trials/<stage>/part-*.parquet"
         )

@@ -34,7 +34,7 @@ def report(folders: Folders, into: str | None = None, margin: float | None = Non
         margin: as of `analysis.verdict.analyse`.
 
     Returns:
-        the path of the report inside its filesystem.
+        the path or URI of the report.
 
     Raises:
         LoadError: as of `analyse_and_report`.
@@ -53,7 +53,7 @@ def analyse_and_report(
         margin: as of `analysis.verdict.analyse`.
 
     Returns:
-        the verdict as written, and the path of the report inside its filesystem.
+        the verdict as written, and the path or URI of the report.
 
     Raises:
         LoadError: the folders cannot be analysed, or have no cell that compares ε; the message is
@@ -68,7 +68,7 @@ def analyse_and_report(
     folder = analysis.folder(into)
     write(analysis, into)
     folder.write_bytes("analysis/report.html", render(analysis, folder).encode())
-    return analysis.verdict, folder.file("analysis", "report.html")
+    return analysis.verdict, folder.uri_of("analysis", "report.html")
 
 
 def render(analysis: StudyAnalysis, folder: StudyFolder | None = None) -> str:

@@ -17,6 +17,7 @@ commands = typer.Typer()
 @commands.command()
 def status(folder: Folder, trust: Trust = False, as_json: Json = False) -> None:
     """Show the progress of a study: networks per stage, best point of each cell."""
+    from analysis.formatting import count as count_of
     from study.results.folder import StudyFolder
     from study.results.plan_summary import read_plan_summary
     from study.results.status import study_status
@@ -38,6 +39,8 @@ def status(folder: Folder, trust: Trust = False, as_json: Json = False) -> None:
     out.print(table)
     for stage, count in state.networks.items():
         print(f"{stage}: {count.done} of {count.planned} networks")
+    if state.saved_cohorts:
+        print(f"{count_of(state.saved_cohorts, 'unfinished cohort')} saved, to be continued")
     print(f"{state.diverged} diverged; last row {state.last_row_utc or 'none'}")
 
 

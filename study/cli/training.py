@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,13 +14,24 @@ from rich.table import Table
 
 from analysis.console import Json, out, print_json
 from study.cli.arguments import Stages, Study, Trust, stop_signals
+from study.results.object_store import StorageError
 from trainables.errors import INTERRUPTED, BadInputError, InterruptedByUserError
 
 if TYPE_CHECKING:
+    from study.config.sections import StudyConfig
     from study.planning.plan import Plan
     from study.results.evidence import CellEvidence, ChosenPoint
 
 commands = typer.Typer()
+
+
+@contextmanager
+def _named_storage(study: str, config: StudyConfig) -> Iterator[None]:
+    """Name the study file, its key and its value in errors of the storage."""
+    try:
+        yield
+    except StorageError as error:
+        raise error.at(f"{study}: storage = {config.storage!r}") from error
 
 
 @commands.command()
@@ -32,9 +44,10 @@ def plan(study: Study, trust: Trust = False, as_json: Json = False) -> None:
 
     config, _ = read_study(study, trust)
     folder = folder_of(config)
-    planned = plan_in_folder(config, folder, trust)
-    growth = compare_with_folder(folder, config, planned, trust)
-    summary = read_plan_summary(folder)
+    with _named_storage(study, config):
+        planned = plan_in_folder(config, folder, trust)
+        growth = compare_with_folder(folder, config, planned, trust)
+        summary = read_plan_summary(folder)
     superseded = 0 if summary is None else summary.superseded
     trained = folder.read("trials", columns=["network_id"]).num_rows - superseded
     networks = planned.networks()
@@ -135,13 +148,14 @@ def run(
     for number in stop_signals():
         signal.signal(number, signal.default_int_handler)
     try:
-        folder = run_study(
-            config,
-            content,
-            options,
-            interval_width=_interval_width,
-            choose_points=_choose_points,
-        )
+        with _named_storage(study, config):
+            folder = run_study(
+                config,
+                content,
+                options,
+                interval_width=_interval_width,
+                choose_points=_choose_points,
+            )
     except (KeyboardInterrupt, SystemExit):  # while Ray starts, SIGTERM is SystemExit
         raise InterruptedByUserError(INTERRUPTED) from None
     print(f"{folder.uri}: done; next: logit-bias report {shlex.quote(folder.uri)}")
@@ -169,6 +183,7 @@ def _choose_points(
 
 @commands.command()
 def submit(
+    context: typer.Context,
     study: Study,
     address: Annotated[
         str | None,
@@ -204,6 +219,9 @@ def submit(
 ) -> None:
     """Run a study on a Ray cluster, as a job there, and follow its log; or as a job of SLURM."""
     if slurm:
+        source = context.get_parameter_source("address")
+        if address is not None and source is not None and source.name == "COMMANDLINE":
+            raise BadInputError("submit: --address and --slurm: allowed: one of them")
         from study.execution.slurm import SlurmOptions, batch_script, submit_to_slurm
 
         options = SlurmOptions(nodes, gpus_per_node, cpus_per_node, time, partition, sbatch or ())

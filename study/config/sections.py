@@ -14,6 +14,7 @@ from study.config.base import Section
 from study.config.grid import Grid
 from study.results.arms import BEST, TUNED, Arm
 from study.results.credentials import REFUSED, has_credentials
+from study.results.object_store import storage_error
 from trainables import noise
 from trainables.engine.augment import Augmentation
 
@@ -340,7 +341,9 @@ class StudyConfig(Section):
                 raise ValueError(f"must have the form {scheme}://bucket/prefix")
             try:
                 pafs.FileSystem.from_uri(storage)
-            except (pa.ArrowException, OSError, ValueError) as error:
+            except OSError as error:  # the region of a bucket of Amazon is asked for
+                raise ValueError(str(storage_error(error))) from error
+            except (pa.ArrowException, ValueError) as error:
                 raise ValueError(f"no storage that pyarrow knows: {error}") from error
             return storage
         return str(Path(storage).expanduser())

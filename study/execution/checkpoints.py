@@ -16,9 +16,7 @@ from dataclasses import dataclass
 
 from study.execution import lease
 from study.execution.signals import stop_requested
-from study.results.folder import StudyFolder
-
-_SUBFOLDER = "checkpoints"
+from study.results.folder import CHECKPOINTS, StudyFolder
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class CheckpointStore:
 
     def load(self, cohort_id: str) -> bytes | None:
         """The latest state of a cohort, or None."""
-        return self.folder.read_bytes(f"{_SUBFOLDER}/{cohort_id}.pt")
+        return self.folder.read_bytes(f"{CHECKPOINTS}/{cohort_id}.pt")
 
     def save(self, cohort_id: str, network_ids: list[str], state: bytes) -> None:
         """Save a cohort's state in place of an earlier one.
@@ -52,13 +50,13 @@ class CheckpointStore:
             study.execution.lease.LostLeaseError: this worker's driver no longer runs the study.
         """
         lease.check(self.folder, self.token)
-        self.folder.write_bytes(f"{_SUBFOLDER}/{cohort_id}.pt", state)
-        self.folder.write_bytes(f"{_SUBFOLDER}/{cohort_id}.json", json.dumps(network_ids).encode())
+        self.folder.write_bytes(f"{CHECKPOINTS}/{cohort_id}.pt", state)
+        self.folder.write_bytes(f"{CHECKPOINTS}/{cohort_id}.json", json.dumps(network_ids).encode())
 
     def discard(self, cohort_id: str) -> None:
         """Delete a cohort's checkpoint, if there is one."""
         for suffix in ("json", "pt"):
-            self.folder.delete(f"{_SUBFOLDER}/{cohort_id}.{suffix}")
+            self.folder.delete(f"{CHECKPOINTS}/{cohort_id}.{suffix}")
 
     def stop_requested(self) -> bool:
         """Whether the study is to stop."""
@@ -70,7 +68,7 @@ class CheckpointStore:
         Files that this version cannot read are left out: such a cohort starts from the beginning.
         """
         cohorts = {}
-        for name in self.folder.file_names(_SUBFOLDER):
+        for name in self.folder.file_names(CHECKPOINTS):
             cohort_id, _, suffix = name.rpartition(".")
             if suffix == "json" and (network_ids := self._network_ids(name)):
                 cohorts[cohort_id] = network_ids
@@ -78,13 +76,13 @@ class CheckpointStore:
 
     def discard_all_but(self, cohort_ids: Collection[str]) -> None:
         """Delete all other checkpoints, and the temporary files of killed workers."""
-        for name in self.folder.file_names(_SUBFOLDER):
+        for name in self.folder.file_names(CHECKPOINTS):
             if name.rpartition(".")[0] not in cohort_ids:
-                self.folder.delete(f"{_SUBFOLDER}/{name}")
+                self.folder.delete(f"{CHECKPOINTS}/{name}")
 
     def _network_ids(self, name: str) -> list[str]:
         try:
-            content = json.loads(self.folder.read_bytes(f"{_SUBFOLDER}/{name}") or b"[]")
+            content = json.loads(self.folder.read_bytes(f"{CHECKPOINTS}/{name}") or b"[]")
         except ValueError:
             return []
         is_valid = isinstance(content, list) and all(isinstance(i, str) for i in content)

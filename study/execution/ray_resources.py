@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import secrets
-import socket
 import stat
 import tempfile
 from collections.abc import Mapping
@@ -15,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from study.config.sections import StudyConfig
-from trainables.errors import BadInputError, UserError
+from study.execution.cluster_access import (
+    NoClusterError,
+    RefusedByClusterError,
+    check_cluster,
+    no_cluster,
+    refusal,
+)
+from trainables.errors import UserError
 
 ON_CPU, ON_GPU = 32, 64
 """Largest cohorts where the study file does not say. A CPU trains at most 16 networks at once and
@@ -27,7 +33,6 @@ _SHARED_BY = 4
 of small networks than the GPU to train it."""
 
 _LONGEST_FOLDER = 25  # bytes; see `private_folder`
-_PATIENCE_S = 10.0
 _OBJECT_STORE_BYTES = 100 * 2**20  # cohorts and their metrics are small; data sets are not in it
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -37,12 +42,12 @@ os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
-class NoClusterError(BadInputError):
-    """No Ray cluster at the given address; the message is one line for the user."""
-
-
 class NotPrivateError(UserError):
     """Ray on this machine would be open to other users; the message is one line for the user."""
+
+
+class RayDidNotStartError(UserError):
+    """Ray's processes on this machine did not start; the message is one line for the user."""
 
 
 class InsufficientResourcesError(UserError):
@@ -94,6 +99,8 @@ def start_ray(
 
     Raises:
         NoClusterError: there is no Ray cluster at `address`.
+        RefusedByClusterError: the cluster asks for another token.
+        RayDidNotStartError: Ray's processes on this machine did not start.
         NotPrivateError: Ray's folder or token on this machine would be open to other users.
         InsufficientResourcesError: no cohort can ever get the resources in the study file.
     """
@@ -103,20 +110,30 @@ def start_ray(
 
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
-        _check_reachable(address)
+        check_cluster(address)
         try:
             context = ray.init(address=address, **settings)
         except ConnectionError as error:
-            raise NoClusterError(_no_cluster(address)) from error
+            raise NoClusterError(no_cluster(address)) from error
+        except ray.exceptions.AuthenticationError as error:
+            raise RefusedByClusterError(refusal(f"--address {address}")) from error
     else:
         # "local" never joins a cluster that happens to run here, and uses all of this machine.
-        context = ray.init(
-            address="local",
-            include_dashboard=dashboard,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            _temp_dir=private_folder(tempfile.gettempdir()),
-            **settings,
-        )
+        folder = private_folder(tempfile.gettempdir())
+        try:
+            context = ray.init(
+                address="local",
+                include_dashboard=dashboard,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                _temp_dir=folder,
+                **settings,
+            )
+        except Exception as error:  # Ray's own words, when a process of it does not start in time
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise RayDidNotStartError(
+                f"Ray did not start on this machine: {reason[:200]}; run the same command again, "
+                f"or look into {folder}/session_latest/logs"
+            ) from error
     # The study reports a failure in one line at its end; tracebacks are in Ray's session logs.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     logging.getLogger("ray.air").setLevel(logging.CRITICAL)
@@ -182,27 +199,6 @@ def private_folder(temporary: str) -> str:
             "or set TMPDIR to another folder with a short name"
         )
     return str(folder / "ray")
-
-
-def _check_reachable(address: str) -> None:
-    """Ray itself waits for minutes where nothing listens."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not (host and port.isdigit()):
-        return  # a word such as auto
-    try:
-        socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
-    except OSError as error:
-        raise NoClusterError(_no_cluster(address)) from error
-
-
-def _no_cluster(address: str) -> str:
-    is_variable = os.environ.get("RAY_ADDRESS") == address
-    source = "the environment variable RAY_ADDRESS" if is_variable else "--address"
-    way = "unset it" if is_variable else "leave it out"
-    return (
-        f"{source} = {address}: no Ray cluster answers there, or it refuses the token of this "
-        f"machine (RAY_AUTH_MODE=token, ~/.ray/auth_token); {way} to run on this machine"
-    )
 
 
 def resources_for(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 import subprocess
@@ -14,17 +13,14 @@ from pathlib import Path
 from string import Template
 
 from study.config.loader import StudyFileError, read_study
+from study.execution.slurm_options import SlurmOptionError, check_further_option, seconds_of
 from study.results.schema import STAGES
-from trainables.errors import BadInputError, UserError
+from trainables.errors import UserError
 
-_TIME = re.compile(r"(\d+-)?\d{1,2}(:\d{2}){1,2}|\d+")  # as in sbatch(1)
 _WARNING_S = 180  # SLURM may send the signal up to 60 s early, and is never late
+_LEAST_MINUTES = 5  # the warning, the 60 s, and Ray's start: a shorter job may never train
 _CPUS_PER_GPU = 4  # a cohort trains on one; the others decode images, run Ray and the driver
 _OBJECT_STORE_BYTES = 200 * 2**20  # cohorts and their metrics are small; data sets are not in it
-
-
-class SlurmOptionError(BadInputError):
-    """An option that SLURM would refuse; the message is one line for the user."""
 
 
 class SlurmError(UserError):
@@ -64,16 +60,13 @@ class SlurmOptions:
         ):
             if value is not None and value < least:
                 raise SlurmOptionError(f"--{name} {value}: allowed: {least} or more")
-        if self.time is not None and not _TIME.fullmatch(self.time):
-            raise SlurmOptionError(
-                f"--time {self.time}: allowed: H:MM:SS, D-HH:MM:SS or a number of minutes"
-            )
+        if self.time is not None:
+            _check_time(self.time)
         for text in (self.partition or "", *self.more):
             if "\n" in text:
                 raise SlurmOptionError(f"{text!r}: an option of sbatch is one line")
         for option in self.more:
-            if not option.startswith("-"):
-                raise SlurmOptionError(f"--sbatch {option}: allowed: an option, as --account=NAME")
+            check_further_option(option, self.gpus_per_node)
         cpus = self.cpus_per_node or _CPUS_PER_GPU * self.gpus_per_node
         return [
             f"--nodes={self.nodes}",
@@ -84,6 +77,20 @@ class SlurmOptions:
             *([f"--partition={self.partition}"] if self.partition else []),
             *self.more,
         ]
+
+
+def _check_time(time: str) -> None:
+    seconds = seconds_of(time)
+    if seconds is None:
+        raise SlurmOptionError(
+            f"--time {time}: allowed: H:MM:SS, D-HH:MM:SS or a number of minutes"
+        )
+    if 0 < seconds < 60 * _LEAST_MINUTES:
+        raise SlurmOptionError(
+            f"--time {time} is {seconds // 60} min {seconds % 60} s: allowed: {_LEAST_MINUTES} "
+            f"minutes or more, because the study is saved {_WARNING_S // 60} to "
+            f"{_WARNING_S // 60 + 1} minutes before the limit"
+        )
 
 
 def batch_script(
@@ -118,6 +125,7 @@ def batch_script(
         job_name=f"logit-bias-{config.name}",
         warning_s=_WARNING_S,
         bin=shlex.quote(str(Path(sys.executable).parent)),
+        folder=shlex.quote(str(Path.cwd())),
         gpu_option=f"--num-gpus={options.gpus_per_node}",
         object_store_bytes=_OBJECT_STORE_BYTES,
         run=shlex.join(command),

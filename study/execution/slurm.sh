@@ -12,6 +12,7 @@
 #SBATCH --output=%x-%j.out
 ${directives}
 set -u -m  # -m: a background process does not ignore SIGINT
+cd ${folder} || exit 1  # what the study file names by a relative path is the same from any folder
 
 export PATH=${bin}:$$PATH
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from study.config.loader import StudyFileError, read_study
+from study.execution.cluster_access import RefusedByClusterError, refusal
 from study.results import provenance
 from study.results.schema import STAGES
 from trainables.errors import InterruptedByUserError, UserError
@@ -20,6 +21,7 @@ from trainables.errors import InterruptedByUserError, UserError
 _FILE = "study.yaml"
 _NO_AGENT = "No available agent"  # part of Ray's message
 _AGENT_STARTS_S, _PAUSE_S = 60.0, 2.0
+_SAVING_S = 30  # a driver saves for at most 25 s after SIGTERM, `study.execution.signals`
 _PACKAGES = ("study", "trainables", "analysis")
 
 
@@ -36,7 +38,11 @@ def runtime_environment(folder: str) -> dict[str, Any]:
         folder: a local folder that holds the study file; the job's working directory.
     """
     code = provenance.collect()
-    variables = {provenance.COMMIT_VARIABLE: f"{code.git_commit or ''} {code.git_dirty}"}
+    variables = {
+        provenance.COMMIT_VARIABLE: f"{code.git_commit or ''} {code.git_dirty}",
+        # `ray job stop` kills a job 3 s after SIGTERM by default: too soon to save cohorts.
+        "RAY_JOB_STOP_WAIT_TIME_S": str(_SAVING_S),
+    }
     if "LOGIT_BIAS_DATA" in os.environ:
         variables["LOGIT_BIAS_DATA"] = os.environ["LOGIT_BIAS_DATA"]
     return {
@@ -68,6 +74,7 @@ def submit(
 
     Raises:
         StudyFileError: the study is not valid, or its storage would be lost with the cluster.
+        RefusedByClusterError: the cluster asks for another token.
         SubmitError: the cluster refuses the job or cannot be reached, or the run failed there.
         InterruptedByUserError: the user stopped following the log; the study continues.
     """
@@ -99,12 +106,9 @@ def submit(
                 )
             )
         except AuthenticationError as error:
-            raise SubmitError(
-                f"--address {address}: the cluster refuses this machine; RAY_AUTH_MODE=token and "
-                "the token in ~/.ray/auth_token must be those of the cluster"
-            ) from error
+            raise RefusedByClusterError(refusal(f"--address {address}")) from error
         except (RayError, RuntimeError, ConnectionError, ValueError) as error:
-            first = str(error).strip().splitlines()[0]
+            first = str(error).strip().splitlines()[0].rstrip(".")
             raise SubmitError(
                 f"--address {address}: {first}; allowed: the dashboard of a running cluster, "
                 "http://HEAD:8265"

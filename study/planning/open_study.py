@@ -10,7 +10,7 @@ from study.config.loader import parse_study
 from study.config.sections import StudyConfig
 from study.planning.growth import Growth, differences, growth
 from study.planning.plan import Plan, make_plan, needs_measured_logits
-from study.results.folder import STUDY_FILE, StudyFolder
+from study.results.folder import CHECKPOINTS, STUDY_FILE, StudyFolder
 from study.results.plan_summary import CellSummary, KeptPoint, LossLabel, PlanSummary
 from study.results.schema import STAGES, Stage
 from study.results.study_files import earlier_study_files
@@ -54,7 +54,10 @@ def plan_in_folder(config: StudyConfig, folder: StudyFolder, trust: bool = False
 
     Raises:
         StudyFileError: an earlier study file in the folder is not valid.
+        study.results.object_store.StorageError: the bucket that is to hold the folder does not
+            exist, or cannot be reached.
     """
+    folder.check_storage()
     importable = None if trust else config.importable
     earlier, content = _earlier_configs(folder, importable), folder.read_bytes(STUDY_FILE)
     if content is not None and _has_begun(folder):
@@ -172,7 +175,7 @@ def _has_begun(folder: StudyFolder) -> bool:
 
 
 def _has_checkpoints(folder: StudyFolder) -> bool:
-    return bool(folder.file_names("checkpoints"))
+    return bool(folder.file_names(CHECKPOINTS))
 
 
 def row_counts(folder: StudyFolder) -> list[dict[str, Any]]:

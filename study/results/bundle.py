@@ -13,7 +13,6 @@ when it is read.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -177,7 +176,7 @@ class _BundleHandler(pafs.FileSystemHandler):  # type: ignore[misc]
         return self._read(path)
 
     def _refuse(self, *_: object) -> Any:
-        raise io.UnsupportedOperation(f"{self._path}: a bundle cannot be written to")
+        raise BundleError(f"{self._path}: a bundle cannot be written to")
 
     create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = _refuse
     delete_file = move = copy_file = open_output_stream = open_append_stream = _refuse

@@ -35,6 +35,7 @@ from study.results.bundle import bundle_filesystem, is_bundle, results_uri
 from study.results.credentials import REFUSED, has_credentials, without_credentials
 from study.results.object_store import (
     PATIENCE_S,
+    check_bucket,
     is_object_store,
     open_filesystem,
     pauses,
@@ -55,6 +56,7 @@ SCHEMAS: Mapping[TableName, pa.Schema] = {"trials": TRIALS, "epochs": EPOCHS}
 
 STUDY_FILE = "study.yaml"
 TRANSITIONS_FILE = "noise.parquet"
+CHECKPOINTS = "checkpoints"
 _READ_ATTEMPTS = 3
 
 
@@ -128,6 +130,26 @@ class StudyFolder:
         """Path of a file or folder below this one, inside its filesystem."""
         return "/".join((self.path.rstrip("/"), *names))
 
+    def uri_of(self, *names: str) -> str:
+        """Path or URI of a file or folder below this one, as a user would type it.
+
+        Example:
+            >>> StudyFolder("s3://bucket/study?scheme=http").uri_of("analysis", "report.html")
+            's3://bucket/study/analysis/report.html?scheme=http'
+        """
+        is_uri = "://" in self.uri
+        place, mark, query = self.uri.partition("?") if is_uri else (self.uri, "", "")
+        return "/".join((place.rstrip("/"), *names)) + mark + query
+
+    def check_storage(self) -> None:
+        """Check that the bucket that is to hold the folder exists; no effect on a disk.
+
+        Raises:
+            study.results.object_store.StorageError: it does not, or the store refuses or does not
+                answer.
+        """
+        check_bucket(self.filesystem, self.path)
+
     def create(self) -> None:
         """Create the folder, unless it exists."""
         filesystem, path = self.filesystem, self.path
@@ -145,6 +167,7 @@ class StudyFolder:
         """
         content = self.read_bytes(STUDY_FILE)
         if content is None:
+            self.check_storage()
             raise ResultsError(f"{self.uri}: no study here (study.yaml is missing)")
         return content
 

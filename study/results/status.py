@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from study.results.folder import ResultsError, StudyFolder
+from study.results.folder import CHECKPOINTS, ResultsError, StudyFolder
 from study.results.plan_summary import (
     PLAN_FILE,
     CellSummary,
@@ -48,6 +48,7 @@ class StudyStatus:
         diverged: number of networks that diverged.
         last_row: when the latest cohort finished; None without rows.
         cells: {cell id: progress of its search}.
+        saved_cohorts: number of unfinished cohorts with a checkpoint, from which they continue.
     """
 
     study: str
@@ -56,6 +57,7 @@ class StudyStatus:
     diverged: int
     last_row: datetime | None
     cells: Mapping[str, SearchState]
+    saved_cohorts: int = 0
 
     @property
     def is_done(self) -> bool:
@@ -76,6 +78,7 @@ class StudyStatus:
             "networks": {stage.value: asdict(count) for stage, count in self.networks.items()},
             "diverged": self.diverged,
             "last_row_utc": self.last_row_utc,
+            "saved_cohorts": self.saved_cohorts,
             "cells": [
                 {
                     "cell_id": cell_id,
@@ -127,6 +130,7 @@ def study_status(uri: str, plan: PlanSummary | None = None) -> StudyStatus:
         },
         diverged=diverged or 0,
         last_row=pc.max(rows["finished_utc"]).as_py(),
+        saved_cohorts=_saved_cohorts(folder),
         cells={
             cell.cell_id: SearchState(
                 points.get(cell.cell_id, 0),
@@ -137,6 +141,14 @@ def study_status(uri: str, plan: PlanSummary | None = None) -> StudyStatus:
             )
             for cell in plan.cells
         },
+    )
+
+
+def _saved_cohorts(folder: StudyFolder) -> int:
+    """Cohorts with both files of a checkpoint."""
+    names = set(folder.file_names(CHECKPOINTS))
+    return sum(
+        name.endswith(".json") and f"{name.removesuffix('.json')}.pt" in names for name in names
     )
 
 

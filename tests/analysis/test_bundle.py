@@ -11,6 +11,7 @@ from planted import default_cells, write_study
 from tests_support import logit_bias
 
 from study.results.folder import StudyFolder
+from study.results.object_store import is_object_store
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,7 @@ def test_a_bundle_holds_the_rows_in_their_order(study: Path, bundle: Path) -> No
 
 
 def test_a_bundle_cannot_be_written_to(bundle: Path) -> None:
+    assert not is_object_store(StudyFolder(str(bundle)).filesystem)  # else tried for a minute
     outcome = logit_bias("analyse", str(bundle), "--into", str(bundle))
     assert outcome.returncode == 2
     assert "a bundle cannot be written to" in outcome.stderr

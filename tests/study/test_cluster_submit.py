@@ -11,6 +11,7 @@ import yaml
 from ray.cluster_utils import Cluster
 from tests_support import TINY_STUDY
 
+from study.execution import signals
 from study.execution.submit import runtime_environment
 from study.results.folder import StudyFolder
 
@@ -64,6 +65,12 @@ def test_the_job_takes_the_code_of_all_packages(tmp_path: Path) -> None:
     modules = runtime_environment(str(tmp_path))["py_modules"]
     assert [Path(module).name for module in modules] == ["study", "trainables", "analysis"]
     assert all(Path(module, "__init__.py").is_file() for module in modules)
+
+
+def test_a_job_that_is_stopped_has_the_time_to_save(tmp_path: Path) -> None:
+    """`ray job stop` reads this variable; a driver saves for at most `_LONGEST_WAIT_S`."""
+    wait = runtime_environment(str(tmp_path))["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"]
+    assert int(wait) > signals._LONGEST_WAIT_S
 
 
 @pytest.mark.slow

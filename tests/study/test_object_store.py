@@ -4,9 +4,11 @@ import io
 import json
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
@@ -19,6 +21,7 @@ from tests_support import logit_bias as in_process
 
 from study.execution import lease
 from study.execution.checkpoints import CheckpointStore
+from study.results import object_store
 from study.results.compaction import discard_uncommitted
 from study.results.folder import StudyFolder
 from study.results.schema import EPOCHS, SCHEMA_VERSION, TRIALS
@@ -79,6 +82,10 @@ def test_a_bundle_is_written_to_an_object_store_and_read_there(
     assert content is not None
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         expected = archive.read("analysis/verdict.json")
+    reported = in_process("report", uri)
+    assert (
+        f"Report: {bucket.format('kept/planted.bundle/analysis/report.html')}\n" in reported.stdout
+    )
     results = folder_in(bucket, "kept/planted.bundle")
     assert results.read_bytes("analysis/verdict.json") == expected
     again = in_process(*export)
@@ -89,6 +96,66 @@ def test_a_bundle_is_written_to_an_object_store_and_read_there(
     again = in_process(*csv)
     assert (again.returncode, "this file exists" in again.stderr) == (2, True)
     assert [path.name for path in tmp_path.iterdir()] == ["planted"]  # nothing local is written
+
+
+def write_file(at: Path, storage: str) -> None:
+    (at / "tiny.yaml").write_text(yaml.safe_dump({**TINY_STUDY, "storage": storage}))
+
+
+def assert_refused(arguments: tuple[str, ...], at: Path, *words: str) -> None:
+    """At once, in one line with these words."""
+    started = time.monotonic()
+    outcome = in_process(*arguments, cwd=at)
+    assert outcome.returncode == 2, outcome
+    assert len(outcome.stderr.strip().splitlines()) == 1
+    assert [word for word in words if word not in outcome.stderr] == [], outcome.stderr
+    assert time.monotonic() - started < 20
+
+
+def test_a_missing_bucket_is_refused_at_once_and_named(bucket: str, tmp_path: Path) -> None:
+    storage = bucket.format("run").replace("s3://studies", "s3://absent")
+    write_file(tmp_path, storage)
+    words = (f"tiny.yaml: storage = '{storage}': ", "no bucket 'absent'")
+    assert_refused(("plan", "tiny.yaml"), tmp_path, *words)
+    assert_refused(("run", "tiny.yaml"), tmp_path, *words)
+    for command in ("status", "report"):
+        assert_refused((command, storage), tmp_path, "no bucket 'absent'")
+
+
+class _Forbidden(BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        self.send_response(403)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_PUT = do_HEAD
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_refused_credentials_are_one_line_that_names_the_storage(
+    bucket: str, tmp_path: Path
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Forbidden) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        storage = f"s3://mine/x?endpoint_override=127.0.0.1:{server.server_port}&scheme=http"
+        write_file(tmp_path, storage)
+        words = (f"tiny.yaml: storage = '{storage}': access is refused", "AWS_ACCESS_KEY_ID")
+        assert_refused(("run", "tiny.yaml"), tmp_path, *words)
+        server.shutdown()
+
+
+def test_a_server_that_does_not_answer_is_one_line_that_names_the_storage(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "PATIENCE_S", 0.1)
+    storage = "s3://mine/x?endpoint_override=127.0.0.1:9&scheme=http"
+    write_file(tmp_path, storage)
+    outcome = in_process("run", "tiny.yaml", cwd=tmp_path)
+    assert outcome.returncode == 1
+    assert outcome.stderr.startswith(f"logit-bias: tiny.yaml: storage = '{storage}': ")
+    assert len(outcome.stderr.strip().splitlines()) == 1
 
 
 def test_checkpoints_and_the_request_to_stop(bucket: str) -> None:

@@ -10,9 +10,10 @@ from tests_support import TINY_STUDY
 
 from study.config.loader import parse_study
 from study.config.sections import StudyConfig
+from study.execution.cluster_access import NoClusterError
 from study.execution.ray_resources import (
     InsufficientResourcesError,
-    NoClusterError,
+    RayDidNotStartError,
     RayResources,
     resources_for,
     start_ray,
@@ -90,13 +91,10 @@ def test_a_cluster_that_grows_may_start_empty() -> None:
     )
 
 
-@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
-def test_a_cluster_that_is_gone_is_one_line_at_once(
-    form: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cluster_that_is_gone_is_one_line_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = form.format(free.getsockname()[1])
+        address = f"127.0.0.1:{free.getsockname()[1]}"
     started = time.monotonic()
     with pytest.raises(NoClusterError, match=f"--address = {address}: no Ray cluster"):
         start_ray(config(), address)
@@ -104,3 +102,18 @@ def test_a_cluster_that_is_gone_is_one_line_at_once(
     with pytest.raises(NoClusterError, match=r"environment variable RAY_ADDRESS .*; unset it"):
         start_ray(config(), address)
     assert time.monotonic() - started < 15
+
+
+def test_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine that is too busy: Ray raises a bare Exception."""
+
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nThis could happen because …")
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("study.execution.ray_resources._close_to_others", lambda: None)
+    with pytest.raises(
+        RayDidNotStartError, match=r"did not start on this machine: The .* timed"
+    ) as e:
+        start_ray(config(), None)
+    assert "\n" not in str(e.value)

@@ -48,7 +48,22 @@ def test_whole_nodes_where_no_core_was_asked_for(tmp_path: Path) -> None:
         (("--slurm", "--nodes", "0"), "--nodes 0: allowed: 1 or more"),
         (("--slurm", "--gpus-per-node", "-1"), "--gpus-per-node -1: allowed: 0 or more"),
         (("--slurm", "--time", "8h"), "--time 8h: allowed: H:MM:SS"),
+        (("--slurm", "--time", "3"), "--time 3 is 3 min 0 s: allowed: 5 minutes or more"),
+        (("--slurm", "--time", "4:59"), "--time 4:59 is 4 min 59 s: allowed: 5 minutes or more"),
         (("--slurm", "--sbatch", "account=me"), "--sbatch account=me: allowed: an option"),
+        (("--slurm", "--sbatch", "--comment='x"), "--comment='x: No closing quotation"),
+        (("--slurm", "--sbatch", "--nodes=2"), "--sbatch --nodes=2: use --nodes"),
+        (("--slurm", "--sbatch", "-N 2"), "--sbatch -N 2: use --nodes"),
+        (("--slurm", "--time", "9", "--sbatch=--time=2"), "--sbatch --time=2: use --time"),
+        (("--slurm", "--sbatch=-A me -t2"), "--sbatch -A me -t2: use --time"),
+        (("--slurm", "--sbatch=-p gpu"), "--sbatch -p gpu: use --partition"),
+        (("--slurm", "--sbatch=--signal=USR2@9"), "--signal=USR2@9: not allowed: the script is"),
+        (("--slurm", "--sbatch=--no-requeue"), "--no-requeue: not allowed: the script queues"),
+        (("--slurm", "--sbatch=--no-req"), "--no-req: not allowed: the script queues"),
+        (("--slurm", "--sbatch=--requeue"), "--requeue: not allowed: the script queues"),
+        (("--slurm", "--sbatch=--array=0-3"), "--array=0-3: not allowed: only one job"),
+        (("--slurm", "--sbatch=--gres=gpu:a100:4"), "gres=gpu:a100:4: give --gpus-per-node too"),
+        (("--slurm", "--address", "http://127.0.0.1:9"), "--address and --slurm: allowed: one of"),
         (("--slurm", "--partition", "a\n#SBATCH -x"), "an option of sbatch is one line"),
         (("--slurm", "--stage", "serch"), "--stage serch: allowed"),
         (("--address", "http://127.0.0.1:9", "--nodes", "2"), "only with --slurm"),
@@ -62,6 +77,39 @@ def test_a_bad_option_is_one_line(tmp_path: Path, options: tuple[str, ...], mess
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+def test_options_that_leave_the_script_what_it_needs_are_passed_on(tmp_path: Path) -> None:
+    options = ["--nodelist=node1", "--time-min=60", "-A me", "--gres=gpu:a100:4", "--mem=8G"]
+    options.append("--comment='a b'")
+    arguments = [f"--sbatch={option}" for option in options]
+    text = script(tmp_path, "--gpus-per-node", "4", "--time", "5", *arguments)
+    assert re.findall(r"^#SBATCH (.*)$", text, re.MULTILINE)[-len(options) :] == options
+
+
+def test_the_cluster_that_a_variable_names_is_not_the_one_of_slurm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:9")
+    assert "#SBATCH --requeue" in script(tmp_path)
+
+
+def test_a_relative_path_means_the_same_from_any_folder(tmp_path: Path) -> None:
+    """The storage of `TINY_STUDY` is `results/`; the job starts in another folder."""
+    here = tmp_path / "my work"
+    here.mkdir()
+    lines = script(here).splitlines()
+    enter = [line for line in lines if line.startswith("cd ")]
+    done = subprocess.run(
+        ["bash", "-c", f"{enter[0]}\npwd"], cwd="/", capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(here)
+    first_use = next(i for i, line in enumerate(lines) if "study.cli" in line)
+    assert lines.index(enter[0]) < first_use
+    here.rename(tmp_path / "gone")
+    gone = subprocess.run(["bash", "-c", f"{enter[0]}\npwd"], capture_output=True, text=True)
+    assert (gone.returncode, gone.stdout) == (1, "")
+    assert f"{here}: No such file or directory" in gone.stderr
 
 
 def test_a_machine_without_slurm_is_one_line(

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
-from tests_support import JOINT_STUDY
+from tests_support import JOINT_STUDY, logit_bias
 
 from study.config.loader import parse_study
+from study.execution.checkpoints import CheckpointStore
 from study.planning.cohort_specs import identity_columns
 from study.planning.open_study import plan_summary
 from study.planning.plan import make_plan
@@ -73,6 +74,20 @@ def test_a_plan_file_without_labels_is_still_read(
         del cell["losses"]
     folder.write_bytes(PLAN_FILE, json.dumps(content).encode())
     assert "gce-q=0.6, ε " in study_status(folder.uri).cells[JOINT_CELL].best_text
+
+
+def test_saved_cohorts_are_counted(searched: tuple[StudyFolder, Scheduler]) -> None:
+    """A cohort that was killed while it was saved has one file of the two."""
+    folder, _ = searched
+    write_plan_summary(folder, plan_summary(PLAN))
+    assert "saved" not in logit_bias("status", folder.uri).stdout
+    folder.write_bytes(".driver", b'{"token": "current"}')
+    store = CheckpointStore(folder, "current", None)
+    for cohort in ("one", "two"):
+        store.save(cohort, ["a"], b"state")
+    folder.write_bytes("checkpoints/three.pt", b"state")
+    assert "2 unfinished cohorts saved, to be continued" in logit_bias("status", folder.uri).stdout
+    assert json.loads(logit_bias("status", folder.uri, "--json").stdout)["saved_cohorts"] == 2
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"study": "x"}'])
