@@ -26,11 +26,12 @@ commands = typer.Typer()
 def plan(study: Study, trust: Trust = False, as_json: Json = False) -> None:
     """Show what a study will train, and what differs from its folder. Writes nothing."""
     from study.config.loader import read_study
+
+    config, _ = read_study(study, trust)  # before imports that a bad study file does not need
     from study.execution.progress import duration
     from study.planning.open_study import compare_with_folder, folder_of, plan_in_folder
     from study.results.plan_summary import read_plan_summary
 
-    config, _ = read_study(study, trust)
     folder = folder_of(config)
     planned = plan_in_folder(config, folder, trust)
     growth = compare_with_folder(folder, config, planned, trust)
@@ -113,13 +114,14 @@ def run(
 ) -> None:
     """Run a study or resume it. A network that has a row in parquet is not trained again."""
     from study.config.loader import StudyFileError, read_study
-    from study.execution.run import RunOptions, run_study
     from study.results.schema import STAGES, Stage
 
     for name in stage or []:
         if name not in STAGES:
             raise StudyFileError(f"--stage {name}: allowed: {', '.join(STAGES)}")
-    config, content = read_study(study, trust)
+    config, content = read_study(study, trust)  # before imports that a bad file does not need
+    from study.execution.run import RunOptions, run_study
+
     after_cohort = None
     if tensorboard:
         from study.export.tensorboard import scalar_log
