@@ -42,14 +42,18 @@ from study.results.status import study_status
 from study.results.table_files import compacted_metadata, compacted_name
 
 WORKERS = 256
-_PER_CELL = 3 * 16 * 4 + 11 * 3 * 5 + 12 * 3 + 2 * 4 * 3
 _TENTHS = 10
 _ROWS_PER_FILE = 16_000
 
 
-def study_of(networks: int) -> StudyConfig:
-    """A study of about so many networks: MAE on the digits, one cell for each noise rate."""
-    cells = max(1, round(networks / _PER_CELL))
+def cells_for(networks: int) -> int:
+    """Number of cells with which a study has about so many networks."""
+    of_one_cell = sum(make_plan(study_of(1)).networks().values())
+    return max(1, round(networks / of_one_cell))
+
+
+def study_of(cells: int) -> StudyConfig:
+    """MAE on the digits, one cell for each noise rate."""
     content = {
         "name": "driver",
         "grid": {
@@ -121,10 +125,10 @@ def write(rows: list[dict[str, Any]], plan: Plan, storage: str) -> None:
             folder.write_table(table, "trials", stage, compacted_name(str(start)))
 
 
-def campaign(networks: int, storage: str) -> dict[str, Any]:
+def campaign(cells: int, storage: str) -> dict[str, Any]:
     """The costs of one study, from its plan to its last network and back from rows in `storage`."""
     started = time.process_time()
-    plan = make_plan(study_of(networks))
+    plan = make_plan(study_of(cells))
     scheduler = Scheduler(plan, workers=WORKERS, choose_points=choose_points)
     total = scheduler.networks_total
     planned_s = time.process_time() - started
@@ -181,7 +185,7 @@ def measured(sizes: list[int]) -> Iterator[dict[str, Any]]:
     """Each size in a process of its own, whose memory is then its alone."""
     for size in sizes:
         with ProcessPoolExecutor(1) as process, tempfile.TemporaryDirectory() as storage:
-            yield process.submit(campaign, size, storage).result()
+            yield process.submit(campaign, cells_for(size), storage).result()
 
 
 def main() -> None:

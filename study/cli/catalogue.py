@@ -99,9 +99,9 @@ def epsilon(
 @commands.command()
 def presets(as_json: Json = False) -> None:
     """List the studies that come with the program, with the question of each."""
-    from study.config import loader
+    from study.config import shipped
 
-    questions = {name: loader.preset_question(name) for name in loader.presets()}
+    questions = {name: shipped.preset_question(name) for name in shipped.presets()}
     if as_json:
         print_json([{"name": n, "question": question} for n, question in questions.items()])
         return

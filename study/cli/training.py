@@ -7,7 +7,8 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.table import Table
@@ -19,6 +20,7 @@ from trainables.errors import INTERRUPTED, BadInputError, InterruptedByUserError
 
 if TYPE_CHECKING:
     from study.config.sections import StudyConfig
+    from study.planning.gpu_estimate import Measurement
     from study.planning.plan import Plan
     from study.results.evidence import CellEvidence, ChosenPoint
 
@@ -35,15 +37,39 @@ def _named_storage(study: str, config: StudyConfig) -> Iterator[None]:
 
 
 @commands.command()
-def plan(study: Study, trust: Trust = False, as_json: Json = False) -> None:
+def plan(
+    study: Study,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="Hours on this device: cpu, which is timed here, or h100, h200: from measurements "
+            "that came with the program."
+        ),
+    ] = "cpu",
+    trust: Trust = False,
+    as_json: Json = False,
+) -> None:
     """Show what a study will train, and what differs from its folder. Writes nothing."""
+    if device != "cpu":
+        from study.planning.gpu_estimate import check_device
+
+        check_device(device)
     from study.config.loader import read_study
+
+    config, _ = read_study(study, trust)  # before imports that a bad study file does not need
     from study.execution.progress import duration
     from study.planning.open_study import compare_with_folder, folder_of, plan_in_folder
+    from study.planning.plan import needs_measured_logits, planned_cells
     from study.results.plan_summary import read_plan_summary
 
-    config, _ = read_study(study, trust)
     folder = folder_of(config)
+    if needs_measured_logits(config) and not as_json:
+        cells, models = len(planned_cells(config)), len(config.grid.model)
+        print(
+            f"{cells} cells; measuring the initial logits of {models} untrained "
+            f"{'model' if models == 1 else 'models'} for analytic:activation-measured …",
+            flush=True,  # convolutional networks take a minute on a CPU
+        )
     with _named_storage(study, config):
         planned = plan_in_folder(config, folder, trust)
         growth = compare_with_folder(folder, config, planned, trust)
@@ -52,6 +78,7 @@ def plan(study: Study, trust: Trust = False, as_json: Json = False) -> None:
     trained = folder.read("trials", columns=["network_id"]).num_rows - superseded
     networks = planned.networks()
     if as_json:
+        hours = _hours(planned, device)
         cells = [
             {
                 "cell_id": cell.cell_id,
@@ -70,7 +97,10 @@ def plan(study: Study, trust: Trust = False, as_json: Json = False) -> None:
                 "networks_trained": trained,
                 "growth": None if growth is None else growth.to_json(),
                 "replicates": config.search.replicates,
-                "hours": _hours(planned),
+                "hours": hours.hours,
+                "hours_on": device,
+                "hours_factor": hours.factor,
+                "hours_from": [asdict(measurement) for measurement in hours.measurements],
                 "cells": cells,
             }
         )
@@ -91,21 +121,49 @@ def plan(study: Study, trust: Trust = False, as_json: Json = False) -> None:
     )
     for line in () if growth is None else growth.lines():
         print(line, flush=True)
-    hours = _hours(planned)
-    if hours is not None:
+    hours = _hours(planned, device)
+    if hours.hours is not None:
         share = "" if growth is None else ", with the kept networks"
-        print(f"about {duration(3600 * hours)} of training on this machine's processors{share}")
+        print(f"about {duration(3600 * hours.hours)} of training on {hours.where}{share}")
+    if hours.factor is not None:
+        print(
+            "estimated, not timed: from the measurements below and the models' arithmetic; it may "
+            f"be off by a factor of {hours.factor:.0f}"
+        )
+    for measurement in hours.measurements:
+        print(f"- {measurement.what}; {measurement.hardware}; {measurement.provenance}")
 
 
-def _hours(planned: Plan) -> float | None:
-    """Hours of training; None where this machine cannot train, which is said on stderr."""
-    from study.planning.estimate import estimated_hours
+class _Hours(NamedTuple):
+    """How long a study takes, and how that is known.
 
+    Attributes:
+        hours: None where it is not known, which is said on stderr.
+        where: the hardware, in words.
+        factor: by which the hours may be off; None where training steps were timed here.
+        measurements: from which they were computed.
+    """
+
+    hours: float | None = None
+    where: str = ""
+    factor: float | None = None
+    measurements: tuple[Measurement, ...] = ()
+
+
+def _hours(planned: Plan, device: str) -> _Hours:
+    """Hours of training on this machine's processors, or on a GPU that is not here."""
     try:
-        return estimated_hours(planned)
+        if device == "cpu":
+            from study.planning.estimate import estimated_hours
+
+            return _Hours(estimated_hours(planned), "this machine's processors")
+        from study.planning.gpu_estimate import hours_on
+
+        estimate = hours_on(planned, device)
     except ValueError as error:
         print(f"no estimate of the hours: {error}", file=sys.stderr)
-        return None
+        return _Hours()
+    return _Hours(estimate.hours, f"one {device.upper()}", estimate.factor, estimate.measurements)
 
 
 @commands.command()
@@ -126,13 +184,14 @@ def run(
 ) -> None:
     """Run a study or resume it. A network that has a row in parquet is not trained again."""
     from study.config.loader import StudyFileError, read_study
-    from study.execution.run import RunOptions, run_study
     from study.results.schema import STAGES, Stage
 
     for name in stage or []:
         if name not in STAGES:
             raise StudyFileError(f"--stage {name}: allowed: {', '.join(STAGES)}")
-    config, content = read_study(study, trust)
+    config, content = read_study(study, trust)  # before imports that a bad file does not need
+    from study.execution.run import RunOptions, run_study
+
     after_cohort = None
     if tensorboard:
         from study.export.tensorboard import scalar_log

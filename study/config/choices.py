@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from study.config.base import LARGEST_SETTING, ChoiceWithOptions, short_text
@@ -17,10 +17,32 @@ Importable = Collection[str] | None
 """The names `package.module:name` that may be imported; None for all."""
 
 
+@dataclass(frozen=True)
+class Imports:
+    """Which names `package.module:name` are imported, to check what they name.
+
+    It is the context with which pydantic validates a study file; without one, all are imported.
+
+    Attributes:
+        allowed: names that may be imported; others are refused.
+        deferred: whether nothing is imported yet, and what only an import can tell goes unchecked.
+    """
+
+    allowed: Importable = None
+    deferred: bool = False
+
+    @classmethod
+    def of(cls, info: ValidationInfo) -> Imports:
+        """The context of a validation."""
+        return cls() if info.context is None else info.context
+
+    def may_check(self, name: str) -> bool:
+        """Whether what a choice names can be looked at now."""
+        return not (self.deferred and ":" in name)
+
+
 class ImportableChoice(ChoiceWithOptions):
     """A choice that may be imported: importing `package.module:name` runs that module's code.
-
-    The names that may be imported are the `Importable` of pydantic's context; without one, all.
 
     Attributes:
         name: a name that the program knows, or `package.module:name`.
@@ -31,7 +53,7 @@ class ImportableChoice(ChoiceWithOptions):
     @field_validator("name")
     @classmethod
     def _may_be_imported(cls, name: str, info: ValidationInfo) -> str:
-        allowed: Importable = info.context
+        allowed = Imports.of(info).allowed
         if ":" in name and allowed is not None and name not in allowed:
             raise ValueError(
                 "importing it would run code that a study folder names; --trust allows it, if you "
@@ -133,8 +155,9 @@ class ModelChoice(ImportableChoice):
         return text if self.init_gain == 1.0 else f"{text}-gain={short_text(self.init_gain)}"
 
     @model_validator(mode="after")
-    def _known(self) -> ModelChoice:
-        models.check(self.name, self.options)
+    def _known(self, info: ValidationInfo) -> ModelChoice:
+        if Imports.of(info).may_check(self.name):
+            models.check(self.name, self.options)
         return self
 
 
@@ -177,7 +200,9 @@ class LossChoice(ImportableChoice):
         return losses.get(self.name).searches_epsilon
 
     @model_validator(mode="after")
-    def _known(self) -> LossChoice:
+    def _known(self, info: ValidationInfo) -> LossChoice:
+        if not Imports.of(info).may_check(self.name):
+            return self
         loss = losses.get(self.name)
         for name, value in self.options.items():
             if name not in loss.defaults:
@@ -188,12 +213,15 @@ class LossChoice(ImportableChoice):
             if abs(value) > LARGEST_SETTING:
                 raise ValueError(f"{name}: at most {LARGEST_SETTING:g} in size")
         loss.check(**self.params)
-        _try_loss(self.name, self.params)
+        if ":" in self.name:
+            _try_loss(self.name, self.params)
         return self
 
 
 def _try_loss(name: str, params: dict[str, float]) -> None:
-    """Evaluate a loss once, so that one with a wrong result is refused before anything runs."""
+    """Evaluate a user's loss once: a wrong result is refused before anything runs."""
+    import torch
+
     try:
         values = losses.evaluate(
             losses.get(name), torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64), **params

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import torch
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
 
 from study.config.base import Section, name_alone
-from study.config.choices import DatasetChoice, LossChoice, ModelChoice, NoiseChoice
+from study.config.choices import DatasetChoice, Imports, LossChoice, ModelChoice, NoiseChoice
 from trainables import models, noise
-from trainables.stacking import UnsupportedLayerError, check_stacking, stack
 
 LISTS = ("dataset", "noise", "model", "loss")
 """The keys of `Grid` whose product the cells are, in the order of a cell id."""
@@ -39,13 +44,14 @@ class Grid(Section):
     losses: list[_Loss] | None = None
 
     @model_validator(mode="after")
-    def _fits(self) -> Grid:
+    def _fits(self, info: ValidationInfo) -> Grid:
         """Every noise and every model must fit every data set."""
+        imports = Imports.of(info)
         for dataset in self.dataset:
-            info = dataset.info
+            data = dataset.info
             for choice in self.noise:
                 try:
-                    noise.check(info, choice.kind, choice.rate, **choice.options)
+                    noise.check(data, choice.kind, choice.rate, **choice.options)
                 except TypeError as error:
                     raise ValueError(f"noise kind {choice.kind}: {error}") from error
                 if "clean_label" in dataset.options and noise.get(choice.kind).truth_is_known:
@@ -54,7 +60,10 @@ class Grid(Section):
                         f"{dataset.name} has a column clean_label beside its own; allowed: as-is"
                     )
             for model in self.model:
-                _try_model(model, info.input_shape, info.classes)
+                if ":" not in model.name:
+                    models.check_inputs(model.name, data.input_shape, model.options)
+                elif imports.may_check(model.name):
+                    _try_model(model, data.input_shape, data.classes)
         return self
 
     @model_validator(mode="after")
@@ -72,7 +81,11 @@ class Grid(Section):
 
 
 def _try_model(model: ModelChoice, input_shape: tuple[int, ...], classes: int) -> None:
-    """Build two networks and run them on shapes alone; a user-defined model also on numbers."""
+    """Build two networks of a user's model and run them, on shapes alone and on numbers."""
+    import torch
+
+    from trainables.stacking import UnsupportedLayerError, check_stacking, stack
+
     with torch.device("meta"):
         network = models.build(model.name, input_shape, classes, model.options)
         try:
@@ -94,12 +107,11 @@ def _try_model(model: ModelChoice, input_shape: tuple[int, ...], classes: int) -
             f"layer, which has {models.classifier(network).out_features} outputs; {classes} "
             "(the classes) are required"
         )
-    if ":" in model.name:
-        network = models.build(model.name, input_shape, classes, model.options)
-        try:
-            check_stacking(stack(network, 1), input_shape)
-        except Exception as error:  # a user-defined module may raise anything
-            raise ValueError(f"model {model.name}: {_first_line(error)}") from error
+    network = models.build(model.name, input_shape, classes, model.options)
+    try:
+        check_stacking(stack(network, 1), input_shape)
+    except Exception as error:  # a user-defined module may raise anything
+        raise ValueError(f"model {model.name}: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -5,38 +5,31 @@ Every message names the key, its value and what is allowed.
 
 from __future__ import annotations
 
-import itertools
 import re
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from study.config.choices import Importable
+from study.config.choices import Importable, Imports
 from study.config.sections import StudyConfig
+from study.config.shipped import preset_bytes, preset_question, presets
 from study.results.credentials import without_credentials
 from study.results.study_files import is_in_study_folder
 from trainables.errors import BadInputError, did_you_mean
 
+__all__ = [
+    "StudyFileError",
+    "parse_study",
+    "preset_question",
+    "presets",
+    "read_study",
+]
+
 
 class StudyFileError(BadInputError):
     """A study file that cannot be run; the message is one line for the user."""
-
-
-def presets() -> list[str]:
-    """Names of the studies that ship with the package."""
-    folder = resources.files("study.config") / "presets"
-    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name[-5:] == ".yaml")
-
-
-def preset_question(name: str) -> str:
-    """The question that a preset asks: the comment at its beginning, up to the question mark."""
-    text = (resources.files("study.config") / "presets" / f"{name}.yaml").read_text()
-    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
-    comment = " ".join(line.removeprefix("#").strip() for line in lines)
-    return comment[: comment.rindex("?") + 1]
 
 
 def read_study(study: str, trust: bool = False) -> tuple[StudyConfig, bytes]:
@@ -63,7 +56,7 @@ def read_study(study: str, trust: bool = False) -> tuple[StudyConfig, bytes]:
             raise StudyFileError(
                 f"{study}: neither a study file nor a preset{did_you_mean(study, presets())}"
             )
-        content = (resources.files("study.config") / "presets" / f"{study}.yaml").read_bytes()
+        content = preset_bytes(study)
     importable = None if trust or not is_in_study_folder(path) else ()
     return parse_study(content, study, importable), content
 
@@ -90,7 +83,11 @@ def parse_study(content: bytes, source: str, importable: Importable = None) -> S
     if not isinstance(data, dict):
         raise StudyFileError(f"{source}: a study file is a mapping of keys to values")
     try:
-        return StudyConfig.model_validate(data, context=importable)
+        # Importing what a user defined may take seconds, so everything else is checked first.
+        config = StudyConfig.model_validate(data, context=Imports(importable, deferred=True))
+        if not config.importable:
+            return config
+        return StudyConfig.model_validate(data, context=Imports(importable))
     except ValidationError as error:
         first, *more = error.errors()
         rest = f" (and {len(more)} more)" if more else ""

@@ -16,7 +16,7 @@ from study.results.arms import BEST, TUNED, Arm
 from study.results.credentials import REFUSED, has_credentials
 from study.results.object_store import storage_error
 from trainables import noise
-from trainables.engine.augment import Augmentation
+from trainables.engine.augment_settings import AugmentationSettings
 
 
 class SearchRange(Section):
@@ -76,7 +76,7 @@ class RecipeChoice(Section):
     @field_validator("augment")
     @classmethod
     def _known(cls, augment: dict[str, Any]) -> dict[str, Any]:
-        Augmentation.from_dict(augment)
+        AugmentationSettings.from_dict(augment)
         return augment
 
     @model_validator(mode="after")
@@ -351,7 +351,7 @@ class StudyConfig(Section):
     @model_validator(mode="after")
     def _augmentation_fits(self) -> StudyConfig:
         for dataset in self.grid.dataset:
-            Augmentation.from_dict(self.recipe.augment).check(dataset.info.input_shape)
+            AugmentationSettings.from_dict(self.recipe.augment).check(dataset.info.input_shape)
         return self
 
     @model_validator(mode="after")

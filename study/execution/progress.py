@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -10,7 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from study.planning.scheduler import Scheduler
+if TYPE_CHECKING:
+    from study.planning.scheduler import Scheduler
 
 _SECONDS_BETWEEN_LINES = 15.0
 

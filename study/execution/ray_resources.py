@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import secrets
 import stat
@@ -62,12 +63,14 @@ class RayResources:
         workers: cohorts at a time.
         per_cohort: {resource, as in `tune.with_resources`: amount} of each cohort.
         networks_per_cohort: largest number of networks in one cohort.
+        shared_gpus: number of GPUs with several cohorts each; 0 where cohorts share none.
         dashboard: address of Ray's dashboard, if this process has started it.
     """
 
     workers: int
     per_cohort: dict[str, float]
     networks_per_cohort: int
+    shared_gpus: int = 0
     dashboard: str | None = None
 
     @property
@@ -238,7 +241,7 @@ def resources_for(
         per_cohort[name] = needed[name] = 0.001  # Ray's convention for "on such a machine"
     if grows and section.workers and section.gpus_per_cohort is not None:
         # A cluster that grows on demand starts without workers; waiting cohorts make it add them.
-        return RayResources(section.workers, per_cohort, networks)
+        return _resources(config, section.workers, per_cohort, networks)
     for name, amount in needed.items():
         if amount > available.get(name, 0.0):
             key = {"CPU": "cpus_per_cohort", "GPU": "gpus_per_cohort"}.get(name, "accelerator_type")
@@ -250,4 +253,17 @@ def resources_for(
     fitting = min(
         int(available[name] / amount) for name, amount in needed.items() if amount >= 0.01
     )
-    return RayResources(max(1, min(fitting, section.workers or fitting)), per_cohort, networks)
+    workers = max(1, min(fitting, section.workers or fitting))
+    return _resources(config, workers, per_cohort, networks)
+
+
+def _resources(
+    config: StudyConfig, workers: int, per_cohort: dict[str, float], networks: int
+) -> RayResources:
+    """With the number of GPUs that cohorts share.
+
+    A cohort with rungs is never split where it does not fit a GPU, so that it is not made larger.
+    """
+    gpus, is_shared = per_cohort["gpu"], 0 < per_cohort["gpu"] < 1 and not config.search.rungs
+    shared_gpus = math.ceil(round(workers * gpus, 6)) if is_shared else 0
+    return RayResources(workers, per_cohort, networks, shared_gpus)

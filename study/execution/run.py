@@ -177,7 +177,7 @@ class StudyRun:
             StudyFailedError: networks failed repeatedly.
             StudyInterruptedError: SIGINT or SIGTERM.
         """
-        before = self._scheduler(workers=1)
+        before = self._scheduler(RayResources(1, {}, 1))  # only asked what is left
         if missing := before.missing_stages:
             verb, flags = "is" if len(missing) == 1 else "are", [f"--stage {s}" for s in missing]
             raise BadInputError(
@@ -206,7 +206,7 @@ class StudyRun:
         try:
             while True:
                 self._folder.wait_for_listing([f"trials/{stage}" for stage in STAGES])
-                current = self._scheduler(resources.workers, resources.networks_per_cohort)
+                current = self._scheduler(resources)
                 if current.is_done:
                     self._write_plan(current)
                     self._checkpoints.discard_all_but(())
@@ -222,7 +222,7 @@ class StudyRun:
         finally:
             ray.shutdown()
 
-    def _scheduler(self, workers: int, networks_per_cohort: int = 1) -> Scheduler:
+    def _scheduler(self, resources: RayResources) -> Scheduler:
         """The study's state according to the files on storage."""
         resumable = self._checkpoints.cohorts()
         if resumable:
@@ -233,8 +233,9 @@ class StudyRun:
         scheduler = Scheduler(
             self._plan,
             replay_rows(self._folder),
-            workers=workers,
-            largest_cohort=networks_per_cohort,
+            workers=resources.workers,
+            largest_cohort=resources.networks_per_cohort,
+            shared_gpus=resources.shared_gpus,
             stages=self._options.stages,
             interval_width=self._interval_width,
             choose_points=self._choose_points,

@@ -78,16 +78,16 @@ def submit(
         SubmitError: the cluster refuses the job or cannot be reached, or the run failed there.
         InterruptedByUserError: the user stopped following the log; the study continues.
     """
-    from ray.exceptions import AuthenticationError, RayError
-    from ray.job_submission import JobStatus, JobSubmissionClient
-
-    logging.disable(logging.INFO)  # Ray logs how it packs and uploads the code
     config, content = read_study(name, trust)
     if "://" not in config.storage and not os.path.isabs(config.storage):
         raise StudyFileError(
             f"{name}: storage = {config.storage!r}: on a cluster it must be a URI or an absolute "
             "path that every node sees"
         )
+    from ray.exceptions import AuthenticationError, RayError
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    logging.disable(logging.INFO)  # Ray logs how it packs and uploads the code
     command = ["python", "-m", "study.cli", "run", _FILE, "--address", "auto"]
     command += ["--trust"] if trust else []
     for stage in stages or []:

@@ -32,6 +32,10 @@ Row = Mapping[str, Any]
 _SMALLEST_SHARE = 4
 """Fewer networks at once take as long: the last networks of a study are not spread further."""
 
+_SMALLEST_ON_SHARED_GPU = 32
+"""Cohorts that share a GPU take turns on it. Several small ones gain nothing over one that holds
+their networks, and each costs the host and Ray a start."""
+
 _PRIORITY = (Stage.SEARCH, Stage.CONFIRM, Stage.SWEEP)
 
 
@@ -59,6 +63,8 @@ class Scheduler:
         workers: number of cohorts that can train at a time; the due networks of a group are
             spread over them.
         largest_cohort: largest number of networks in one cohort.
+        shared_gpus: number of GPUs that the workers share, several on each; 0 where each worker has
+            a device of its own.
         stages: stages to run; the others are left unchanged.
         interval_width: needed where the sweep continues until an interval is narrow.
         choose_points: needed where a study with the arm `best` runs its confirm stage.
@@ -82,6 +88,7 @@ class Scheduler:
         *,
         workers: int = 1,
         largest_cohort: int = 32,
+        shared_gpus: int = 0,
         stages: Iterable[Stage] = STAGES,
         interval_width: IntervalWidth | None = None,
         choose_points: ChoosePoints | None = None,
@@ -89,6 +96,7 @@ class Scheduler:
     ) -> None:
         self.plan = plan
         self._workers, self._largest = max(1, workers), largest_cohort
+        self._shared_gpus = shared_gpus
         self._stages = tuple(stages)
         self._search = SearchStage(plan)
         self._sweep = SweepStage(plan, interval_width)
@@ -284,8 +292,16 @@ class Scheduler:
         self._due.add(n for n in networks if n.network_id not in self._done)
 
     def _share(self, networks: int) -> int:
-        """Cohort size that spreads `networks` over the workers."""
-        return min(self._largest, max(_SMALLEST_SHARE, -(-networks // self._workers)))
+        """Cohort size that spreads `networks` over the workers.
+
+        Where workers share GPUs, the networks of one GPU are spread no further than into cohorts of
+        32.
+        """
+        share = max(_SMALLEST_SHARE, -(-networks // self._workers))
+        if self._shared_gpus:
+            of_gpu = -(-networks // self._shared_gpus)
+            share = max(share, min(_SMALLEST_ON_SHARED_GPU, of_gpu))
+        return min(self._largest, share)
 
     def _restore(self, rows: Iterable[Row]) -> None:
         """Give each stage its rows of earlier runs."""

@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from trainables.errors import did_you_mean
-from trainables.theory.logit_bias import rescale_factor
-from trainables.theory.rules import RULES
+from trainables.theory.rule_names import RULES
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,8 @@ def _multiple_of_analytic(factor: float) -> Callable[[str | None, ArmContext], A
 
 
 def _rescale(_: str | None, cell: ArmContext) -> ArmChoice | None:
+    from trainables.theory.logit_bias import rescale_factor  # imports SciPy
+
     return ArmChoice(0.0, rescale_factor(cell.classes)) if cell.of_probability else None
 
 
@@ -138,7 +139,7 @@ class Arm:
 
     Attributes:
         kind: a key of `ARM_KINDS`.
-        rule: a name in `trainables.theory.rules.RULES`, or None.
+        rule: a name in `trainables.theory.rule_names.RULES`, or None.
     """
 
     kind: str

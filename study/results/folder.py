@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -361,6 +360,8 @@ class StudyFolder:
         """The rows of some parquet files of a table, with the columns of `schema`."""
         if not paths:
             return schema.empty_table()
+        import pyarrow.dataset as pads  # imports pandas
+
         dataset = pads.dataset(
             paths, schema=SCHEMAS[table], format="parquet", filesystem=self.filesystem
         )

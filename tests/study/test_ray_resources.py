@@ -50,7 +50,8 @@ def test_as_many_cohorts_as_fit(
     section: dict, available: dict, workers: int, per_cohort: dict
 ) -> None:
     resources = resources_for(config(**section), available, grows=False)
-    assert resources == RayResources(workers, per_cohort, 64 if per_cohort["gpu"] else 32)
+    shared = {0.25: 2, 0.1: 1}.get(per_cohort["gpu"], 0)
+    assert resources == RayResources(workers, per_cohort, 64 if per_cohort["gpu"] else 32, shared)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,16 @@ def test_small_networks_share_gpus(cpus: float, section: dict, workers: int, gpu
     server = {**GPU_SERVER, "CPU": cpus}
     resources = resources_for(config(**section), server, grows=False, small_networks=True)
     assert (resources.workers, resources.per_cohort["gpu"]) == (workers, gpu)
+    assert resources.shared_gpus == (2 if gpu < 1 else 0)
+
+
+def test_cohorts_of_brackets_are_not_made_larger() -> None:
+    """They are never split where they do not fit."""
+    search = {**TINY_STUDY["search"], "points_per_round": 2, "rungs": [{"epoch": 1, "keep": 0.5}]}
+    study = {**TINY_STUDY, "search": search, "recipe": {**TINY_STUDY["recipe"], "epochs": 2}}
+    parsed = parse_study(yaml.safe_dump(study).encode(), "test")
+    assert resources_for(parsed, GPU_SERVER, False, small_networks=True).shared_gpus == 0
+    assert resources_for(config(), GPU_SERVER, False, small_networks=True).shared_gpus == 2
 
 
 @pytest.mark.parametrize(

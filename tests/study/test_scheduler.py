@@ -61,6 +61,7 @@ def run(plan: Plan, order: random.Random, workers: int, deaths: int) -> list[dic
             shuffled,
             workers=workers,
             largest_cohort=order.choice([1, 3, 32]),
+            shared_gpus=order.choice([0, 0, 1]),
             interval_width=width,
             choose_points=choose_points,
         )
@@ -128,6 +129,46 @@ def test_cohorts_share_group_and_stage_and_join_seeds(name: str) -> None:
             assert len(set(arms)) == len(arms)  # each search stays sequential
         finish(scheduler, cohort, rows)
     assert joins >= ({"search", "confirm"} if name == "best" else {"confirm"})
+
+
+@pytest.mark.parametrize(
+    ("workers", "shared_gpus", "largest", "sizes"),
+    [
+        (4, 0, 64, {"search": 6, "sweep": 18}),  # each worker has a device: spread over all
+        (4, 1, 64, {"search": 24, "sweep": 32}),  # four on one GPU: all of a round together
+        (8, 2, 64, {"search": 12, "sweep": 32}),  # on both GPUs
+        (4, 1, 16, {"search": 16, "sweep": 16}),  # resources.networks_per_cohort
+        (4, 4, 64, {"search": 6, "sweep": 18}),
+    ],
+)
+def test_workers_that_share_a_gpu_get_fewer_and_larger_cohorts(
+    workers: int, shared_gpus: int, largest: int, sizes: dict[str, int]
+) -> None:
+    study = {
+        **BEST_STUDY,
+        "grid": {
+            **BEST_STUDY["grid"],
+            "dataset": ["digits"],
+            "noise": [{"kind": "symmetric", "rate": rate} for rate in (0.0, 0.2, 0.4)],
+            "loss": ["mae"],
+        },
+        "search": {**BEST_STUDY["search"], "replicates": 4, "networks_per_cell": 4},
+        "sweep": {"points": 5, "seeds": 4, "lr_points": 1},
+        "confirm": {"seeds": 2, "arms": ["best", "tuned", "analytic:activation"]},
+    }
+    plan = make_plan(parse_study(yaml.safe_dump(study).encode(), "shared"))
+    for stage, size in sizes.items():
+        scheduler = Scheduler(
+            plan,
+            workers=workers,
+            shared_gpus=shared_gpus,
+            largest_cohort=largest,
+            stages=[Stage(stage)],
+            choose_points=choose_points,
+        )
+        cohort = scheduler.next_cohort()
+        assert cohort is not None
+        assert len(cohort.networks) == size, stage
 
 
 def test_confirm_retrains_each_arms_best_search_point() -> None:

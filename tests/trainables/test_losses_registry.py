@@ -114,7 +114,36 @@ def test_calling_a_loss_without_torch_names_the_extra():
 
 def test_a_broken_torch_is_not_taken_for_an_absent_one(tmp_path):
     (tmp_path / "torch.py").write_text("import a_library_that_torch_needs")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import trainables.losses"
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+    code += "from trainables import losses\nlosses.mae.of_log_p(-1.0)"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert finished.returncode == 1
     assert "No module named 'a_library_that_torch_needs'" in finished.stderr
+
+
+def test_importing_the_losses_imports_no_torch_and_using_one_does():
+    run("""
+import sys
+from trainables import losses
+from trainables.losses import _common, _torch
+assert "torch" not in sys.modules
+assert not isinstance(1.0, _torch.Tensor)
+import torch
+bias = torch.tensor([0.0, 2.0])  # a tensor before any loss was used
+logits, labels = torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64)
+assert losses.add_logit_bias(logits, labels, bias)[:, 0, 0].tolist() == [0.0, 2.0]
+assert _common.torch is torch and _common.Tensor is torch.Tensor
+""")
+
+
+def test_a_criterion_leaves_no_stand_in_for_torch_behind():
+    """Torch.compile cannot trace them."""
+    run("""
+from trainables import losses
+losses.Criterion
+import sys, torch
+for name, module in list(sys.modules.items()):
+    if name.startswith("trainables.losses."):
+        assert getattr(module, "torch", torch) is torch, name
+        assert getattr(module, "Tensor", torch.Tensor) is torch.Tensor, name
+""")

@@ -66,7 +66,7 @@ class Recipe:
         deterministic: whether a GPU may only use algorithms that repeat bit for bit; see `runtime`.
         compile: whether a GPU trains with torch.compile: faster steps after about half a minute.
         epsilon_schedule: of the logit bias, a name in `trainables.losses.schedules`.
-        augment: settings of `trainables.engine.augment.Augmentation`.
+        augment: settings of `trainables.engine.augment_settings`.
     """
 
     epochs: int

@@ -200,6 +200,8 @@ def seconds_per_epoch(
 ) -> float:
     """Estimate how long an epoch of the whole cohort takes, from a few timed steps.
 
+    On a CPU the time is the processor's, so that other programs on the machine change it little.
+
     Args:
         spec: the cohort.
         device: where it would train.
@@ -212,7 +214,9 @@ def seconds_per_epoch(
         seconds, evaluation included.
     """
     small = min(spec.recipe.batch_size, _SMALL_BATCH)
-    if not device.startswith("cuda"):
+    is_gpu = device.startswith("cuda")
+    clock = time.perf_counter if is_gpu else time.process_time
+    if not is_gpu:
         recipe = replace(spec.recipe, batch_size=small)
         one = replace(spec, recipe=recipe, members=spec.members[:1], rungs=())
         run = CohortRun(one, torch.device(device), torch.float32)
@@ -224,31 +228,29 @@ def seconds_per_epoch(
     run = CohortRun(
         replace(spec, members=spec.members[:at_once]), torch.device(device), torch.float32
     )
-    if device.startswith("cuda"):
+    if is_gpu:
         run.try_steps(3)  # the third is recorded
     else:
-        started = time.perf_counter()
+        started = clock()
         run.try_steps(1)
-        steps = max(
-            1,
-            min(steps, math.floor(min(budget_s / (time.perf_counter() - started), steps + 1)) - 1),
-        )
-    started = time.perf_counter()
+        each = max(clock() - started, 1e-6)
+        steps = max(1, min(steps, math.floor(min(budget_s / each, steps + 1)) - 1))
+    started = clock()
     per_epoch = run.try_steps(steps)
-    per_step = (time.perf_counter() - started) / min(steps, per_epoch)
+    per_step = (clock() - started) / min(steps, per_epoch)
     return per_step * per_epoch * len(spec.members) / at_once * _EVALUATION
 
 
 def _fastest_step(run: CohortRun, budget_s: float) -> float:
-    """Seconds of the fastest of a few steps, because anything may interrupt a single one.
+    """Seconds of the fastest of a few steps on a CPU, because anything may slow down a single one.
 
     At least two steps are taken, and at most four while they fit into half of `budget_s`.
     """
     taken: list[float] = []
     while len(taken) < 2 or (len(taken) < 4 and sum(taken) < budget_s / 2):
-        started = time.perf_counter()
+        started = time.process_time()
         run.try_steps(1)
-        taken.append(time.perf_counter() - started)
+        taken.append(time.process_time() - started)
     return min(taken)
 
 

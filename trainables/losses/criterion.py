@@ -14,7 +14,9 @@ from trainables.losses._evaluate import evaluate, evaluate_every_label
 from trainables.losses._from_classes import resolve
 from trainables.losses._registry import get
 from trainables.losses._schedule_position import SchedulePosition, schedule_position
-from trainables.losses._torch import Tensor, torch
+from trainables.losses._torch import Tensor, torch, use_torch
+
+use_torch()  # now, because torch.compile cannot trace the stand-ins
 
 REDUCTIONS = ("mean", "sum", "none")
 

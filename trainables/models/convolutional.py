@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from trainables.models.conv_norm_relu import ConvNormReLU
+from trainables.models.limits import check_image
 
 
 class CNN8(nn.Sequential):
@@ -162,10 +163,6 @@ class _BasicBlock(nn.Module):
 
 
 def _image(input_shape: tuple[int, ...], smallest: int, name: str) -> tuple[int, int, int]:
-    if len(input_shape) != 3 or min(input_shape[1:]) < smallest:
-        raise ValueError(
-            f"{name} takes images of {smallest} × {smallest} pixels or more; "
-            f"this data set's examples are {' × '.join(map(str, input_shape))}"
-        )
+    check_image(name, input_shape, smallest)
     channels, height, width = input_shape
     return channels, height, width

@@ -6,6 +6,8 @@ import math
 
 from torch import nn
 
+from trainables.models.limits import check_mlp
+
 
 class MLP(nn.Sequential):
     """ReLU network of `depth` hidden layers of `width` units on flattened input.
@@ -15,8 +17,8 @@ class MLP(nn.Sequential):
     Args:
         input_shape: shape of one example.
         classes: number of classes.
-        width: units per hidden layer, from 1.
-        depth: number of hidden layers, from 0.
+        width: units per hidden layer, from 1 to 1,000,000.
+        depth: number of hidden layers, from 0 to 1,000.
 
     Raises:
         ValueError: `width` or `depth` is out of range.
@@ -25,10 +27,7 @@ class MLP(nn.Sequential):
     def __init__(
         self, input_shape: tuple[int, ...], classes: int, *, width: int = 256, depth: int = 2
     ) -> None:
-        if width < 1 or depth < 0:
-            raise ValueError(
-                f"mlp: width = {width}, depth = {depth}; allowed: width from 1, depth from 0"
-            )
+        check_mlp(width, depth)
         layers: list[nn.Module] = [nn.Flatten()]
         features = math.prod(input_shape)
         for _ in range(depth):

@@ -160,7 +160,7 @@ _FIXED_MODULATOR = ParameterRange(1.0, 1.0, 1.0, 0.0, 1.0)
 _LOG_ZERO = ParameterRange(-4.0, -4.0, -4.0, maximum=0.0)
 _Q = ParameterRange(0.7, 0.05, 1.0, 1e-6, 1.0)
 
-# A copy of what `trainables.losses` declares, since importing that loads torch; a test compares.
+# A copy of what `trainables.losses` declares, which this package does not need; a test compares.
 ERRORS: dict[str, ErrorFormula] = {
     "ce": ErrorFormula(_ce),
     "label_smoothing": ErrorFormula(
@@ -208,7 +208,7 @@ ERRORS: dict[str, ErrorFormula] = {
 
 
 def parameters_of(loss: str) -> Mapping[str, ParameterRange]:
-    """Parameters of a loss. Imports torch, if installed, for a loss without a closed δ_k.
+    """Parameters of a loss.
 
     Args:
         loss: a loss of `trainables.losses`, or 'package.module:function'.
@@ -221,7 +221,7 @@ def parameters_of(loss: str) -> Mapping[str, ParameterRange]:
     """
     if loss in ERRORS:
         return ERRORS[loss].parameters
-    from trainables import losses  # imports torch
+    from trainables import losses
 
     return {
         p.name: ParameterRange(p.default, p.low, p.high, p.minimum, p.maximum)
