@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+from numpy.typing import NDArray
 from questions import HERE, RULE
 from wording import ARMS
 
@@ -31,10 +32,11 @@ def main() -> None:
     for (rate, arm), group in rows.groupby(["noise_rate", "arm"]):
         missing = Counter(_missing(correct[label], labels) for label in group.index)
         counts = ", ".join(f"{n} networks miss {k}" for k, n in sorted(missing.items()))
-        print(f"{100 * rate:.0f} % noise, {ARMS[arm.replace(f':{RULE}', '')]}: {counts}")
+        name = ARMS[str(arm).replace(f":{RULE}", "")]
+        print(f"{100 * float(str(rate)):.0f} % noise, {name}: {counts}")
 
 
-def _missing(correct: bytes, labels: np.ndarray) -> int:
+def _missing(correct: bytes, labels: NDArray[np.int64]) -> int:
     bits = np.unpackbits(np.frombuffer(correct, np.uint8))[: len(labels)]
     recall = [bits[labels == k].mean() for k in range(labels.max() + 1)]
     return int((np.array(recall) < NEVER).sum())

@@ -31,6 +31,7 @@ from study.results.schema import Stage
 
 HERE = Path(__file__).parent
 RULE = "activation"  # the analytic arm that the page speaks of
+_EDGE = 1.15  # a learning rate within this factor of an end of its range lies at the end
 
 
 @dataclass(frozen=True)
@@ -262,15 +263,29 @@ class Findings:
         at_edge: dict[tuple[str, ...], bool] = {}
         for study, analysis in self.studies.items():
             limits = analysis.study.config["search"]["lr"]
-            if limits["high"] < 1.15**2 * limits["low"]:  # no search
+            if limits["high"] < _EDGE**2 * limits["low"]:  # no search
                 continue
             for arm in self.arms_of(study):
                 if arm.arm in ("best", f"analytic:{RULE}"):
                     lr = float(arm.rows["lr"].mean())
                     networks = tuple(sorted(arm.rows["network_id"]))
-                    is_low, is_high = lr < 1.15 * limits["low"], lr > limits["high"] / 1.15
+                    is_low, is_high = lr < _EDGE * limits["low"], lr > limits["high"] / _EDGE
                     at_edge[networks] = at_edge.get(networks, False) or is_low or is_high
         return sum(at_edge.values()), len(at_edge)
+
+    def rates(self, study: str) -> str:
+        """The learning rates that a study searches."""
+        limits = self.studies[study].study.config["search"]["lr"]
+        return f"{limits['low']:g} to {limits['high']:g}"
+
+    def rate_text(self, study: str, arm: str, **wanted: object) -> str:
+        """Learning rate of an arm, and whether it is the lowest or highest that was searched."""
+        limits = self.studies[study].study.config["search"]["lr"]
+        rate = self.rate(study, arm, **wanted)
+        text = number(rate, 3 if rate < 0.1 else 2)
+        end = "lowest" if rate < _EDGE * limits["low"] else "highest"
+        inside = _EDGE * limits["low"] <= rate <= limits["high"] / _EDGE
+        return text if inside else f"{text}, the {end} that was searched"
 
     def rate(self, study: str, arm: str, **wanted: object) -> float:
         """Learning rate of an arm of the only cell with these values."""

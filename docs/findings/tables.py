@@ -127,9 +127,10 @@ class Page(Findings):
         for study in (constant, *schedules):
             arm = self.confirmed(study, "analytic", **wanted)
             row = self.dynamics_row(study, arm)
+            name = "constant" if study == constant else study.removeprefix("annealed-")
             gain = "–" if study == constant else points(self.gain(arm, base))
             rows.append(
-                f"| {study.removeprefix('annealed-')} | {number(float(arm.rows['lr'].mean()), 3)} "
+                f"| {name} | {number(float(arm.rows['lr'].mean()), 3)} "
                 f"| {points(arm.accuracy)} | {gain} "
                 f"| {number(100 * row['best_minus_last'])} points | {percent(row['memorised'])} |"
             )
