@@ -119,8 +119,9 @@ class Page(Findings):
     def schedule_table(self, constant: str, schedules: Sequence[str], **wanted: object) -> str:
         """One row per schedule of ε: accuracy at analytic ε, and what it loses late."""
         header = (
-            "| schedule of ε | learning rate | test accuracy (90 %) | minus constant ε (90 %) "
-            "| accuracy lost after the best epoch | wrong labels reproduced minus corrected |"
+            "| schedule of ε | learning rates searched | learning rate chosen "
+            "| test accuracy (90 %) | minus constant ε (90 %) | accuracy lost after the best "
+            "epoch | wrong labels reproduced minus corrected |"
         )
         base = self.confirmed(constant, "analytic", **wanted)
         rows = []
@@ -130,11 +131,11 @@ class Page(Findings):
             name = "constant" if study == constant else study.removeprefix("annealed-")
             gain = "–" if study == constant else points(self.gain(arm, base))
             rows.append(
-                f"| {name} | {number(float(arm.rows['lr'].mean()), 3)} "
+                f"| {name} | {self.rates(study)} | {self.rate_text(study, 'analytic', **wanted)} "
                 f"| {points(arm.accuracy)} | {gain} "
                 f"| {number(100 * row['best_minus_last'])} points | {percent(row['memorised'])} |"
             )
-        return "\n".join([header, "|" + "---|" * 6, *rows])
+        return "\n".join([header, "|" + "---|" * 7, *rows])
 
     def weights_table(self, study: str) -> str:
         """One row per loss and weights: test accuracy at ε = 0 and at analytic ε by class count."""
