@@ -279,13 +279,13 @@ class Findings:
         return f"{limits['low']:g} to {limits['high']:g}"
 
     def rate_text(self, study: str, arm: str, **wanted: object) -> str:
-        """Learning rate of an arm, and whether it is the lowest or highest that was searched."""
+        """Learning rate of an arm, and whether it lies at an end of the range."""
         limits = self.studies[study].study.config["search"]["lr"]
         rate = self.rate(study, arm, **wanted)
         text = number(rate, 3 if rate < 0.1 else 2)
-        end = "lowest" if rate < _EDGE * limits["low"] else "highest"
+        end = "low" if rate < _EDGE * limits["low"] else "high"
         inside = _EDGE * limits["low"] <= rate <= limits["high"] / _EDGE
-        return text if inside else f"{text}, the {end} that was searched"
+        return text if inside else f"{text}, at the {end} end of the range searched"
 
     def rate(self, study: str, arm: str, **wanted: object) -> float:
         """Learning rate of an arm of the only cell with these values."""

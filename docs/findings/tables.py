@@ -148,9 +148,15 @@ class Page(Findings):
         header = ["loss", "α", "β", "weights of"]
         header += [f"{n} classes, {text}" for text in arms.values() for n in counts]
         rows = [header, ["---"] * len(header)]
-        for (loss, _), found in cells.items():
+
+        def weights(loss: str, found: dict[tuple[int, str], Confirmed]) -> tuple[float, float]:
             params = {**_WEIGHTS[loss], **next(iter(found.values())).params}
-            alpha, beta = params["alpha"], params["beta"]
+            return params["alpha"], params["beta"]
+
+        lines = [(loss, *weights(loss, found), found) for (loss, _), found in cells.items()]
+        for loss, alpha, beta, found in sorted(
+            lines, key=lambda line: (line[0], line[1] / line[2])
+        ):
             origin = _ORIGIN.get((loss, alpha, beta), "–")
             levels = [points(found[n, arm].accuracy) for arm in arms for n in counts]
             rows.append([loss, f"{alpha:g}", f"{beta:g}", origin, *levels])
