@@ -14,7 +14,8 @@ import sys
 import jinja2
 from differences import differences
 from pictures import best_epsilon_figure
-from questions import HERE, Findings
+from questions import HERE
+from tables import Page
 from wording import best, line_text, number, points, share
 
 from analysis.report import theme
@@ -25,7 +26,7 @@ LONG_TAILS = {
 PAGE = HERE / "README.md"
 
 
-def render(findings: Findings) -> str:
+def render(findings: Page) -> str:
     """The page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined, trim_blocks=True
@@ -38,7 +39,7 @@ def render(findings: Findings) -> str:
 
 def main() -> None:
     """Write the page, or check it."""
-    findings = Findings()
+    findings = Page()
     page = render(findings)
     if "--check" in sys.argv[1:]:
         found = differences(page, PAGE.read_text())

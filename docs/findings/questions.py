@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 from wording import (
-    ARMS,
-    best,
-    cell_text,
-    dataset,
-    model,
-    noise,
     number,
-    percent,
     points,
-    share,
-    words,
 )
 
 from analysis.inference.cell_records import CellVerdict
@@ -33,10 +28,10 @@ from analysis.recommendation.comparisons import gain_of
 from analysis.recommendation.records import Gain
 from analysis.verdict import StudyAnalysis, compute
 from study.results.schema import Stage
-from trainables.theory.rules import analytic_rules
 
 HERE = Path(__file__).parent
 RULE = "activation"  # the analytic arm that the page speaks of
+_EDGE = 1.15  # a learning rate within this factor of an end of its range lies at the end
 
 
 @dataclass(frozen=True)
@@ -107,7 +102,12 @@ class Findings:
 
     def __init__(self) -> None:
         paths = sorted(path.parent for path in HERE.glob("*/study.yaml"))
-        self.studies: dict[str, StudyAnalysis] = {path.name: compute(str(path)) for path in paths}
+        workers = min(os.cpu_count() or 1, len(paths))
+        analyses = Parallel(workers)(delayed(compute)(str(path)) for path in paths)
+        self.studies: dict[str, StudyAnalysis] = {
+            path.name: analysis for path, analysis in zip(paths, analyses, strict=True)
+        }
+        self._arms: dict[str, list[Confirmed]] = {}
 
     def cells(self, study: str, **wanted: object) -> list[CellVerdict]:
         """The cells of a study that takes ε, with the given attributes."""
@@ -118,52 +118,6 @@ class Findings:
             and cell.epsilon_analytic
             and all(getattr(cell, name) == value for name, value in wanted.items())
         ]
-
-    def table(self, study: str) -> str:
-        """One row per cell."""
-        header = (
-            "| cell | analytic ε | best ε (95 %) | accuracy at ε = 0, analytic, best | cost of "
-            "analytic ε (90 %) | share recovered (90 %) | gain of tuning (90 %) | verdict |"
-        )
-        rows = [self._row(cell) for cell in self.cells(study)]
-        return "\n".join([header, "|" + "---|" * 8, *rows])
-
-    def _row(self, cell: CellVerdict) -> str:
-        rule = cell.rule or ""
-        value, gain = cell.primary_value, cell.procedure.get(rule)
-        recovered = cell.recovered.get(rule)
-        accuracy = [cell.accuracy.get(arm) for arm in ("zero", f"analytic:{rule}", "best")]
-        levels = " · ".join(
-            "–" if a is None or a.mean is None else f"{100 * a.mean:.1f}" for a in accuracy
-        )
-        return (
-            f"| {dataset(cell.dataset)}, {noise(cell)}, {cell.loss} "
-            f"| {cell.epsilon_analytic[rule]:.2f} | {best(cell)} | {levels} "
-            f"| {points(value)} | {share(recovered)} | {points(gain)} "
-            f"| {words(cell.verdict.value)} |"
-        )
-
-    def rule_table(self, study: str, rules: Sequence[str]) -> str:
-        """One row per model: the ε of each rule, the best one, and what each rule costs."""
-        columns = [
-            *("model", "spread of the initial logits"),
-            *(f"ε by {rule}" for rule in rules),
-            "best ε (95 %)",
-            *(f"cost of {rule} (90 %)" for rule in rules),
-        ]
-        spread = self.studies[study].study.trials.groupby("cell_id")["logit_std_init"].mean()
-        rows = [
-            [
-                model(cell),
-                number(float(spread[cell.cell_id])),
-                *(f"{cell.epsilon_analytic[rule]:.2f}" for rule in rules),
-                best(cell),
-                *(points(cell.value.get(rule)) for rule in rules),
-            ]
-            for cell in self.cells(study)
-        ]
-        lines = [columns, ["---"] * len(columns), *rows]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def line(self, studies: Iterable[str], **wanted: object) -> Line:
         """Best ε against analytic ε over cells whose best ε lies inside the range.
@@ -196,7 +150,8 @@ class Findings:
 
     def accuracy(self, study: str, arm: str, **wanted: object) -> str:
         """Test accuracy of an arm in the only cell with the given attributes, per cent."""
-        return number(_accuracy(self.cell(study, **wanted), arm))
+        cell = self.cell(study, **wanted)
+        return points(cell.accuracy[arm_name(cell, arm)])
 
     def range(self, study: str, arm: str, **wanted: object) -> str:
         """Lowest and highest test accuracy of an arm over a study's cells, per cent."""
@@ -214,18 +169,25 @@ class Findings:
 
         `arm` may be `analytic` for the first analytic arm. Rows are those of the common seeds.
         """
-        found = self._confirmed(study, **wanted)
+        found = self.arms_of(study, **wanted)
         name = f"analytic:{RULE}" if arm == "analytic" else arm
         (only,) = (confirmed for confirmed in found if confirmed.arm == name)
         return only
 
-    def _confirmed(self, study: str, **wanted: object) -> list[Confirmed]:
+    def arms_of(self, study: str, **wanted: object) -> list[Confirmed]:
         """Every arm of every cell with the given values of columns of `trials`."""
+        if study not in self._arms:
+            self._arms[study] = self._confirmed(study)
+        return [
+            arm
+            for arm in self._arms[study]
+            if all(arm.rows[column].iloc[0] == value for column, value in wanted.items())
+        ]
+
+    def _confirmed(self, study: str) -> list[Confirmed]:
         analysed = self.studies[study].study
         rows = analysed.stage(Stage.CONFIRM)
         rows = rows[rows["replicate"].isna()].dropna(subset=["arm"])
-        for column, value in wanted.items():
-            rows = rows[rows[column] == value]
         correct = {(study, k): v for k, v in analysed.test_correct(rows).items()}
         rows = rows.set_axis([(study, k) for k in rows.index])
         return [
@@ -237,88 +199,52 @@ class Findings:
         """Test accuracy of one arm minus that of another, paired by seed."""
         return gain_of(first.rows, second.rows, {**first.correct, **second.correct})
 
-    def best_without_epsilon(self, study: str, **wanted: object) -> Confirmed:
-        """The loss with the best validation accuracy on noisy labels among those at ε = 0."""
-        plain = [c for c in self._confirmed(study, **wanted) if c.epsilon == 0]
-        return max(plain, key=lambda c: c.validation)
+    def best_without_epsilon(self, study: str, **wanted: object) -> list[Confirmed]:
+        """The losses with the best validation accuracy on noisy labels among those at ε = 0.
 
-    def loss_table(self, study: str, dataset: str) -> str:
-        """One row per loss on a data set: test accuracy at ε = 0, at analytic and at tuned ε."""
-        header = "| loss | ε = 0 | analytic ε | tuned ε |"
-        cells: dict[str, dict[str, Confirmed]] = {}
-        for confirmed in self._confirmed(study, dataset=dataset):
-            cells.setdefault(confirmed.cell_id, {})[confirmed.arm] = confirmed
-        rows = []
-        for _, arms in sorted(cells.items()):
-            first = next(iter(arms.values()))
-            if "zero" not in arms:  # a loss that takes no ε has one arm
-                arms = {"zero": first}
-            levels = [
-                "–" if arm not in arms else points(arms[arm].accuracy)
-                for arm in ("zero", f"analytic:{RULE}", "tuned")
-            ]
-            rows.append(f"| {first.loss} | {' | '.join(levels)} |")
-        return "\n".join([header, "|" + "---|" * 4, *rows])
-
-    def schedule_table(self, constant: str, schedules: Sequence[str], **wanted: object) -> str:
-        """One row per schedule of ε: accuracy at analytic ε, and what it loses late."""
-        header = (
-            "| schedule of ε | test accuracy | minus constant ε (90 %) | accuracy lost after the "
-            "best epoch | wrong labels reproduced minus corrected |"
-        )
-        base = self.confirmed(constant, "analytic", **wanted)
-        rows = []
-        for study in (constant, *schedules):
-            arm = self.confirmed(study, "analytic", **wanted)
-            row = self._dynamics_row(study, arm)
-            name = study.removeprefix("annealed-") if study != constant else "constant"
-            gain = "–" if study == constant else points(self.gain(arm, base))
-            rows.append(
-                f"| {name} | {number(100 * (arm.accuracy.mean or 0.0))} | {gain} "
-                f"| {number(100 * row['best_minus_last'])} points | {percent(row['memorised'])} |"
-            )
-        return "\n".join([header, "|" + "---|" * 5, *rows])
-
-    def q_table(self, study: str) -> str:
-        """One row per class count and noise: what q does without ε, and what the rule's q costs."""
-        found = [c for c in self._confirmed(study) if c.arm == "zero"]
-        values = sorted({c.params["q"] for c in found})
-        header = " | ".join(
-            [
-                *("| data", "q of the rule", *(f"q = {q}" for q in values)),
-                "best q by validation minus the q next to the rule's |",
-            ]
-        )
-        groups: dict[str, dict[float, Confirmed]] = {}
-        for confirmed in found:
-            cell = cell_text(confirmed.cell_id).removesuffix(", gce")
-            groups.setdefault(cell, {})[confirmed.params["q"]] = confirmed
-        rows = []
-        for cell, of_q in sorted(groups.items(), key=lambda item: item[1][values[0]].classes):
-            (rule,) = analytic_rules(
-                of_q[values[0]].classes, loss="gce", parameter="q", rules=["gradient"]
-            )
-            near = min(values, key=lambda q: abs(q - (rule.value or 0.0)))
-            best_q = max(values, key=lambda q: of_q[q].validation)
-            levels = [number(100 * (of_q[q].accuracy.mean or 0.0)) for q in values]
-            cost = "0, the same" if near == best_q else points(self.gain(of_q[best_q], of_q[near]))
-            cost += f" (q = {best_q})"
-            rows.append(f"| {cell} | {rule.value:.2f} | {' | '.join(levels)} | {cost} |")
-        return "\n".join([header, "|" + "---|" * (len(values) + 3), *rows])
+        Several where the 90 % interval of their paired difference from the best contains 0.
+        """
+        plain = [c for c in self.arms_of(study, **wanted) if c.epsilon == 0]
+        first = max(plain, key=lambda c: c.validation)
+        return [c for c in plain if c is first or _tie(first, c)]
 
     def span(self, study: str, arm: str, **wanted: object) -> str:
         """Lowest and highest test accuracy of an arm over cells with these values, per cent."""
         name = f"analytic:{RULE}" if arm == "analytic" else arm
         levels = [
-            100 * (c.accuracy.mean or 0.0)
-            for c in self._confirmed(study, **wanted)
-            if c.arm == name
+            100 * (c.accuracy.mean or 0.0) for c in self.arms_of(study, **wanted) if c.arm == name
         ]
         return f"{number(min(levels), 0)} to {number(max(levels), 0)}"
 
     def level(self, study: str, arm: str, **wanted: object) -> str:
         """Mean test accuracy of an arm of the only cell with these values, per cent."""
-        return number(100 * (self.confirmed(study, arm, **wanted).accuracy.mean or 0.0))
+        accuracy = self.confirmed(study, arm, **wanted).accuracy
+        return points(accuracy)
+
+    def groups(self, study: str, arm: str, cuts: Sequence[float], **wanted: object) -> list[str]:
+        """The networks of an arm between cuts of test accuracy (per cent), best group first.
+
+        Returns:
+            For each group, how many networks it has and their accuracies: `6 at 82 to 85 %`.
+        """
+        levels = 100 * self.confirmed(study, arm, **wanted).rows["test_acc"].dropna()
+        texts = []
+        for low, high in pairwise([-math.inf, *cuts, math.inf]):
+            inside = levels[(levels >= low) & (levels < high)]
+            ends = [number(x, 0) for x in (inside.min(), inside.max())]
+            span = ends[0] if ends[0] == ends[1] else " to ".join(ends)
+            texts.append(f"{len(inside)} at {span} %")
+        return texts[::-1]
+
+    def median(self, study: str, arm: str, **wanted: object) -> str:
+        """Median test accuracy of an arm, per cent."""
+        levels = self.confirmed(study, arm, **wanted).rows["test_acc"]
+        return number(100 * float(levels.median()))
+
+    def collapsed(self, study: str, arm: str, **wanted: object) -> str:
+        """How many networks of an arm end within five times the accuracy of guessing."""
+        rows = self.confirmed(study, arm, **wanted).rows
+        return f"{int((rows['test_acc'] < 5 / rows['classes']).sum())} of {len(rows)}"
 
     def signature(self, study: str, name: str, arm: str, **wanted: object) -> str:
         """How many networks of an arm show a signature of failure: `12 of 12`."""
@@ -331,17 +257,35 @@ class Findings:
     def edges(self) -> tuple[int, int]:
         """Arms whose learning rate lies within 15 % of an end of its range, and all arms.
 
-        Counts the best and the analytic arm of every cell on the common seeds.
+        Counts the best and the analytic arm of every cell on the common seeds; one that several
+        studies share counts once, and studies that give a learning rate do not count.
         """
-        at_edge = total = 0
+        at_edge: dict[tuple[str, ...], bool] = {}
         for study, analysis in self.studies.items():
             limits = analysis.study.config["search"]["lr"]
-            for arm in self._confirmed(study):
+            if limits["high"] < _EDGE**2 * limits["low"]:  # no search
+                continue
+            for arm in self.arms_of(study):
                 if arm.arm in ("best", f"analytic:{RULE}"):
                     lr = float(arm.rows["lr"].mean())
-                    total += 1
-                    at_edge += lr < 1.15 * limits["low"] or lr > limits["high"] / 1.15
-        return at_edge, total
+                    networks = tuple(sorted(arm.rows["network_id"]))
+                    is_low, is_high = lr < _EDGE * limits["low"], lr > limits["high"] / _EDGE
+                    at_edge[networks] = at_edge.get(networks, False) or is_low or is_high
+        return sum(at_edge.values()), len(at_edge)
+
+    def rates(self, study: str) -> str:
+        """The learning rates that a study searches."""
+        limits = self.studies[study].study.config["search"]["lr"]
+        return f"{limits['low']:g} to {limits['high']:g}"
+
+    def rate_text(self, study: str, arm: str, **wanted: object) -> str:
+        """Learning rate of an arm, and whether it lies at an end of the range."""
+        limits = self.studies[study].study.config["search"]["lr"]
+        rate = self.rate(study, arm, **wanted)
+        text = number(rate, 3 if rate < 0.1 else 2)
+        end = "low" if rate < _EDGE * limits["low"] else "high"
+        inside = _EDGE * limits["low"] <= rate <= limits["high"] / _EDGE
+        return text if inside else f"{text}, at the {end} end of the range searched"
 
     def rate(self, study: str, arm: str, **wanted: object) -> float:
         """Learning rate of an arm of the only cell with these values."""
@@ -349,64 +293,67 @@ class Findings:
 
     def dynamics(self, study: str, column: str, arm: str, **wanted: object) -> float:
         """A column of the table `dynamics` for an arm: a mean over the common seeds."""
-        return float(self._dynamics_row(study, self.confirmed(study, arm, **wanted))[column])
+        return float(self.dynamics_row(study, self.confirmed(study, arm, **wanted))[column])
 
-    def _dynamics_row(self, study: str, confirmed: Confirmed) -> pd.Series[Any]:
+    def dynamics_row(self, study: str, confirmed: Confirmed) -> pd.Series[Any]:
+        """The row of an arm in the table `dynamics`."""
         table = self.studies[study].tables["dynamics"]
         is_here = (table["cell_id"] == confirmed.cell_id) & (table["arm"] == confirmed.arm)
         ((_, row),) = table[is_here & table["replicate"].isna()].iterrows()
         return row
-
-    def dynamics_table(self, study: str, arms: Iterable[str], **wanted: object) -> str:
-        """One row per cell and arm: how the networks learnt, means over the common seeds."""
-        header = (
-            "| cell | arm | epochs to 90 % of the final accuracy | share of vanishing gradients, "
-            "first and last epoch | wrong labels reproduced minus corrected | accuracy lost after "
-            "the best epoch |"
-        )
-        rows = []
-        found = self._confirmed(study, **wanted)
-        for confirmed in sorted(found, key=lambda c: (c.cell_id, c.arm != "zero")):
-            arm = confirmed.arm.replace(f":{RULE}", "")
-            if arm not in arms:
-                continue
-            row = self._dynamics_row(study, confirmed)
-            rows.append(
-                f"| {cell_text(confirmed.cell_id)} | {ARMS[arm]} | {number(row['epochs_to_90'])} "
-                f"| {percent(row['vanishing_first'])} → {percent(row['vanishing_last'])} "
-                f"| {percent(row['memorised'])} | {number(100 * row['best_minus_last'])} points |"
-            )
-        return "\n".join([header, "|" + "---|" * 6, *rows])
 
     def measured(self, study: str, **wanted: object) -> str:
         """The measured difference of best and analytic arm, without the surface, in points."""
         value = self.cell(study, **wanted).primary_value
         return points(None if value is None else value.measured)
 
-    def duration(self, study: str) -> str:
+    def minutes(self, study: str) -> float:
         """Time from a study's first to its last network."""
         record = self.studies[study].verdict.provenance
         started, finished = (
             dt.datetime.fromisoformat(moment or "")
             for moment in (record.started_utc, record.finished_utc)
         )
-        return f"{(finished - started).total_seconds() / 60:.0f} min"
+        return (finished - started).total_seconds() / 60
+
+    def hours_on_cpu(self) -> float:
+        """Time of all studies on a CPU, one after the other."""
+        on_cpu = (s for s, a in self.studies.items() if a.verdict.provenance.device == ["cpu"])
+        return sum(self.minutes(study) for study in on_cpu) / 60
 
     def slope(self, study: str) -> NoiseSlope:
         """How the best ε of a study's only group of cells moves with the noise rate."""
         (slope,) = self.studies[study].verdict.noise_slopes
         return slope
 
-    def provenance(self, study: str) -> str:
-        """Hardware and commit of a study's rows."""
-        record = self.studies[study].verdict.provenance
-        commits = ", ".join(c[:7] for c in record.git_commit)
-        return f"two cores of an AMD EPYC, commit {commits}, {self.duration(study)}"
+    def head(self, *studies: str) -> str:
+        """What a section rests on: commands, networks, n, intervals, hardware, commits, time."""
+        analyses = [self.studies[study] for study in studies]
+        config = analyses[0].study.config
+        seeds, replicates = config["confirm"]["seeds"], config["search"].get("replicates", 1)
+        parts = [f"accuracies and their differences from n = {seeds} paired seeds, 90 % intervals"]
+        if config.get("sweep"):
+            parts.append(f"best ε from n = {config['sweep']['seeds']} seeds per point, 95 %")
+        if replicates > 1:
+            parts.append(f"gain of tuning from n = {replicates} searches, 90 %")
+        commits = {c[:7] for a in analyses for c in a.verdict.provenance.git_commit}
+        commands = [
+            f"`logit-bias run {s}` ({self.networks(s):,} networks, {self.minutes(s):.0f} min)"
+            for s in studies
+        ]
+        hardware = f"two cores of an AMD EPYC, commit {', '.join(sorted(commits))}"
+        return "; ".join([", ".join(commands), *parts, hardware]) + "."
 
 
 def arm_name(cell: CellVerdict, arm: str) -> str:
     """The arm as rows name it; `analytic` stands for the arm of the cell's rule."""
     return f"analytic:{cell.rule}" if arm == "analytic" else arm
+
+
+def _tie(one: Confirmed, other: Confirmed) -> bool:
+    validation = (c.rows.set_index("seed")["val_acc_noisy"] for c in (one, other))
+    difference = mean_interval(next(validation) - next(validation))
+    return difference.low is not None and difference.low <= 0
 
 
 def _accuracy(cell: CellVerdict, arm: str) -> float:
