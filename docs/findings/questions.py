@@ -31,6 +31,9 @@ from study.results.schema import Stage
 
 HERE = Path(__file__).parent
 RULE = "activation"  # the analytic arm that the page speaks of
+_PROCESSORS = dict.fromkeys(("annealed-constant", "term-weights"), "an Intel Xeon")
+_MOSTLY = "an AMD EPYC"
+"""{study: processor}, which the rows do not name, and that of all others."""
 _EDGE = 1.15  # a learning rate within this factor of an end of its range lies at the end
 
 
@@ -341,7 +344,8 @@ class Findings:
             f"`logit-bias run {s}` ({self.networks(s):,} networks, {self.minutes(s):.0f} min)"
             for s in studies
         ]
-        hardware = f"two cores of an AMD EPYC, commit {', '.join(sorted(commits))}"
+        processors = dict.fromkeys(_PROCESSORS.get(study, _MOSTLY) for study in studies)
+        hardware = f"two cores of {' or '.join(processors)}, commit {', '.join(sorted(commits))}"
         return "; ".join([", ".join(commands), *parts, hardware]) + "."
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
 
-from questions import RULE, Confirmed, Findings
+from questions import HERE, RULE, Confirmed, Findings
 from wording import (
     ARMS,
     best,
@@ -64,6 +67,57 @@ class Page(Findings):
             f"| {points(value)} | {share(recovered)} | {points(gain)} "
             f"| {words(cell.verdict.value)} |"
         )
+
+    def repeat_table(self) -> str:
+        """One row per cell that was trained again on another machine (`repeat.py`)."""
+        header = (
+            "| study | cell | here: cost of analytic ε (90 %), accuracy, verdict | repeated: the "
+            "same |"
+        )
+        rows = []
+        for study, repeated in self._repeated["studies"].items():
+            for cell in self.cells(study):
+                again = repeated["cells"][cell.cell_id]
+                first = f"| `{study}` | {cell_text(cell.cell_id)} "
+                here = self._in_short(
+                    cell.primary_value,
+                    cell.accuracy[f"analytic:{cell.rule}"].mean or 0.0,
+                    cell.verdict.value,
+                )
+                cost = SimpleNamespace(**again["cost"])
+                there = self._in_short(cost, again["accuracy"], again["verdict"])
+                rows.append(f"{first}| {here} | {there} |")
+        return "\n".join([header, "|" + "---|" * 4, *rows])
+
+    def same_verdicts(self) -> str:
+        """In how many cells a repetition has the verdict of the first study: `11 of 11`."""
+        same = [again["verdict"] == cell.verdict.value for cell, again in self._pairs()]
+        return f"{sum(same)} of {len(same)}"
+
+    def costs_inside(self) -> str:
+        """In how many cells the repeated cost lies inside the first interval: `11 of 11`."""
+        pairs = [(cell.primary_value, again["cost"]["mean"]) for cell, again in self._pairs()]
+        inside = [v.low <= mean <= v.high for v, mean in pairs if v and None not in (v.low, v.high)]
+        return f"{sum(inside)} of {len(pairs)}"
+
+    def _pairs(self) -> Iterator[tuple[CellVerdict, Any]]:
+        for study, repeated in self._repeated["studies"].items():
+            for cell in self.cells(study):
+                yield cell, repeated["cells"][cell.cell_id]
+
+    def repeat_origin(self) -> str:
+        """Machine and commits of the repetitions."""
+        kept = self._repeated
+        commits = sorted({c for study in kept["studies"].values() for c in study["commits"]})
+        return f"{kept['machine']}, commit {', '.join(commits)}"
+
+    @property
+    def _repeated(self) -> Any:
+        return json.loads((HERE / "repeated.json").read_text())
+
+    @staticmethod
+    def _in_short(cost: Any, accuracy: float, verdict: str) -> str:
+        return f"{points(cost)}, {number(100 * accuracy)} %, {words(verdict)}"
 
     def rule_table(self, study: str, rules: Sequence[str], baseline: tuple[str, str]) -> str:
         """One row per model: the ε of each rule, the best one, and what each rule costs.

@@ -144,8 +144,7 @@ class StudyFolder:
         """Check that the bucket that is to hold the folder exists; no effect on a disk.
 
         Raises:
-            study.results.object_store.StorageError: it does not, or the store refuses or does not
-                answer.
+            study.results.object_store.StorageError: it does not, or the store does not answer.
         """
         check_bucket(self.filesystem, self.path)
 

@@ -84,12 +84,18 @@ def check_bucket(filesystem: pafs.FileSystem, path: str) -> None:
     """Check that the bucket of a path exists; a file of a missing bucket only seems to be absent.
 
     Raises:
-        StorageError: the bucket does not exist, or the store refuses or does not answer.
+        StorageError: the bucket does not exist, or the store does not answer.
     """
     if filesystem.type_name not in _WITH_BUCKETS:
         return
     bucket = path.partition("/")[0]
-    info = repeated(filesystem, lambda: filesystem.get_file_info(bucket))
+    try:
+        info = repeated(filesystem, lambda: filesystem.get_file_info(bucket))
+    except StorageError as error:
+        # Who may use a part of a bucket may be refused to look at the whole of it.
+        if _NO_ACCESS.search(str(error)):
+            return
+        raise
     if info.type == pafs.FileType.NotFound:
         raise storage_error(f"Bucket '{bucket}' not found")
 
