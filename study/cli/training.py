@@ -52,9 +52,9 @@ def plan(
 
     folder = folder_of(config)
     if needs_measured_logits(config) and not as_json:
-        cells, models = len(planned_cells(config)), len(config.grid.model)
+        count, models = len(planned_cells(config)), len(config.grid.model)
         print(
-            f"{cells} cells; measuring the initial logits of {models} untrained "
+            f"{count} cells; measuring the initial logits of {models} untrained "
             f"{'model' if models == 1 else 'models'} for analytic:activation-measured …",
             flush=True,  # convolutional networks take a minute on a CPU
         )
