@@ -233,6 +233,8 @@ def test_a_rule_that_needs_absent_data_is_refused_in_one_line(
 ) -> None:
     monkeypatch.delenv("LOGIT_BIAS_DATA", raising=False)
     result = run_command("plan", "paper-cifar10")  # has the arm analytic:activation-measured
-    assert (result.returncode, result.stdout) == (2, "")
+    assert result.returncode == 2
+    assert result.stdout.startswith("15 cells; measuring the initial logits of 1 untrained model")
+    assert result.stdout.count("\n") == 1
     assert "analytic:activation-measured: data set 'cifar10'" in result.stderr
     assert len(result.stderr.splitlines()) == 1
