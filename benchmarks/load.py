@@ -32,6 +32,9 @@ from types import TracebackType
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tens of processes that start on few cores need longer than Ray's 60 s; it would end them and begin
+# again without end.
+os.environ.setdefault("RAY_worker_register_timeout_seconds", "600")
 
 from study.planning.scheduler import Cohort
 from study.results.atomic_write import AtomicFile
