@@ -141,7 +141,8 @@ def test_a_submitted_job_carries_no_secret(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv(name, secret)
     sent = runtime_environment(str(tmp_path))
     named = {"LOGIT_BIAS_DATA", "LOGIT_BIAS_GIT", "RAY_JOB_STOP_WAIT_TIME_S"}
-    assert "LOGIT_BIAS_GIT" in sent["env_vars"] and sent["env_vars"].keys() <= named
+    assert "LOGIT_BIAS_GIT" in sent["env_vars"]
+    assert sent["env_vars"].keys() <= named
     assert "fake" not in json.dumps(sent)
 
 
