@@ -30,7 +30,7 @@ def test_the_head_trains_nothing_and_nobody_gets_in_without_the_token(cluster: C
     cluster.wait_for(3)
     command = "logit-bias submit here.yaml --address http://127.0.0.1:8265"
     refused = cluster.laptop.run(f"RAY_AUTH_MODE=disabled {command}", check=False)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "RAY_AUTH_MODE" in refused.stderr
     hosts = {row["host"] for row in cluster.rows("/shared/late")}
     assert hosts <= set(onprem.WORKERS)
