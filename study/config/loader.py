@@ -14,18 +14,10 @@ from pydantic import BaseModel, ValidationError
 
 from study.config.choices import Importable, Imports
 from study.config.sections import StudyConfig
-from study.config.shipped import preset_bytes, preset_question, presets
+from study.config.shipped import preset_bytes, presets
 from study.results.credentials import without_credentials
 from study.results.study_files import is_in_study_folder
 from trainables.errors import BadInputError, did_you_mean
-
-__all__ = [
-    "StudyFileError",
-    "parse_study",
-    "preset_question",
-    "presets",
-    "read_study",
-]
 
 
 class StudyFileError(BadInputError):

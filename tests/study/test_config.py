@@ -8,13 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from study.config.loader import (
-    StudyFileError,
-    parse_study,
-    preset_question,
-    presets,
-    read_study,
-)
+from study.config.loader import StudyFileError, parse_study, read_study
+from study.config.shipped import preset_question, presets
 
 GOOD: dict[str, Any] = {
     "name": "tiny",

@@ -146,6 +146,14 @@ def test_refused_credentials_are_one_line_that_names_the_storage(
         server.shutdown()
 
 
+def test_who_may_not_look_at_the_whole_bucket_may_use_a_part(bucket: str) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Forbidden) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"endpoint_override=127.0.0.1:{server.server_port}&scheme=http"
+        object_store.check_bucket(*object_store.open_filesystem(f"s3://mine/part?{place}"))
+        server.shutdown()
+
+
 def test_a_server_that_does_not_answer_is_one_line_that_names_the_storage(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
