@@ -1,27 +1,32 @@
 """Networks·epochs per second of cohorts on a GPU against one network at a time.
 
-    python benchmarks/gpu.py [--model resnet32] [--members 1 4 8 16] [--compile] [--pairs 5]
+    python benchmarks/gpu.py [--model resnet32] [--members 1 4 8 16] [--compile] [--mps] [--pairs 5]
 
 Synthetic CIFAR-sized images, batch 128, bf16. The baseline is an eager loop over one network with
 autocast, channels-last and data on the device, training alone. `packed` is --packed such loops at a
-time, one per process, as with fractional GPUs in Ray. The engine also evaluates and records its
-learning dynamics. Start-up is not counted: processes and imports of the loops; initialisation,
-trial steps, recording and compiling of the engine (`start_s`, a cohort's first epoch minus the mean
-of the later ones). An epoch is the training split of --images synthetic images. Needs only torch,
-torchvision and NumPy. The variants take turns; ratios are of neighbouring runs. The share of the
-device's peak counts multiplications and additions of the forward and backward pass, and needs
---peak-tflops. Without a GPU: --device cpu --precision float32 --images 500 --pairs 1 --packed 0.
+time, one per process, as with fractional GPUs in Ray; with --mps, `packed, MPS` is the same under
+NVIDIA's Multi-Process Service, which lets their kernels run at the same time. The engine also
+evaluates and records its learning dynamics. Start-up is not counted: processes and imports of the
+loops; initialisation, trial steps, recording and compiling of the engine (`start_s`, a cohort's
+first epoch minus the mean of the later ones). An epoch is the training split of --images synthetic
+images. Needs only torch, torchvision and NumPy. The variants take turns; ratios are of neighbouring
+runs. The share of the device's peak counts multiplications and additions of the forward and
+backward pass, and needs --peak-tflops. Without a GPU: --device cpu --precision float32 --images 500
+--pairs 1 --packed 0.
 Writes benchmarks/results/gpu-<model>-<date>.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
 import multiprocessing
 import os
+import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,6 +99,22 @@ def one_network(data: DataSpec, model: str, device: str, precision: str) -> Call
     return run
 
 
+@contextlib.contextmanager
+def multi_process_service(folder: str) -> Iterator[None]:
+    """Processes that start meanwhile share the GPU through NVIDIA's Multi-Process Service."""
+    control, environment = "nvidia-cuda-mps-control", f"{folder}/mps"
+    os.mkdir(environment)
+    variables = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
+    os.environ.update(dict.fromkeys(variables, environment))
+    subprocess.run([control, "-d"], check=True)
+    atexit.register(subprocess.run, [control], input=b"quit", env=dict(os.environ), check=False)
+    try:
+        yield
+    finally:
+        for variable in variables:
+            del os.environ[variable]
+
+
 class Packed:
     """Processes on one device that each train one network at a time."""
 
@@ -108,6 +129,7 @@ class Packed:
         ]
         for process in self._processes:
             process.start()
+            atexit.register(process.kill)
 
     def __call__(self) -> Rate:
         """One epoch of one network in every process."""
@@ -183,6 +205,7 @@ def main() -> None:
     parser.add_argument("--augment", action="store_true", help="crop and flip, in the engine")
     parser.add_argument("--epochs", type=int, default=4, help="of the engine, 2 or more")
     parser.add_argument("--packed", type=int, default=4, help="processes; 0 for none")
+    parser.add_argument("--mps", action="store_true", help="also the packed processes under MPS")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--device", default="cuda")
@@ -212,7 +235,11 @@ def main() -> None:
             k, compiled = max(arguments.members), replace(recipe, compile=True)
             variants[f"K = {k}, compiled"] = cohort(data, arguments.model, device, compiled, k)
         if arguments.packed:
-            variants["packed"] = Packed(arguments.packed, data, arguments.model, device, precision)
+            packed = arguments.packed, data, arguments.model, device, precision
+            variants["packed"] = Packed(*packed)
+            if arguments.mps:
+                with multi_process_service(folder):
+                    variants["packed, MPS"] = Packed(*packed)
         measured: dict[str, list[Rate]] = {variant: [] for variant in variants}
         for turn in range(arguments.pairs + 1):  # the first warms up
             for variant, run in variants.items():
@@ -234,8 +261,9 @@ def main() -> None:
             table[variant]["start_s"] = ratio_summary(
                 np.array([rate.start_s for rate in measured[variant]])
             )
-        if arguments.packed:
-            table[variant]["over_packed"] = ratio_summary(per_s / rates["packed"])
+        for baseline in rates:
+            if baseline.startswith("packed"):
+                table[variant][f"over {baseline}"] = ratio_summary(per_s / rates[baseline])
         if arguments.peak_tflops:
             table[variant]["share_of_peak"] = ratio_summary(
                 per_s * flops / 1e12 / arguments.peak_tflops

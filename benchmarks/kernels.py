@@ -91,11 +91,10 @@ def convolutions(
         "forward, cuDNN": lambda: nn.functional.conv2d(x, filters, None, stride, 1, 1, members),
         "forward, own": lambda: convolution.convolve(x, packed, stride),
         "images, cuDNN": lambda: backward(True, False, False),
+        "images, own": lambda: convolution.input_gradient(gradient, packed, x, stride),
         "filters, cuDNN": lambda: backward(False, True, False),
         "filters, own": lambda: convolution.filter_gradient(x, gradient, members, stride),
     }
-    if stride == 1:
-        calls["images, own"] = lambda: convolution.input_gradient(gradient, packed)
     return calls
 
 

@@ -133,14 +133,14 @@ def sleep_through(
 
 def drive(settings: Mapping[str, Any], storage: str) -> None:
     """Run or resume the study in this process; a line of its log is a cohort that is done."""
-    from driver import choose_points, study_of
+    from driver import cells_for, choose_points, study_of
 
     from study.config.sections import Resources
     from study.execution.run import RunOptions, run_study
 
     workers = settings["workers"]
     resources = Resources(workers=workers, cpus_per_cohort=(os.cpu_count() or 1) / workers)
-    config = study_of(settings["networks"]).model_copy(
+    config = study_of(cells_for(settings["networks"])).model_copy(
         update={"storage": storage, "resources": resources}
     )
     delay_writes(settings["write_s"])
@@ -162,11 +162,11 @@ def drive(settings: Mapping[str, Any], storage: str) -> None:
 
 def measure(settings: Mapping[str, Any], loses_driver: bool) -> dict[str, Any]:
     """One study from its start to its last network."""
-    from driver import study_of
+    from driver import cells_for, study_of
 
     from study.planning.plan import make_plan
 
-    total = sum(make_plan(study_of(settings["networks"])).networks().values())
+    total = sum(make_plan(study_of(cells_for(settings["networks"]))).networks().values())
     with tempfile.TemporaryDirectory() as storage:
         log = Path(storage, "log")
         log.touch()

@@ -16,6 +16,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 CASES = [
     (2, 16, 16, 1, 6, True, True),
     (3, 16, 32, 2, 6, True, False),
+    (2, 32, 16, 2, 5, True, True),
     (2, 32, 16, 1, 5, True, True),
     (2, 16, 16, 1, 6, False, True),
     (2, 3, 16, 1, 7, False, False),
@@ -23,7 +24,9 @@ CASES = [
 ]
 
 
-def worst_error(case: tuple, device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
+def worst_error(
+    case: tuple, device: str = "cpu", dtype: torch.dtype = torch.float32, training: bool = True
+) -> float:
     """The largest relative difference of result, gradients and running statistics."""
     members, channels, out, stride, edge, use_kernel, has_shortcut = case
     generator = torch.Generator().manual_seed(0)
@@ -41,25 +44,43 @@ def worst_error(case: tuple, device: str = "cpu", dtype: torch.dtype = torch.flo
     leaves = [t for t in (x, filters, weight, bias, shortcut) if t is not None]
 
     def fused(running: RunningStatistics) -> torch.Tensor:
-        kernel = {"use_kernel": use_kernel}
-        options = {"stride": stride, "groups": members, **kernel}
+        options = {
+            "training": training,
+            "stride": stride,
+            "groups": members,
+            "use_kernel": use_kernel,
+        }
         return convolve_normalise(
-            x, filters, weight.float(), bias.float(), running, shortcut, **options
+            x,
+            filters,
+            weight.float(),
+            bias.float(),
+            running,
+            shortcut,
+            training=training,
+            **options,
         )
 
     def plain(running: RunningStatistics) -> torch.Tensor:
         z = nn.functional.conv2d(x, filters, None, stride, 1, 1, members)
         y = nn.functional.batch_norm(
-            z.float(), running.mean, running.var, weight.float(), bias.float(), True, 0.1, 1e-5
+            z.float(),
+            running.mean,
+            running.var,
+            weight.float(),
+            bias.float(),
+            training,
+            0.1,
+            1e-5,
         )
         return (y if shortcut is None else y + shortcut).relu()
 
     outcomes = []
     for function in (fused, plain):
-        statistics = (fill(all_out, device=device) for fill in (torch.zeros, torch.ones))
+        statistics = (torch.linspace(a, 2, all_out, device=device) for a in (-1, 0.5))
         running = RunningStatistics(*statistics, 0.1, 1e-5)
         y = function(running)
-        gradients = torch.autograd.grad((y * gradient).sum(), leaves)
+        gradients = torch.autograd.grad((y * gradient).sum(), leaves) if training else ()
         outcomes.append([y.detach(), *gradients, running.mean, running.var])
     return max(
         float(((a.float() - b.float()).norm() / b.float().norm()).cpu())
@@ -80,16 +101,17 @@ def test_kernels_are_the_operations_in_tritons_interpreter() -> None:
     )
     assert done.returncode == 0, done.stderr
     errors = [float(line) for line in done.stdout.split()]
-    assert len(errors) == len(CASES)
+    assert len(errors) == 2 * len(CASES)
     assert max(errors) < 1e-5
 
 
 @needs_gpu
 @pytest.mark.gpu
 @pytest.mark.parametrize("case", [case for case in CASES if not case[5]])
-def test_normalisation_on_a_gpu(case: tuple) -> None:
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_normalisation_on_a_gpu(case: tuple, training: bool) -> None:
     torch.backends.cudnn.allow_tf32 = False
-    assert worst_error(case, "cuda") < 1e-5
+    assert worst_error(case, "cuda", training=training) < 1e-5
 
 
 @needs_gpu
@@ -136,4 +158,4 @@ def test_the_same_bits_and_no_influence_between_networks(use_kernel: bool) -> No
 
 if __name__ == "__main__":
     for one in CASES:
-        print(worst_error(one))
+        print(worst_error(one), worst_error(one, training=False))

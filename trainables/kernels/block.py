@@ -6,10 +6,13 @@ import functools
 import importlib.util
 import logging
 import os
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:  # importing it needs Triton
+    from trainables.kernels.normalisation import Moments
 
 VARIABLE = "LOGIT_BIAS_KERNELS"
 """Environment variable; with the value `torch`, PyTorch's operations are used instead."""
@@ -34,10 +37,16 @@ class RunningStatistics(NamedTuple):
     eps: float
 
 
-def can_fuse(x: torch.Tensor) -> bool:
-    """Whether `convolve_normalise` takes images like `x`; it needs a GPU and Triton."""
+def can_fuse(x: torch.Tensor, *, training: bool) -> bool:
+    """Whether `convolve_normalise` takes images like `x`; it needs a GPU and Triton.
+
+    Args:
+        x: the images.
+        training: whether the layer is in training; otherwise no gradient can be computed.
+    """
     return (
         x.is_cuda
+        and (training or not torch.is_grad_enabled())
         and x.dtype != torch.float64
         and os.environ.get(VARIABLE) != "torch"
         and not torch.compiler.is_compiling()
@@ -80,12 +89,13 @@ def convolve_normalise(
     running: RunningStatistics,
     shortcut: torch.Tensor | None = None,
     *,
+    training: bool = True,
     stride: int = 1,
     padding: int = 1,
     groups: int = 1,
     use_kernel: bool | None = None,
 ) -> torch.Tensor:
-    """relu(batch_norm(conv(x)) + shortcut), in training.
+    """relu(batch_norm(conv(x)) + shortcut).
 
     Numbers that are not finite become 0 at the convolution and in the result, forward and backward:
     cuDNN may merge narrow groups, and 0 · NaN = NaN. The running statistics keep them.
@@ -95,8 +105,10 @@ def convolve_normalise(
         filters: [O, C / groups, h, w].
         weight: of the normalisation, [O].
         bias: of the normalisation, [O].
-        running: statistics of the normalisation; modified.
+        running: statistics of the normalisation; modified in training.
         shortcut: images like the result; None for 0.
+        training: whether to normalise by the batch's statistics and allow gradients; otherwise by
+            the running statistics, without gradients.
         stride: of the convolution.
         padding: of the convolution.
         groups: of the convolution.
@@ -110,7 +122,8 @@ def convolve_normalise(
         x, filters = x.to(lower), filters.to(lower)
         shortcut = None if shortcut is None else shortcut.to(lower)
     options = _Options(stride, padding, groups, use_kernel, is_finite(x))
-    y: torch.Tensor = _ConvolveNormalise.apply(x, filters, weight, bias, shortcut, running, options)
+    arguments = x, filters, weight, bias, shortcut, running, options
+    y: torch.Tensor = _ConvolveNormalise.apply(*arguments) if training else _evaluate(*arguments)
     setattr(y, _FINITE, True)
     return y
 
@@ -137,24 +150,14 @@ class _ConvolveNormalise(torch.autograd.Function):
         running: RunningStatistics,
         options: _Options,
     ) -> torch.Tensor:
-        from trainables.kernels import convolution, normalisation
+        from trainables.kernels import normalisation
 
-        x = x.contiguous(memory_format=torch.channels_last)
-        if not options.is_finite:
-            x = x.nan_to_num(0.0, 0.0, 0.0)
-        uses_kernel = options.use_kernel
-        if uses_kernel is None:
-            uses_kernel = options.padding == 1 and convolution.is_faster(
-                x, filters, options.groups, options.stride
-            )
-        if uses_kernel:
-            z, moments = convolution.convolve(x, _packed(filters, options.groups), options.stride)
-        else:
-            z = nn.functional.conv2d(
-                x, filters, None, options.stride, options.padding, 1, options.groups
-            ).contiguous(memory_format=torch.channels_last)
-            moments = normalisation.moments(_matrix(z))
+        x = _finite_channels_last(x, options)
+        z, moments = _convolve(x, filters, options)
         matrix = _matrix(z)
+        uses_kernel = moments is not None
+        if moments is None:
+            moments = normalisation.moments(matrix)
         mean, inverse = normalisation.combine(
             moments, len(matrix), running.mean, running.var, running.momentum, running.eps
         )
@@ -186,11 +189,11 @@ class _ConvolveNormalise(torch.autograd.Function):
         if ctx.uses_kernel:
             packed = convolution.filter_gradient(x, for_z, options.groups, options.stride)
             for_filters = packed.permute(0, 4, 3, 1, 2).flatten(0, 1).to(filters.dtype)
-            if needs_x and options.stride == 1:
-                for_x = convolution.input_gradient(for_z, _packed(filters, options.groups))
-                needs_x = False
-        if needs_x or for_filters is None:
-            for_x, by_library, _ = torch.ops.aten.convolution_backward(
+            if needs_x:
+                own = _packed(filters, options.groups)
+                for_x = convolution.input_gradient(for_z, own, x, options.stride)
+        else:
+            for_x, for_filters, _ = torch.ops.aten.convolution_backward(
                 for_z,
                 x,
                 filters,
@@ -201,10 +204,52 @@ class _ConvolveNormalise(torch.autograd.Function):
                 False,
                 [0, 0],
                 options.groups,
-                [needs_x, for_filters is None, False],
+                [needs_x, True, False],
             )
-            for_filters = by_library if for_filters is None else for_filters
         return for_x, for_filters, result.weight, result.bias, for_shortcut, None, None
+
+
+@torch.no_grad()
+def _evaluate(
+    x: torch.Tensor,
+    filters: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    shortcut: torch.Tensor | None,
+    running: RunningStatistics,
+    options: _Options,
+) -> torch.Tensor:
+    """The operation with the running statistics."""
+    from trainables.kernels import normalisation
+
+    z, _ = _convolve(_finite_channels_last(x, options), filters, options)
+    inverse = (running.var + running.eps).rsqrt()
+    columns = normalisation.Normalisation(running.mean, inverse, weight, bias)
+    if shortcut is not None:
+        shortcut = _matrix(shortcut.contiguous(memory_format=torch.channels_last))
+    return _images(normalisation.normalise(_matrix(z), columns, shortcut), z)
+
+
+def _finite_channels_last(x: torch.Tensor, options: _Options) -> torch.Tensor:
+    x = x.contiguous(memory_format=torch.channels_last)
+    return x if options.is_finite else x.nan_to_num(0.0, 0.0, 0.0)
+
+
+def _convolve(
+    x: torch.Tensor, filters: torch.Tensor, options: _Options
+) -> tuple[torch.Tensor, Moments | None]:
+    """The convolution, channels last; with the moments of its columns if the own kernel ran."""
+    from trainables.kernels import convolution
+
+    uses_kernel = options.use_kernel
+    if uses_kernel is None:
+        uses_kernel = options.padding == 1 and convolution.is_faster(
+            x, filters, options.groups, options.stride
+        )
+    if uses_kernel:
+        return convolution.convolve(x, _packed(filters, options.groups), options.stride)
+    z = nn.functional.conv2d(x, filters, None, options.stride, options.padding, 1, options.groups)
+    return z.contiguous(memory_format=torch.channels_last), None
 
 
 def _packed(filters: torch.Tensor, groups: int) -> torch.Tensor:

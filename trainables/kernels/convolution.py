@@ -8,6 +8,7 @@ the cache.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import torch
@@ -75,18 +76,36 @@ def convolve(x: torch.Tensor, filters: torch.Tensor, stride: int) -> tuple[torch
     return z, Moments(partial, _PIXELS)
 
 
-def input_gradient(gradient: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
-    """Gradient of the images of a convolution with stride 1.
+def input_gradient(
+    gradient: torch.Tensor, filters: torch.Tensor, like: torch.Tensor, stride: int
+) -> torch.Tensor:
+    """Gradient of the images of a convolution.
 
     Args:
-        gradient: of the result, [B, K·O, H, W], channels last.
-        filters: of the convolution, [K, 3, 3, C, O].
+        gradient: of the result, [B, K·O, H', W'], channels last.
+        filters: of the convolution, [K, 3, 3, C, O], contiguous.
+        like: the images [B, K·C, H, W], channels last.
+        stride: of the window, 1 or 2.
 
     Returns:
-        shape [B, K·C, H, W], channels last.
+        like the images.
     """
-    turned = filters.flip(1, 2).transpose(3, 4).contiguous()
-    return convolve(gradient, turned, 1)[0]
+    if stride == 1:
+        turned = filters.flip(1, 2).transpose(3, 4).contiguous()
+        return convolve(gradient, turned, 1)[0]
+    batch, columns, height, width = like.shape
+    members, _, _, channels, out = filters.shape
+    result = torch.empty_like(like)
+    for row, column in product(range(2), repeat=2):  # even and odd pixels see other filters
+        rows, their_columns = (height + 1 - row) // 2, (width + 1 - column) // 2
+        pixels = batch * rows * their_columns
+        if not pixels:
+            continue
+        _input_gradient[(members, triton.cdiv(pixels, _PIXELS))](
+            gradient, filters, result, height, width, *gradient.shape[2:], rows, their_columns,
+            columns, members * out, pixels, row, column, channels, out, _PIXELS,
+        )  # fmt: skip
+    return result
 
 
 def filter_gradient(
@@ -158,6 +177,45 @@ def _convolve(
     place = 2 * tile * new_columns + member * OUT + o
     tl.store(partial + place, center)
     tl.store(partial + place + new_columns, tl.sum(deviation * deviation, 0))
+
+
+@triton.jit
+def _input_gradient(
+    gradient, filters, result, height, width, new_height, new_width, rows, row_columns,
+    columns, new_columns, pixels,
+    ROW: tl.constexpr, COLUMN: tl.constexpr,
+    IN: tl.constexpr, OUT: tl.constexpr, PIXELS: tl.constexpr,
+) -> Any:  # fmt: skip
+    # Stride 2: pixels (2a + ROW, 2b + COLUMN), which row i of the window touches where
+    # ROW + 1 - i is even.
+    member = tl.program_id(0)
+    m = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
+    is_pixel = m < pixels
+    b = m % row_columns
+    a = (m // row_columns) % rows
+    image = m // (row_columns * rows)
+    c = tl.arange(0, IN)
+    o = tl.arange(0, OUT)
+    total = tl.zeros([PIXELS, IN], tl.float32)
+    for i in tl.static_range(3):
+        for j in tl.static_range(3):
+            if (ROW + 1 - i) % 2 == 0 and (COLUMN + 1 - j) % 2 == 0:
+                h = a + (ROW + 1 - i) // 2
+                w = b + (COLUMN + 1 - j) // 2
+                inside = is_pixel & (h < new_height) & (w < new_width)
+                place = ((image * new_height + h) * new_width + w).to(tl.int64) * new_columns
+                g = tl.load(
+                    gradient + (place + member * OUT)[:, None] + o[None, :],
+                    mask=inside[:, None], other=0.0,
+                )  # fmt: skip
+                window = ((member * 3 + i) * 3 + j) * IN
+                f = tl.load(filters + (window + c[None, :]) * OUT + o[:, None])
+                total = tl.dot(g, f, total)
+    place = ((image * height + 2 * a + ROW) * width + 2 * b + COLUMN).to(tl.int64) * columns
+    tl.store(
+        result + (place + member * IN)[:, None] + c[None, :],
+        total.to(result.dtype.element_ty), mask=is_pixel[:, None],
+    )  # fmt: skip
 
 
 @triton.jit

@@ -11,7 +11,7 @@ from trainables import kernels
 class ConvNormReLU(nn.Module):
     """relu(batch_norm(conv(x)) + shortcut); the convolution has no bias.
 
-    In training on a GPU it is one operation (`trainables.kernels`), elsewhere three or four.
+    On a GPU it is one operation (`trainables.kernels`), elsewhere three or four.
 
     Args:
         channels: of the input images.
@@ -31,17 +31,25 @@ class ConvNormReLU(nn.Module):
             x: images [batch, `channels`, H, W].
             shortcut: images like the result; None for 0.
         """
-        if self.training and kernels.can_fuse(x):
+        if kernels.can_fuse(x, training=self.training):
             conv, norm = self.conv, self.norm
             assert norm.running_mean is not None
             assert norm.running_var is not None
             assert norm.num_batches_tracked is not None
-            norm.num_batches_tracked.add_(1)
+            if self.training:
+                norm.num_batches_tracked.add_(1)
             running = kernels.RunningStatistics(
                 norm.running_mean, norm.running_var, norm.momentum or 0.0, norm.eps
             )
             return kernels.convolve_normalise(
-                x, conv.weight, norm.weight, norm.bias, running, shortcut, stride=conv.stride[0]
+                x,
+                conv.weight,
+                norm.weight,
+                norm.bias,
+                running,
+                shortcut,
+                training=self.training,
+                stride=conv.stride[0],
             )
         y: torch.Tensor = self.norm(self.conv(x))
         return torch.relu(y if shortcut is None else y + shortcut)

@@ -138,8 +138,8 @@ def imagenet_resnet(input_shape: tuple[int, ...], classes: int, *, layers: int =
             if isinstance(block, torchvision.models.resnet.BasicBlock):
                 stage[i] = _BasicBlock(block)
     if height <= 64:
-        network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
-        network.maxpool = nn.Identity()
+        network.conv1 = ConvNormReLU(channels, 64)
+        network.bn1 = network.relu = network.maxpool = nn.Identity()
     elif channels != 3:
         network.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
     built: nn.Module = network

@@ -62,6 +62,10 @@ class StackedBatchNorm(nn.Module):
             the running statistics of all members, [K·C] each, in the memory of this layer.
         """
         self.num_batches_tracked.add_(1)
+        return self.running_statistics()
+
+    def running_statistics(self) -> RunningStatistics:
+        """The running statistics of all members, [K·C] each, in the memory of this layer."""
         mean, var = self.running_mean.view(-1), self.running_var.view(-1)
         return RunningStatistics(mean, var, self._momentum, self._eps)
 

@@ -38,8 +38,8 @@ class StackedConvNormReLU(nn.Module):
             the members' results, merged as the layout says.
         """
         layout = self._layout
-        if self.training and layout.grouped and kernels.can_fuse(x):
-            running = self.norm.count_batch()
+        if layout.grouped and kernels.can_fuse(x, training=self.training):
+            running = self.norm.count_batch() if self.training else self.norm.running_statistics()
             return kernels.convolve_normalise(
                 x,
                 self.conv.weight.flatten(0, 1),
@@ -47,6 +47,7 @@ class StackedConvNormReLU(nn.Module):
                 self.norm.bias.flatten(),
                 running,
                 shortcut,
+                training=self.training,
                 stride=self._stride,
                 groups=1 if layout.is_shared(x, self._channels) else layout.members,
             )
