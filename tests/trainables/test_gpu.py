@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from trainables import losses
+from trainables.engine.recorded_evaluation import RecordedEvaluation
 from trainables.engine.recorded_steps import RecordedSteps
 from trainables.engine.trainer import (
     CohortRun,
@@ -106,6 +107,34 @@ def test_a_recorded_step_is_the_step(
     assert not caplog.records
     monkeypatch.setattr("trainables.engine.cohort.RecordedSteps", Eager)
     assert recorded == numbers(train(spec, device=GPU))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_recorded_evaluation_is_the_evaluation(name: str) -> None:
+    spec = replace(MODELS[name], members=members(0.01, 0.02), reads_test=True)
+    run = CohortRun(spec, torch.device(GPU), torch.float32)
+    for _ in range(2):
+        run.train_epoch()
+    run.model.eval()
+    recorded = RecordedEvaluation(run.model, lambda: None)
+    for size in (64, 64, 10, 64, 10):
+        inputs = torch.randn(size, *run.data.dataset.input_shape, device=GPU)
+        with torch.no_grad():
+            expected = run.model(inputs)
+        assert torch.equal(recorded(inputs), expected)
+    assert len(recorded._recordings) == 2
+
+
+@pytest.mark.parametrize("name", ["grouped", "streams"])
+def test_filters_and_updates_take_the_fast_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    from trainables.kernels import sgd  # here, because it needs Triton
+
+    monkeypatch.setattr(sgd, "update", lambda parameter, *_: seen.append(parameter.shape))
+    spec = replace(MODELS[name], members=members(0.01, 0.02))
+    run = CohortRun(spec, torch.device(GPU), torch.float32)
+    run.try_steps(1)
+    assert len(seen) == len(list(run.model.parameters()))
 
 
 @pytest.mark.parametrize("name", MODELS)

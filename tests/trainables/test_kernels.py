@@ -57,7 +57,6 @@ def worst_error(
             bias.float(),
             running,
             shortcut,
-            training=training,
             **options,
         )
 
@@ -88,6 +87,35 @@ def worst_error(
     )
 
 
+def worst_update_error(nesterov: bool, decays: bool, device: str = "cpu") -> float:
+    """The largest difference from three steps of `torch.optim.SGD` for each of three networks."""
+    from trainables.kernels import sgd
+
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(3, 4, 5, 2, 2, generator=generator).to(device)
+    rates, decay = torch.tensor([0.1, 0.2, 0.7], device=device), 0.01 * (1 + torch.arange(3.0))
+    ours = start.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (3, 4))
+    ours, velocity = ours.clone(), torch.zeros_like(ours)
+    plain = [torch.nn.Parameter(network.clone()) for network in start]
+    optimizers = [
+        torch.optim.SGD(
+            [p], float(r), momentum=0.9, nesterov=nesterov, weight_decay=float(w) * decays
+        )
+        for p, r, w in zip(plain, rates, decay, strict=True)
+    ]
+    for _ in range(3):
+        gradient = torch.empty_like(ours).copy_(torch.randn(ours.shape, generator=generator))
+        used = decay.to(device) if decays else None
+        sgd.update(ours, gradient, velocity, -rates.view(3, 1, 1, 1, 1), used, 0.9, nesterov)
+        for p, optimizer, g in zip(plain, optimizers, gradient, strict=True):
+            p.grad = g
+            optimizer.step()
+    return float((ours - torch.stack([p.detach() for p in plain])).abs().max())
+
+
+UPDATES = list(product([False, True], repeat=2))
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the tests below run them on the GPU")
 def test_kernels_are_the_operations_in_tritons_interpreter() -> None:
     pytest.importorskip("triton")
@@ -101,7 +129,7 @@ def test_kernels_are_the_operations_in_tritons_interpreter() -> None:
     )
     assert done.returncode == 0, done.stderr
     errors = [float(line) for line in done.stdout.split()]
-    assert len(errors) == 2 * len(CASES)
+    assert len(errors) == 2 * len(CASES) + len(UPDATES)
     assert max(errors) < 1e-5
 
 
@@ -112,6 +140,13 @@ def test_kernels_are_the_operations_in_tritons_interpreter() -> None:
 def test_normalisation_on_a_gpu(case: tuple, training: bool) -> None:
     torch.backends.cudnn.allow_tf32 = False
     assert worst_error(case, "cuda", training=training) < 1e-5
+
+
+@needs_gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize(("nesterov", "decays"), UPDATES)
+def test_updates_on_a_gpu(nesterov: bool, decays: bool) -> None:
+    assert worst_update_error(nesterov, decays, "cuda") < 1e-5
 
 
 @needs_gpu
@@ -159,3 +194,5 @@ def test_the_same_bits_and_no_influence_between_networks(use_kernel: bool) -> No
 if __name__ == "__main__":
     for one in CASES:
         print(worst_error(one), worst_error(one, training=False))
+    for update in UPDATES:
+        print(worst_update_error(*update))

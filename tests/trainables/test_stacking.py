@@ -1,5 +1,7 @@
 """Stacking replaces the layers of any module, or names the layer that it cannot replace."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -89,6 +91,23 @@ def test_a_member_can_be_taken_out() -> None:
     stacked.store_member(2, taken)
     for a, b in zip(taken.parameters(), networks[1].parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("arrangement", Arrangement)
+def test_filters_can_be_stored_channels_last(arrangement: Arrangement) -> None:
+    usual = stack(models.build("resnet20", (3, 8, 8), 5, {}), 2).double()
+    reordered = copy.deepcopy(usual)
+    reordered.store_filters_channels_last()
+    x = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    outcomes = []
+    for model in (usual, reordered, reordered.select([0, 1])):
+        model.arrangement = arrangement
+        logits = model(x)
+        outcomes.append([logits, *torch.autograd.grad(logits.square().sum(), model.parameters())])
+    for outcome in outcomes[1:]:
+        torch.testing.assert_close(outcome, outcomes[0], rtol=1e-12, atol=1e-12)
+    moved = [p for p in reordered.parameters() if not p.is_contiguous()]
+    assert {p.dim() for p in moved} == {5}
 
 
 def test_the_template_is_left_alone() -> None:

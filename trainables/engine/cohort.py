@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from trainables.engine.data import CohortData
 from trainables.engine.fixed_batches import fixed_batches
 from trainables.engine.metrics import EpochDynamics, accuracy, is_right
 from trainables.engine.optimizers import lr_factor, make_optimizer, norms
+from trainables.engine.recorded_evaluation import RecordedEvaluation
 from trainables.engine.recorded_steps import RecordedSteps
 from trainables.engine.results import EpochMetrics, MemberResult, TrialMetrics
 from trainables.engine.runtime import check_precision
@@ -62,6 +63,8 @@ class CohortRun:
         self.data = CohortData(spec, self.members, device, dtype)
         self.classes = self.data.dataset.classes
         self.model = _initial_model(spec, self.members, self.data.dataset).to(device, dtype)
+        if device.type == "cuda":
+            self.model.store_filters_channels_last()
         self.model.compiles = spec.recipe.compile and device.type == "cuda"
         self.optimizer = make_optimizer(
             spec.recipe,
@@ -71,7 +74,7 @@ class CohortRun:
             self._per_member([m.weight_l1 for m in self.members]),
         )
         self.losses = CohortLosses(self.members, self.classes, device, dtype)
-        self._steps = self._new_steps()
+        self._steps, self._evaluate = self._new_steps()
         self.initial_norm = norms(list(self.model.parameters())).detach()
         self.logit_std_init = self._logit_std()
         self.epoch = 0
@@ -141,7 +144,8 @@ class CohortRun:
         self.diverged = list(state["diverged"])
         right = state["test_right"]
         self._test_right = None if right is None else right.to(self.device)
-        self._steps = self._new_steps()  # a recorded one would use the replaced moments
+        # A recorded step would use the replaced moments.
+        self._steps, self._evaluate = self._new_steps()
 
     def try_steps(self, steps: int, ends_epoch: bool = False) -> int:
         """Train for a few steps to measure time or memory; the run cannot be used afterwards.
@@ -190,12 +194,15 @@ class CohortRun:
         columns = dict(training)
         at_once = self._evaluation_batch
         columns["val_acc_noisy"], columns["val_acc_clean"] = accuracy(
-            self.model, self.data.val_inputs, [self.data.val_noisy, self.data.val_clean], at_once
+            self._evaluate,
+            self.data.val_inputs,
+            [self.data.val_noisy, self.data.val_clean],
+            at_once,
         )
         columns["test_acc"] = [math.nan] * len(self.members)
         if self.spec.reads_test:
             labels = self.data.test_labels
-            self._test_right = is_right(self.model, self.data.test_inputs, labels, at_once)
+            self._test_right = is_right(self._evaluate, self.data.test_inputs, labels, at_once)
             right = self._test_right.sum(-1)
             columns["test_acc"] = (right.double() / len(labels)).tolist()
         growth = (norms(list(self.model.parameters())) / self.initial_norm).tolist()
@@ -246,7 +253,7 @@ class CohortRun:
         self.model = self.model.select(kept)
         self.optimizer.select(kept, _trained_parameters(self.model))
         self.losses = CohortLosses(self.members, self.classes, self.device, self.dtype)
-        self._steps = self._new_steps()
+        self._steps, self._evaluate = self._new_steps()
         self.initial_norm = self.initial_norm[kept]
         if self._test_right is not None:
             self._test_right = self._test_right[kept]
@@ -278,13 +285,17 @@ class CohortRun:
             return None
         return np.packbits(self._test_right[k].cpu().numpy()).tobytes()
 
-    def _new_steps(self) -> EagerSteps | RecordedSteps:
+    def _new_steps(
+        self,
+    ) -> tuple[EagerSteps | RecordedSteps, Callable[[torch.Tensor], torch.Tensor]]:
+        """Training steps, and what maps inputs to logits in evaluation."""
         step = TrainingStep(self.model, self.losses, self.optimizer, self.spec.recipe, self.dtype)
         batch_size = self.spec.recipe.batch_size
         if self.device.type != "cuda":
-            return EagerSteps(step, self.data, batch_size)
+            return EagerSteps(step, self.data, batch_size), self.model
         batches = fixed_batches(self.data, batch_size)
-        return RecordedSteps(step, batches, self.data.sizes(batch_size))
+        recorded = RecordedSteps(step, batches, self.data.sizes(batch_size))
+        return recorded, RecordedEvaluation(self.model, lambda: recorded.pool)
 
     def _per_member(self, values: Sequence[float]) -> torch.Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)

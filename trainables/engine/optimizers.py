@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
+from trainables import kernels
 from trainables.engine.spec import Recipe
 
 Number = float | torch.Tensor
@@ -173,6 +174,8 @@ class StackedSGD(StackedOptimizer):
     ) -> None:
         super().__init__(parameters, lr, weight_decay, weight_l1)
         self._momentum, self._nesterov = momentum, nesterov
+        # Compiling the kernel takes longer than it saves for models without convolutions.
+        self._has_filters = any(p.dim() == 5 for p in self.parameters)
         self.state = [[torch.zeros_like(p)] for p in self.parameters]
 
     def _update(
@@ -184,6 +187,12 @@ class StackedSGD(StackedOptimizer):
         numbers: Sequence[Number],
     ) -> None:
         (velocity,) = moments
+        if self._has_filters and _can_fuse(parameter, gradient, velocity):
+            from trainables.kernels import sgd  # here, because it needs Triton
+
+            decay = self.weight_decay if self.decays else None
+            sgd.update(parameter, gradient, velocity, rate, decay, self._momentum, self._nesterov)
+            return
         if self.decays:
             gradient.addcmul_(parameter, _per_member(self.weight_decay, parameter))
         torch.add(gradient, velocity, alpha=self._momentum, out=velocity)
@@ -277,6 +286,18 @@ def clip(parameters: list[torch.nn.Parameter], largest: float) -> None:
     factor = (largest / (norms(gradients) + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(_per_member(factor, gradient))
+
+
+def _can_fuse(parameter: torch.Tensor, *others: torch.Tensor) -> bool:
+    """Whether `kernels.sgd` can update a parameter: member after member, without gaps."""
+    if not kernels.are_available(parameter):
+        return False
+    last = sum((n - 1) * s for n, s in zip(parameter.shape, parameter.stride(), strict=True))
+    return (
+        last + 1 == parameter.numel()
+        and parameter.stride(0) == parameter.numel() // len(parameter)
+        and all(other.stride() == parameter.stride() for other in others)
+    )
 
 
 def _per_member(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -62,6 +62,11 @@ class RecordedSteps:
         self._position = torch.zeros(1, dtype=torch.int64, device=self._device)
         self._numbers = torch.empty(0)  # of each step: the factor on ε, then the optimizer's
 
+    @property
+    def pool(self) -> Any:
+        """Memory of the recorded graphs; None before the first one."""
+        return self._pool
+
     def run(self, epoch: int, factors: Sequence[ScheduleFactors]) -> Iterator[StepResult]:
         """Train the steps of an epoch.
 

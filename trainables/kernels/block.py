@@ -38,15 +38,19 @@ class RunningStatistics(NamedTuple):
 
 
 def can_fuse(x: torch.Tensor, *, training: bool) -> bool:
-    """Whether `convolve_normalise` takes images like `x`; it needs a GPU and Triton.
+    """Whether `convolve_normalise` takes images like `x`.
 
     Args:
         x: the images.
         training: whether the layer is in training; otherwise no gradient can be computed.
     """
+    return (training or not torch.is_grad_enabled()) and are_available(x)
+
+
+def are_available(x: torch.Tensor) -> bool:
+    """Whether the kernels can be used for tensors like `x`; they need a GPU and Triton."""
     return (
         x.is_cuda
-        and (training or not torch.is_grad_enabled())
         and x.dtype != torch.float64
         and os.environ.get(VARIABLE) != "torch"
         and not torch.compiler.is_compiling()
@@ -118,8 +122,10 @@ def convolve_normalise(
         images [B, O, H', W'], channels last.
     """
     lower = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
+    # In the memory format of the convolution: cuDNN would convert them forward and backward.
+    filters = filters.to(lower or filters.dtype, memory_format=torch.channels_last)
     if lower is not None:
-        x, filters = x.to(lower), filters.to(lower)
+        x = x.to(lower)
         shortcut = None if shortcut is None else shortcut.to(lower)
     options = _Options(stride, padding, groups, use_kernel, is_finite(x))
     arguments = x, filters, weight, bias, shortcut, running, options
@@ -188,7 +194,8 @@ class _ConvolveNormalise(torch.autograd.Function):
         for_x = for_filters = None
         if ctx.uses_kernel:
             packed = convolution.filter_gradient(x, for_z, options.groups, options.stride)
-            for_filters = packed.permute(0, 4, 3, 1, 2).flatten(0, 1).to(filters.dtype)
+            by_pixel = packed.permute(0, 4, 1, 2, 3).flatten(0, 1).to(filters.dtype)
+            for_filters = by_pixel.permute(0, 3, 1, 2)  # channels last, as the filters are
             if needs_x:
                 own = _packed(filters, options.groups)
                 for_x = convolution.input_gradient(for_z, own, x, options.stride)

@@ -163,7 +163,10 @@ def normalise_backward(
         gradient, x, mask, *normalisation, partial, rows, columns, rows_per_chunk,
         has_shortcut, tile_rows, tile_columns,
     )  # fmt: skip
-    for_weight, for_bias = partial.sum(0)
+    sums = torch.empty_like(partial[0])
+    at_once = min(256, triton.next_power_of_2(chunks))
+    _sum[(triton.cdiv(2 * columns, 16),)](partial, sums, 2 * columns, chunks, at_once, 16)
+    for_weight, for_bias = sums.unbind()
     for_x = torch.empty_like(x)
     for_shortcut = torch.empty_like(x) if has_shortcut else None
     _gradient[(triton.cdiv(rows, tile_rows), blocks)](
@@ -308,6 +311,17 @@ def _gradient_sums(
         products += g * value
     tl.store(result + 2 * chunk * columns + c, tl.sum(products, 0), mask=is_column)
     tl.store(result + (2 * chunk + 1) * columns + c, tl.sum(total, 0), mask=is_column)
+
+
+@triton.jit
+def _sum(partial, result, columns, chunks, AT_ONCE: tl.constexpr, TC: tl.constexpr) -> Any:
+    c = tl.program_id(0) * TC + tl.arange(0, TC)
+    total = tl.zeros([AT_ONCE, TC], tl.float32)
+    for start in range(0, chunks, AT_ONCE):
+        i = start + tl.arange(0, AT_ONCE)
+        inside = (i < chunks)[:, None] & (c < columns)[None, :]
+        total += tl.load(partial + i[:, None] * columns + c[None, :], mask=inside, other=0.0)
+    tl.store(result + c, tl.sum(total, 0), mask=c < columns)
 
 
 @triton.jit

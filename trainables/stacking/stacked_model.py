@@ -122,10 +122,22 @@ class StackedModel(nn.Module):
         smaller._layout.channels_last = self._layout.channels_last
         parameter = next(self.parameters())
         smaller.to(parameter.device, parameter.dtype)
+        if parameter.is_cuda:
+            smaller.store_filters_channels_last()
         stacked = self.network.state_dict()
         for name, value in smaller.network.state_dict().items():
             value.copy_(stacked[name][kept])
         return smaller
+
+    @torch.no_grad()
+    def store_filters_channels_last(self) -> None:
+        """Store the filters of convolutions channels last, as a GPU's convolutions need them.
+
+        Nothing but the order in memory changes. Otherwise each step converts filters and gradients.
+        """
+        for module in self.modules():
+            if isinstance(module, StackedConv2d):
+                module.store_filters_channels_last()
 
     @torch.no_grad()
     def load_member(self, member: int, model: nn.Module) -> None:

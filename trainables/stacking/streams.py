@@ -52,7 +52,7 @@ def evaluate_on_streams(
     stacked = {name: _prepared(p, memory_format) for name, p in parameters.items()} | dict(buffers)
     members = [
         dict(zip(stacked, values, strict=True))
-        for values in zip(*(tensor.unbind() for tensor in stacked.values()), strict=True)
+        for values in zip(*map(_members, stacked.values()), strict=True)
     ]
     inputs = [examples] * len(members) if is_shared else list(examples.chunk(len(members)))
     if not x.is_cuda:
@@ -94,6 +94,13 @@ def _prepared(parameter: torch.Tensor, memory_format: torch.memory_format) -> to
     dtype = autocast_dtype(parameter) or parameter.dtype
     filters = parameter.flatten(0, 1).to(dtype=dtype, memory_format=memory_format)
     return torch.unflatten(filters, 0, parameter.shape[:2])
+
+
+def _members(stacked: torch.Tensor) -> list[torch.Tensor]:
+    """Each member's tensor; the gradients of filters then keep the order in memory."""
+    if stacked.dim() != 5:
+        return list(stacked.unbind())
+    return [filters.permute(0, 3, 1, 2) for filters in stacked.permute(0, 1, 3, 4, 2).unbind()]
 
 
 @functools.cache

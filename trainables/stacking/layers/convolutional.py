@@ -59,6 +59,11 @@ class StackedConv2d(nn.Module):
         ]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
+    def store_filters_channels_last(self) -> None:
+        """Store each member's filters channels last; see `StackedModel`."""
+        filters = self.weight.data.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        self.weight.data = torch.unflatten(filters, 0, self.weight.shape[:2])
+
     def _grouped(self, x: torch.Tensor) -> torch.Tensor:
         """All members in one call: an ordinary convolution of shared images, else a grouped one."""
         members, groups = self._layout.members, self._groups
