@@ -8,11 +8,11 @@ time, one per process, as with fractional GPUs in Ray; with --mps, `packed, MPS`
 NVIDIA's Multi-Process Service, which lets their kernels run at the same time. The engine also
 evaluates and records its learning dynamics. Start-up is not counted: processes and imports of the
 loops; initialisation, trial steps, recording and compiling of the engine (`start_s`, a cohort's
-first epoch minus the median of the later ones). An epoch is the training split of --images synthetic
-images. Needs only torch, torchvision and NumPy. The variants take turns; ratios are of neighbouring
-runs. The share of the device's peak counts multiplications and additions of the forward and
-backward pass, and needs --peak-tflops. Without a GPU: --device cpu --precision float32 --images 500
---pairs 1 --packed 0.
+first epoch minus the median of the later ones). An epoch is the training split of --images
+synthetic images. Needs only torch, torchvision and NumPy. The variants take turns; ratios are of
+neighbouring runs. The share of the device's peak counts multiplications and additions of the
+forward and backward pass, and needs --peak-tflops. Without a GPU: --device cpu --precision float32
+--images 500 --pairs 1 --packed 0.
 Writes benchmarks/results/gpu-<model>-<date>.json.
 """
 

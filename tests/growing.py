@@ -2,17 +2,23 @@
 
 import random
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
 from tests_support import BEST_STUDY, GRID_STUDY
 
 from study.config.loader import parse_study
+from study.planning import open_study
 from study.planning.cells import Network
 from study.planning.cohort_specs import identity_columns
-from study.planning.plan import Plan, make_plan
+from study.planning.open_study import plan_summary
+from study.planning.plan import Plan
 from study.planning.scheduler import Scheduler
 from study.results.evidence import CellEvidence, ChosenPoint
+from study.results.folder import StudyFolder
+from study.results.plan_summary import write_plan_summary
+from study.results.schema import EPOCHS, SCHEMA_VERSION, TRIALS
 
 BEST = {**BEST_STUDY, "search": {**BEST_STUDY["search"], "sampler": "random"}}
 GRID = {**GRID_STUDY, "search": {**GRID_STUDY["search"], "sampler": "random"}}
@@ -64,7 +70,7 @@ def choose_points(
 
 def plan_of(study: dict[str, Any], *earlier: dict[str, Any]) -> Plan:
     config, *others = (parse_study(yaml.safe_dump(s).encode(), "test") for s in (study, *earlier))
-    return make_plan(config, earlier=others)
+    return open_study.plan_of(config, others)
 
 
 def finish(plan: Plan, rows: list[dict[str, Any]], at_most: int = 10**6) -> Scheduler:
@@ -76,3 +82,31 @@ def finish(plan: Plan, rows: list[dict[str, Any]], at_most: int = 10**6) -> Sche
         scheduler.tell(cohort.cohort_id, done)
         at_most -= 1
     return scheduler
+
+
+def write_folder(folder: Path, study: dict[str, Any], at_most: int = 10**6) -> Path:
+    """A folder as a run leaves it; the result of a network follows from its id alone."""
+    plan, rows = plan_of(study), []
+    finish(plan, rows, at_most)
+    target = StudyFolder.at(str(folder / study["name"]))
+    for stage in ("search", "sweep", "confirm"):
+        trials = [
+            {**dict.fromkeys(TRIALS.names), "schema_version": SCHEMA_VERSION, "classes": 10, **r}
+            for r in rows
+            if r["stage"] == stage
+        ]
+        for i, trial in enumerate(trials):
+            trial["cohort_id"] = f"{stage}-{folder.name}-{i // 5}"
+            trial["test_acc"] = trial["val_acc_noisy"] if stage == "confirm" else None
+        for first in range(0, len(trials), 5):
+            part = trials[first : first + 5]
+            epochs = [
+                {**dict.fromkeys(EPOCHS.names), "network_id": t["network_id"], "epoch": e}
+                for t in part
+                for e in range(1, t["epochs"] + 1)
+            ]
+            target.write_part(stage, part[0]["cohort_id"], part, epochs)
+    text = yaml.safe_dump({**study, "storage": str(folder)})
+    target.write_bytes("study.yaml", text.encode())
+    write_plan_summary(target, plan_summary(plan))
+    return Path(target.path)

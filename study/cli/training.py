@@ -58,8 +58,13 @@ def plan(
 
     config, _ = read_study(study, trust)  # before imports that a bad study file does not need
     from study.execution.progress import duration
-    from study.planning.open_study import compare_with_folder, folder_of, plan_in_folder
-    from study.planning.plan import needs_measured_logits, planned_cells
+    from study.planning.open_study import (
+        compare_with_folder,
+        folder_of,
+        has_begun,
+        plan_in_folder,
+    )
+    from study.planning.plan import MEASURED_RULE, needs_measured_logits, planned_cells
     from study.results.plan_summary import read_plan_summary
 
     folder = folder_of(config)
@@ -68,10 +73,11 @@ def plan(
         print(
             f"{count} cells; measuring the initial logits of {models} untrained "
             f"{'model' if models == 1 else 'models'} for analytic:activation-measured …",
-            flush=True,  # convolutional networks take a minute on a CPU
+            flush=True,  # convolutional networks take some seconds on a CPU
         )
     with _named_storage(study, config):
-        planned = plan_in_folder(config, folder, trust)
+        planned = plan_in_folder(config, folder, trust, is_estimate=True)
+        estimated = needs_measured_logits(config) and not has_begun(folder)
         growth = compare_with_folder(folder, config, planned, trust)
         summary = read_plan_summary(folder)
     superseded = 0 if summary is None else summary.superseded
@@ -95,6 +101,7 @@ def plan(
                 "folder": folder.uri,
                 "networks": networks,
                 "networks_trained": trained,
+                "estimated_rules": [MEASURED_RULE] if estimated else [],
                 "growth": None if growth is None else growth.to_json(),
                 "replicates": config.search.replicates,
                 "hours": hours.hours,
@@ -107,11 +114,18 @@ def plan(
         return
     table = Table("cell", "classes", "arms", "analytic ε", box=None)
     for cell, arms in planned.arms.items():
-        analytic = ", ".join(f"{r} {e:.2f}" for r, e in planned.analytic[cell].items()) or "–"
-        table.add_row(
-            cell.cell_id, str(cell.classes), ", ".join(arm.name for arm in arms), analytic
+        analytic = (
+            f"{rule} {'about ' if estimated and rule == MEASURED_RULE else ''}{epsilon:.2f}"
+            for rule, epsilon in planned.analytic[cell].items()
         )
+        row = str(cell.classes), ", ".join(arm.name for arm in arms), ", ".join(analytic) or "–"
+        table.add_row(cell.cell_id, *row)
     out.print(table)
+    if estimated:
+        print(
+            f"{MEASURED_RULE}: here from one untrained network of each model and 64 examples; "
+            "`run` measures it from four networks and 1,024 examples, and keeps it"
+        )
     if config.has_best:
         print(f"{config.search.replicates} replicates of every search")
     stages = " + ".join(f"{count} {stage}" for stage, count in networks.items())

@@ -15,6 +15,7 @@ from study.config.sections import StudyConfig
 from study.export.merged_file import merged_study_file
 from study.planning.growth import refusals
 from study.planning.open_study import (
+    measured_epsilons,
     open_study,
     plan_of,
     plan_summary,
@@ -141,7 +142,8 @@ def _merged_plan(sources: Sequence[_Source], content: bytes) -> Plan:
     """The plan of the merged study file, from which the rows of every folder must follow."""
     config = parse_study(content, "the merged study file")
     files = [file for source in sources for file in source.study_files]
-    plan = plan_of(config, [parse_study(file, STUDY_FILE) for file in files])
+    earlier = [parse_study(file, STUDY_FILE) for file in files]
+    plan = plan_of(config, earlier, _measured_epsilons(sources))
     for source in sources:
         counted = row_counts(source.folder)
         _check_budgets(source, sources[0], plan, counted)
@@ -151,6 +153,24 @@ def _merged_plan(sources: Sequence[_Source], content: bytes) -> Plan:
                 f"{', '.join(refused)}"
             )
     return plan
+
+
+def _measured_epsilons(sources: Sequence[_Source]) -> dict[str, float]:
+    """As `make_plan` takes them.
+
+    Raises:
+        BadInputError: two folders have measured different ones.
+    """
+    kept: dict[str, float] = {}
+    for source in sources:
+        for cell_id, epsilon in measured_epsilons(source.folder).items():
+            if kept.setdefault(cell_id, epsilon) != epsilon:
+                raise BadInputError(
+                    f"{source.folder.uri} and {sources[0].folder.uri}: {cell_id} has measured ε "
+                    f"{epsilon!r} and {kept[cell_id]!r}: another machine measures another last "
+                    "digit, so these are different networks; let one folder begin the cell"
+                )
+    return kept
 
 
 def _check_budgets(

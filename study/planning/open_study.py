@@ -9,9 +9,15 @@ from study.config.choices import Importable
 from study.config.loader import parse_study
 from study.config.sections import StudyConfig
 from study.planning.growth import Growth, differences, growth
-from study.planning.plan import Plan, make_plan, needs_measured_logits
+from study.planning.plan import MEASURED_RULE, Plan, cells_to_measure, make_plan
 from study.results.folder import CHECKPOINTS, STUDY_FILE, StudyFolder
-from study.results.plan_summary import CellSummary, KeptPoint, LossLabel, PlanSummary
+from study.results.plan_summary import (
+    CellSummary,
+    KeptPoint,
+    LossLabel,
+    PlanSummary,
+    read_plan_summary,
+)
 from study.results.schema import STAGES, Stage
 from study.results.study_files import earlier_study_files
 
@@ -30,27 +36,47 @@ def folder_of(config: StudyConfig) -> StudyFolder:
     return StudyFolder.at(config.folder_uri)
 
 
-def plan_of(config: StudyConfig, earlier: Sequence[StudyConfig] = ()) -> Plan:
+def plan_of(
+    config: StudyConfig,
+    earlier: Sequence[StudyConfig] = (),
+    kept: Mapping[str, float] | None = None,
+    *,
+    is_estimate: bool = False,
+) -> Plan:
     """The study's plan; initial logits are measured where an arm needs them.
 
     Args:
         config: the study.
         earlier: what its study file said in earlier runs, the oldest first.
+        kept: as in `make_plan`.
+        is_estimate: whether a quick measurement suffices.
     """
-    if needs_measured_logits(config):
+    if cells := cells_to_measure(config, kept or {}):
         from study.planning.initial_logits import initial_logits
 
-        return make_plan(config, initial_logits(config), earlier)
-    return make_plan(config, earlier=earlier)
+        measured = initial_logits(config, cells, is_estimate=is_estimate)
+        return make_plan(config, measured, earlier, kept)
+    return make_plan(config, earlier=earlier, kept=kept)
 
 
-def plan_in_folder(config: StudyConfig, folder: StudyFolder, trust: bool = False) -> Plan:
+def measured_epsilons(folder: StudyFolder) -> dict[str, float]:
+    """{cell_id: ε of the rule `activation-measured`} that the folder's first run measured."""
+    summary = read_plan_summary(folder)
+    cells = () if summary is None else summary.cells
+    return {c.cell_id: c.measured_epsilon for c in cells if c.measured_epsilon is not None}
+
+
+def plan_in_folder(
+    config: StudyConfig, folder: StudyFolder, trust: bool = False, *, is_estimate: bool = False
+) -> Plan:
     """The plan of a study file for its folder, which may hold an earlier version of the study.
 
     Args:
         config: the user's study.
         folder: its folder.
         trust: whether the folder's study files may import what the user's own one does not name.
+        is_estimate: whether a quick measurement of initial logits suffices, where the folder has no
+            rows.
 
     Raises:
         StudyFileError: an earlier study file in the folder is not valid.
@@ -60,9 +86,11 @@ def plan_in_folder(config: StudyConfig, folder: StudyFolder, trust: bool = False
     folder.check_storage()
     importable = None if trust else config.importable
     earlier, content = _earlier_configs(folder, importable), folder.read_bytes(STUDY_FILE)
-    if content is not None and _has_begun(folder):
+    is_new = not has_begun(folder)
+    if content is not None and not is_new:
         earlier.append(parse_study(content, folder.file(STUDY_FILE), importable))
-    return plan_of(config, earlier)
+    kept = {} if is_new else measured_epsilons(folder)
+    return plan_of(config, earlier, kept, is_estimate=is_estimate and is_new)
 
 
 def open_study(uri: str, trust: bool = False) -> tuple[StudyFolder, Plan]:
@@ -82,7 +110,8 @@ def open_study(uri: str, trust: bool = False) -> tuple[StudyFolder, Plan]:
     folder = StudyFolder.at(uri)
     importable = None if trust else ()
     config = parse_study(folder.study_file(), folder.file(STUDY_FILE), importable)
-    return folder, plan_of(config, _earlier_configs(folder, importable))
+    kept = measured_epsilons(folder)
+    return folder, plan_of(config, _earlier_configs(folder, importable), kept)
 
 
 def plan_summary(
@@ -117,6 +146,7 @@ def plan_summary(
                 losses=tuple(LossLabel(x.name, x.params_json, x.label) for x in cell.losses),
                 arms=tuple(arm.name for arm in arms if arm.is_pooled),
                 replicate_arms=tuple(arm.name for arm in arms if arm.is_replicated),
+                measured_epsilon=plan.analytic[cell].get(MEASURED_RULE),
             )
             for cell, arms in plan.arms.items()
         ),
@@ -160,7 +190,7 @@ def compare_with_folder(
     if not differences(present, config):
         return None
     return growth(
-        plan_of(present, earlier),
+        plan_of(present, earlier, measured_epsilons(folder)),
         plan,
         row_counts(folder),
         has_checkpoints=_has_checkpoints(folder),
@@ -168,7 +198,7 @@ def compare_with_folder(
     )
 
 
-def _has_begun(folder: StudyFolder) -> bool:
+def has_begun(folder: StudyFolder) -> bool:
     """Whether the folder has rows or cohorts in training."""
     has_rows = any(folder.table_files("trials", stage).cohorts for stage in STAGES)
     return has_rows or _has_checkpoints(folder)

@@ -24,7 +24,7 @@ CONFIRM_SEEDS_FROM = 1_000_000
 _REPLICATE_SEEDS_FROM = 2_000_000
 _SEEDS_PER_REPLICATE = 1_000
 
-_MEASURED_RULE = "activation-measured"
+MEASURED_RULE = "activation-measured"
 
 
 @dataclass(frozen=True)
@@ -158,20 +158,22 @@ def make_plan(
     config: StudyConfig,
     measured: Mapping[str, MeasuredLogits] | None = None,
     earlier: Sequence[StudyConfig] = (),
+    kept: Mapping[str, float] | None = None,
 ) -> Plan:
     """The plan of a study.
 
     Args:
         config: the study.
-        measured: {group_id: logits of untrained networks}; needed where
-            `needs_measured_logits(config)`.
+        measured: {group_id: logits of untrained networks}; needed for the cells in
+            `cells_to_measure`.
         earlier: what its study file said in earlier runs, the oldest first.
+        kept: {cell_id: ε of the rule `activation-measured`} that the first run measured.
 
     Raises:
         BadInputError: a rule has no answer for a cell.
     """
     cells, arms = planned_cells(config), _parsed_arms(config)
-    analytic = {c: _analytic_epsilons(c, config, arms, measured or {}) for c in cells}
+    analytic = {c: _analytic_epsilons(c, config, arms, measured or {}, kept or {}) for c in cells}
     planned = {
         c: tuple(_planned_arms(c, arms, analytic[c], has_best=config.has_best)) for c in cells
     }
@@ -202,8 +204,15 @@ def planned_cells(config: StudyConfig) -> list[Cell]:
 def needs_measured_logits(config: StudyConfig) -> bool:
     """Whether an arm's ε follows from the real network's initial logits."""
     return config.confirm is not None and any(
-        arm.rule == _MEASURED_RULE for arm in config.confirm.parsed_arms
+        arm.rule == MEASURED_RULE for arm in config.confirm.parsed_arms
     )
+
+
+def cells_to_measure(config: StudyConfig, kept: Mapping[str, float]) -> list[Cell]:
+    """Cells with an ε that follows from the real network's initial logits and is not in `kept`."""
+    if not needs_measured_logits(config):
+        return []
+    return [c for c in planned_cells(config) if c.takes_epsilon and c.cell_id not in kept]
 
 
 def _parsed_arms(config: StudyConfig) -> Sequence[Arm]:
@@ -235,6 +244,7 @@ def _analytic_epsilons(
     config: StudyConfig,
     arms: Sequence[Arm],
     measured: Mapping[str, MeasuredLogits],
+    kept: Mapping[str, float],
 ) -> dict[str, float]:
     """{rule: ε} of every rule that an arm names; empty in a cell without a logit bias."""
     rules = [arm.rule for arm in arms if arm.rule is not None]
@@ -246,18 +256,22 @@ def _analytic_epsilons(
             f"{cell.cell_id}: analytic:gradient follows from one loss; allowed with loss: joint "
             "are activation, activation-measured, shift"
         )
+    is_kept = MEASURED_RULE in rules and cell.cell_id in kept
     try:
         values = analytic_rules(
             cell.classes,
             loss=biased[0].name,
             params=biased[0].params,
-            rules=rules,
+            rules=[rule for rule in rules if not (is_kept and rule == MEASURED_RULE)],
             target=config.logit_bias.target,
             measured=measured.get(cell.group_id),
         )
     except ValueError as error:
         raise BadInputError(f"{cell.cell_id}: {error}") from error
-    return {rule.rule: rule.value for rule in values if rule.value is not None}
+    epsilons = {rule.rule: rule.value for rule in values if rule.value is not None}
+    if is_kept:
+        epsilons[MEASURED_RULE] = kept[cell.cell_id]
+    return epsilons
 
 
 def _planned_arms(

@@ -43,11 +43,11 @@ def test_the_measured_model_takes_the_measured_time() -> None:
     plan = plan_of()
     estimate = hours_on(plan, "h100")
     networks = sum(plan.networks().values())
-    assert estimate.hours * 3600 == pytest.approx(networks * 10 * 45_000 / 123_000, rel=0.001)
+    assert estimate.hours * 3600 == pytest.approx(networks * 10 * 45_000 / 140_000, rel=0.001)
     assert estimate.factor == pytest.approx(2.0, rel=0.001)
     (used,) = estimate.measurements
     assert "ResNet-32" in used.what
-    assert "1cf5d94" in used.provenance
+    assert "ebc2f57" in used.provenance
 
 
 def test_a_model_with_more_arithmetic_takes_longer_and_is_less_certain() -> None:
@@ -66,7 +66,6 @@ def test_a_smaller_batch_is_limited_by_launching() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"model": ["resnet34"]}, "more than 64 channels.* was not measured on h100"),
         ({"precision": "float32"}, "in float32 was not measured on h100"),
         ({"batch_size": 2}, "too far from what was measured"),
     ],
@@ -97,7 +96,7 @@ def test_kept_multiply_adds_are_those_of_the_measured_model(index: int) -> None:
         work = [gpu_estimate._work(cell)[1] for cell in cells]
         mean = sum(s * w for s, w in zip(sizes, work, strict=True)) / sum(sizes)
         assert kept.multiply_adds == pytest.approx(mean, rel=0.01)
-        assert kept.examples_per_s == pytest.approx(1540 / 60 * 8 * sum(sizes) / 2, rel=0.01)
+        assert kept.examples_per_s == pytest.approx(4453 / 60 * 8 * sum(sizes) / 2, rel=0.01)
         return
     model: list[Any] = ["resnet32" if "ResNet-32" in kept.what else "resnet34"]
     if kept.kind == "linear layers":

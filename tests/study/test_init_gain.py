@@ -13,7 +13,7 @@ from study.config.loader import StudyFileError, parse_study
 from study.execution.reproduce import reproduce
 from study.planning.cohort_specs import cohort_spec, identity_columns
 from study.planning.initial_logits import initial_logits
-from study.planning.plan import Plan, make_plan
+from study.planning.plan import Plan, make_plan, planned_cells
 from study.results.folder import StudyFolder
 from study.results.schema import SCHEMA_VERSION, TRIALS
 from trainables import models
@@ -51,7 +51,7 @@ def test_the_measured_spread_and_epsilon_follow_the_gain() -> None:
         confirm__arms=["tuned", "analytic:activation-measured", "zero"],
     )
     config = parse_study(yaml.safe_dump(study).encode(), "study.yaml")
-    measured = initial_logits(config)
+    measured = initial_logits(config, planned_cells(config))
     plain, wide = measured["digits/mlp-8x1"], measured["digits/mlp-8x1-gain=4"]
     assert wide.sigma == pytest.approx(4 * plain.sigma, rel=1e-6)
     epsilons = {

@@ -8,43 +8,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from growing import BEST, changed, finish, plan_of
+from growing import BEST, changed, write_folder
 from tests_support import logit_bias
 
-from study.planning.open_study import plan_summary
 from study.results.folder import StudyFolder
-from study.results.plan_summary import write_plan_summary
-from study.results.schema import EPOCHS, SCHEMA_VERSION, TRIALS
 
 NOISES = [{"kind": "symmetric", "rate": 0.2}, {"kind": "symmetric", "rate": 0.4}]
-
-
-def write_folder(folder: Path, study: dict[str, Any], at_most: int = 10**6) -> Path:
-    """A folder as a run leaves it; the result of a network follows from its id alone."""
-    plan, rows = plan_of(study), []
-    finish(plan, rows, at_most)
-    target = StudyFolder.at(str(folder / study["name"]))
-    for stage in ("search", "sweep", "confirm"):
-        trials = [
-            {**dict.fromkeys(TRIALS.names), "schema_version": SCHEMA_VERSION, "classes": 10, **r}
-            for r in rows
-            if r["stage"] == stage
-        ]
-        for i, trial in enumerate(trials):
-            trial["cohort_id"] = f"{stage}-{folder.name}-{i // 5}"
-            trial["test_acc"] = trial["val_acc_noisy"] if stage == "confirm" else None
-        for first in range(0, len(trials), 5):
-            part = trials[first : first + 5]
-            epochs = [
-                {**dict.fromkeys(EPOCHS.names), "network_id": t["network_id"], "epoch": e}
-                for t in part
-                for e in range(1, t["epochs"] + 1)
-            ]
-            target.write_part(stage, part[0]["cohort_id"], part, epochs)
-    text = yaml.safe_dump({**study, "storage": str(folder)})
-    target.write_bytes("study.yaml", text.encode())
-    write_plan_summary(target, plan_summary(plan))
-    return Path(target.path)
 
 
 def ids(folder: Path, table: str = "trials") -> list[str]:

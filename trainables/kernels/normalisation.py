@@ -16,8 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
-_TILE = 4096  # numbers that one program handles at a time, on four warps
-_SMALL = 2**24  # numbers of a tensor up to which sums over rows have few programs, larger ones
+_TILE = 4096  # numbers that one program handles at a time
 _PROGRAMS = 1024  # about as many programs as keep a large GPU busy
 _MOST_CHUNKS = 256
 _LARGEST = 3.38e38  # below the largest bfloat16
@@ -38,13 +37,11 @@ class Moments(NamedTuple):
 def moments(x: torch.Tensor) -> Moments:
     """Mean and squared deviations of chunks of the rows of `x` [rows, columns]."""
     rows, columns = x.shape
-    tile_rows, tile_columns, warps = _tile_of_sums(rows, columns)
+    tile_rows, tile_columns = _tile(columns)
     rows_per_chunk, chunks = _chunks(rows, columns, tile_rows, tile_columns)
     result = torch.empty(chunks, 2, columns, dtype=torch.float32, device=x.device)
     grid = (chunks, triton.cdiv(columns, tile_columns))
-    _moments[grid](
-        x, result, rows, columns, rows_per_chunk, tile_rows, tile_columns, num_warps=warps
-    )
+    _moments[grid](x, result, rows, columns, rows_per_chunk, tile_rows, tile_columns)
     return Moments(result, rows_per_chunk)
 
 
@@ -156,7 +153,7 @@ def normalise_backward(
         normalisation: as in `normalise`.
     """
     rows, columns = x.shape
-    tile_rows, tile_columns, warps = _tile_of_sums(rows, columns)
+    tile_rows, tile_columns = _tile(columns)
     rows_per_chunk, chunks = _chunks(rows, columns, tile_rows, tile_columns)
     partial = torch.empty(chunks, 2, columns, dtype=torch.float32, device=x.device)
     blocks = triton.cdiv(columns, tile_columns)
@@ -164,9 +161,8 @@ def normalise_backward(
     mask = y if has_shortcut else x
     _gradient_sums[(chunks, blocks)](
         gradient, x, mask, *normalisation, partial, rows, columns, rows_per_chunk,
-        has_shortcut, tile_rows, tile_columns, num_warps=warps,
+        has_shortcut, tile_rows, tile_columns,
     )  # fmt: skip
-    tile_rows, tile_columns = _tile(columns)
     sums = torch.empty_like(partial[0])
     at_once = min(256, triton.next_power_of_2(chunks))
     _sum[(triton.cdiv(2 * columns, 16),)](partial, sums, 2 * columns, chunks, at_once, 16)
@@ -185,18 +181,6 @@ def _tile(columns: int) -> tuple[int, int]:
     """Rows and columns of the tile that one program handles at a time."""
     tile_columns = min(128, triton.next_power_of_2(columns))
     return _TILE // tile_columns, tile_columns
-
-
-def _tile_of_sums(rows: int, columns: int) -> tuple[int, int, int]:
-    """Rows and columns of a tile of a sum over rows, and the warps that share it.
-
-    A small tensor gives few programs, which wait for memory: each then loads four times as much at
-    a time.
-    """
-    tile_rows, tile_columns = _tile(columns)
-    if rows * columns <= _SMALL:
-        return 4 * tile_rows, tile_columns, 16
-    return tile_rows, tile_columns, 4
 
 
 def _chunks(rows: int, columns: int, tile_rows: int, tile_columns: int) -> tuple[int, int]:
