@@ -54,7 +54,11 @@ def _of_stage(rows: pd.DataFrame, epochs: pd.DataFrame) -> dict[str, Any]:
         "networks_per_minute": 60 * len(rows) / seconds,
         "images_per_s": float(per_s.median()),
         "test_accuracy": {
-            f"{cell}, {arm}": {"mean": float(some.mean()), "least": float(some.min()), "n": len(some)}
+            f"{cell}, {arm}": {
+                "mean": float(some.mean()),
+                "least": float(some.min()),
+                "n": len(some),
+            }
             for (cell, arm), some in tested
         },
     }
