@@ -23,6 +23,7 @@ import atexit
 import contextlib
 import multiprocessing
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -100,13 +101,13 @@ def one_network(data: DataSpec, model: str, device: str, precision: str) -> Call
 
 
 @contextlib.contextmanager
-def multi_process_service(folder: str) -> Iterator[None]:
+def multi_process_service() -> Iterator[None]:
     """Processes that start meanwhile share the GPU through NVIDIA's Multi-Process Service."""
-    control, environment = "nvidia-cuda-mps-control", f"{folder}/mps"
-    os.mkdir(environment)
+    control, folder = "nvidia-cuda-mps-control", tempfile.mkdtemp(prefix="mps-")
     variables = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
-    os.environ.update(dict.fromkeys(variables, environment))
+    os.environ.update(dict.fromkeys(variables, folder))
     subprocess.run([control, "-d"], check=True)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # the last registered runs first
     atexit.register(subprocess.run, [control], input=b"quit", env=dict(os.environ), check=False)
     try:
         yield
@@ -238,7 +239,7 @@ def main() -> None:
             packed = arguments.packed, data, arguments.model, device, precision
             variants["packed"] = Packed(*packed)
             if arguments.mps:
-                with multi_process_service(folder):
+                with multi_process_service():
                     variants["packed, MPS"] = Packed(*packed)
         measured: dict[str, list[Rate]] = {variant: [] for variant in variants}
         for turn in range(arguments.pairs + 1):  # the first warms up

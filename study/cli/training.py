@@ -62,14 +62,19 @@ def plan(
         compare_with_folder,
         folder_of,
         has_begun,
+        kept_epsilons,
         plan_in_folder,
     )
-    from study.planning.plan import MEASURED_RULE, needs_measured_logits, planned_cells
+    from study.planning.plan import cells_to_measure, planned_cells, rules_of_logits
     from study.results.plan_summary import read_plan_summary
 
     folder = folder_of(config)
-    if needs_measured_logits(config) and not as_json:
-        count, models = len(planned_cells(config)), len(config.grid.model)
+    with _named_storage(study, config):
+        folder.check_storage()
+        is_new = not has_begun(folder)
+        to_measure = cells_to_measure(config, {} if is_new else kept_epsilons(folder, config))
+    if to_measure and not as_json:
+        count, models = len(planned_cells(config)), len({cell.group_id for cell in to_measure})
         print(
             f"{count} cells; measuring the initial logits of {models} untrained "
             f"{'model' if models == 1 else 'models'} for analytic:activation-measured …",
@@ -77,9 +82,9 @@ def plan(
         )
     with _named_storage(study, config):
         planned = plan_in_folder(config, folder, trust, is_estimate=True)
-        estimated = needs_measured_logits(config) and not has_begun(folder)
         growth = compare_with_folder(folder, config, planned, trust)
         summary = read_plan_summary(folder)
+    estimated = rules_of_logits(config) if is_new else set()
     superseded = 0 if summary is None else summary.superseded
     trained = folder.read("trials", columns=["network_id"]).num_rows - superseded
     networks = planned.networks()
@@ -101,7 +106,7 @@ def plan(
                 "folder": folder.uri,
                 "networks": networks,
                 "networks_trained": trained,
-                "estimated_rules": [MEASURED_RULE] if estimated else [],
+                "estimated_rules": sorted(estimated),
                 "growth": None if growth is None else growth.to_json(),
                 "replicates": config.search.replicates,
                 "hours": hours.hours,
@@ -115,7 +120,7 @@ def plan(
     table = Table("cell", "classes", "arms", "analytic ε", box=None)
     for cell, arms in planned.arms.items():
         analytic = (
-            f"{rule} {'about ' if estimated and rule == MEASURED_RULE else ''}{epsilon:.2f}"
+            f"{rule} {'about ' if rule in estimated else ''}{epsilon:.2f}"
             for rule, epsilon in planned.analytic[cell].items()
         )
         row = str(cell.classes), ", ".join(arm.name for arm in arms), ", ".join(analytic) or "–"
@@ -123,8 +128,8 @@ def plan(
     out.print(table)
     if estimated:
         print(
-            f"{MEASURED_RULE}: here from one untrained network of each model and 64 examples; "
-            "`run` measures it from four networks and 1,024 examples, and keeps it"
+            f"{' and '.join(sorted(estimated))}: here from one untrained network of each model and "
+            "64 examples; `run` measures four networks and 1,024 examples, and keeps ε"
         )
     if config.has_best:
         print(f"{config.search.replicates} replicates of every search")

@@ -19,6 +19,8 @@ from study.planning.cohort_specs import data_spec, model_spec
 from study.planning.open_study import (
     compare_with_folder,
     folder_of,
+    has_begun,
+    kept_epsilons,
     plan_in_folder,
     plan_summary,
     replay_rows,
@@ -113,6 +115,7 @@ def run_study(
     folder.create()
     held = lease.Lease(folder)
     try:
+        _check_begun_by_nobody_else(folder, plan)
         discard_uncommitted(folder)
         _compact(folder)
         if not folder.exists() or (growth is not None and not growth.has_begun):
@@ -132,6 +135,24 @@ def run_study(
     finally:
         held.release()
     return folder
+
+
+def _check_begun_by_nobody_else(folder: StudyFolder, plan: Plan) -> None:
+    """Check that no other run began the study while this one measured ε.
+
+    Raises:
+        study.execution.lease.StudyBusyError: one did.
+    """
+    if not has_begun(folder):
+        return
+    kept = kept_epsilons(folder, plan.config)
+    for cell, epsilons in plan.analytic.items():
+        known = kept.get(cell.cell_id, {})
+        if any(epsilons.get(rule, epsilon) != epsilon for rule, epsilon in known.items()):
+            raise lease.StudyBusyError(
+                f"{folder.uri}: another run began this study a moment ago; run the same command "
+                "again"
+            )
 
 
 class StudyRun:

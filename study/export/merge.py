@@ -15,14 +15,14 @@ from study.config.sections import StudyConfig
 from study.export.merged_file import merged_study_file
 from study.planning.growth import refusals
 from study.planning.open_study import (
-    measured_epsilons,
+    kept_epsilons,
     open_study,
     plan_of,
     plan_summary,
     replay_rows,
     row_counts,
 )
-from study.planning.plan import Plan
+from study.planning.plan import KeptEpsilons, Plan
 from study.planning.scheduler import Scheduler
 from study.results.evidence import ChoosePoints
 from study.results.folder import SCHEMAS, STUDY_FILE, StudyFolder, TableName
@@ -143,7 +143,7 @@ def _merged_plan(sources: Sequence[_Source], content: bytes) -> Plan:
     config = parse_study(content, "the merged study file")
     files = [file for source in sources for file in source.study_files]
     earlier = [parse_study(file, STUDY_FILE) for file in files]
-    plan = plan_of(config, earlier, _measured_epsilons(sources))
+    plan = plan_of(config, earlier, _kept_epsilons(sources))
     for source in sources:
         counted = row_counts(source.folder)
         _check_budgets(source, sources[0], plan, counted)
@@ -155,21 +155,25 @@ def _merged_plan(sources: Sequence[_Source], content: bytes) -> Plan:
     return plan
 
 
-def _measured_epsilons(sources: Sequence[_Source]) -> dict[str, float]:
-    """As `make_plan` takes them.
+def _kept_epsilons(sources: Sequence[_Source]) -> KeptEpsilons:
+    """What the folders' first runs measured.
 
     Raises:
-        BadInputError: two folders have measured different ones.
+        BadInputError: two folders have measured a cell, with different results.
     """
-    kept: dict[str, float] = {}
+    kept: dict[str, dict[str, float]] = {}
+    first: dict[tuple[str, str], str] = {}  # folder that has measured a rule in a cell
     for source in sources:
-        for cell_id, epsilon in measured_epsilons(source.folder).items():
-            if kept.setdefault(cell_id, epsilon) != epsilon:
-                raise BadInputError(
-                    f"{source.folder.uri} and {sources[0].folder.uri}: {cell_id} has measured ε "
-                    f"{epsilon!r} and {kept[cell_id]!r}: another machine measures another last "
-                    "digit, so these are different networks; let one folder begin the cell"
-                )
+        for cell_id, epsilons in kept_epsilons(source.folder, source.config).items():
+            for rule, epsilon in epsilons.items():
+                known = kept.setdefault(cell_id, {}).setdefault(rule, epsilon)
+                uri = first.setdefault((cell_id, rule), source.folder.uri)
+                if known != epsilon:
+                    raise BadInputError(
+                        f"{uri} and {source.folder.uri}: {cell_id} has measured ε {known!r} and "
+                        f"{epsilon!r} ({rule}): another machine measures another last digit, so "
+                        "these are different networks; let one folder begin the cell"
+                    )
     return kept
 
 

@@ -9,8 +9,14 @@ from study.config.choices import Importable
 from study.config.loader import parse_study
 from study.config.sections import StudyConfig
 from study.planning.growth import Growth, differences, growth
-from study.planning.plan import MEASURED_RULE, Plan, cells_to_measure, make_plan
-from study.results.folder import CHECKPOINTS, STUDY_FILE, StudyFolder
+from study.planning.plan import (
+    KeptEpsilons,
+    Plan,
+    cells_to_measure,
+    make_plan,
+    rules_of_logits,
+)
+from study.results.folder import CHECKPOINTS, STUDY_FILE, ResultsError, StudyFolder
 from study.results.plan_summary import (
     CellSummary,
     KeptPoint,
@@ -39,7 +45,7 @@ def folder_of(config: StudyConfig) -> StudyFolder:
 def plan_of(
     config: StudyConfig,
     earlier: Sequence[StudyConfig] = (),
-    kept: Mapping[str, float] | None = None,
+    kept: KeptEpsilons | None = None,
     *,
     is_estimate: bool = False,
 ) -> Plan:
@@ -59,11 +65,23 @@ def plan_of(
     return make_plan(config, earlier=earlier, kept=kept)
 
 
-def measured_epsilons(folder: StudyFolder) -> dict[str, float]:
-    """{cell_id: ε of the rule `activation-measured`} that the folder's first run measured."""
-    summary = read_plan_summary(folder)
+def kept_epsilons(folder: StudyFolder, config: StudyConfig) -> KeptEpsilons:
+    """What the folder's first run measured: by its rows, and by plan.json where there are none."""
+    rules = rules_of_logits(config)
+    if not rules:
+        return {}
+    try:
+        summary = read_plan_summary(folder)
+    except ResultsError:  # the rows know better, and a run writes it anew
+        summary = None
     cells = () if summary is None else summary.cells
-    return {c.cell_id: c.measured_epsilon for c in cells if c.measured_epsilon is not None}
+    kept = {cell.cell_id: dict(cell.measured_epsilons) for cell in cells}
+    columns = ["schema_version", "cell_id", "rule", "epsilon"]
+    table = folder.read("trials", columns=columns).select(columns[1:])
+    for row in table.group_by(columns[1:]).aggregate([]).to_pylist():
+        if row["rule"] in rules:
+            kept.setdefault(row["cell_id"], {})[row["rule"]] = row["epsilon"]
+    return kept
 
 
 def plan_in_folder(
@@ -89,7 +107,7 @@ def plan_in_folder(
     is_new = not has_begun(folder)
     if content is not None and not is_new:
         earlier.append(parse_study(content, folder.file(STUDY_FILE), importable))
-    kept = {} if is_new else measured_epsilons(folder)
+    kept = {} if is_new else kept_epsilons(folder, config)
     return plan_of(config, earlier, kept, is_estimate=is_estimate and is_new)
 
 
@@ -110,7 +128,7 @@ def open_study(uri: str, trust: bool = False) -> tuple[StudyFolder, Plan]:
     folder = StudyFolder.at(uri)
     importable = None if trust else ()
     config = parse_study(folder.study_file(), folder.file(STUDY_FILE), importable)
-    kept = measured_epsilons(folder)
+    kept = kept_epsilons(folder, config)
     return folder, plan_of(config, _earlier_configs(folder, importable), kept)
 
 
@@ -146,7 +164,11 @@ def plan_summary(
                 losses=tuple(LossLabel(x.name, x.params_json, x.label) for x in cell.losses),
                 arms=tuple(arm.name for arm in arms if arm.is_pooled),
                 replicate_arms=tuple(arm.name for arm in arms if arm.is_replicated),
-                measured_epsilon=plan.analytic[cell].get(MEASURED_RULE),
+                measured_epsilons={
+                    rule: epsilon
+                    for rule, epsilon in plan.analytic[cell].items()
+                    if rule in rules_of_logits(plan.config)
+                },
             )
             for cell, arms in plan.arms.items()
         ),
@@ -190,7 +212,7 @@ def compare_with_folder(
     if not differences(present, config):
         return None
     return growth(
-        plan_of(present, earlier, measured_epsilons(folder)),
+        plan_of(present, earlier, kept_epsilons(folder, config)),
         plan,
         row_counts(folder),
         has_checkpoints=_has_checkpoints(folder),

@@ -25,6 +25,10 @@ _REPLICATE_SEEDS_FROM = 2_000_000
 _SEEDS_PER_REPLICATE = 1_000
 
 MEASURED_RULE = "activation-measured"
+_OF_LOGITS = (MEASURED_RULE, "gradient")  # rules that use measured logits where there are some
+
+KeptEpsilons = Mapping[str, Mapping[str, float]]
+"""{cell_id: {rule: ε}} of the rules that use measured logits, as the first run measured them."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ def make_plan(
     config: StudyConfig,
     measured: Mapping[str, MeasuredLogits] | None = None,
     earlier: Sequence[StudyConfig] = (),
-    kept: Mapping[str, float] | None = None,
+    kept: KeptEpsilons | None = None,
 ) -> Plan:
     """The plan of a study.
 
@@ -167,7 +171,7 @@ def make_plan(
         measured: {group_id: logits of untrained networks}; needed for the cells in
             `cells_to_measure`.
         earlier: what its study file said in earlier runs, the oldest first.
-        kept: {cell_id: ε of the rule `activation-measured`} that the first run measured.
+        kept: what the first run measured.
 
     Raises:
         BadInputError: a rule has no answer for a cell.
@@ -201,18 +205,18 @@ def planned_cells(config: StudyConfig) -> list[Cell]:
     return cells
 
 
-def needs_measured_logits(config: StudyConfig) -> bool:
-    """Whether an arm's ε follows from the real network's initial logits."""
-    return config.confirm is not None and any(
-        arm.rule == MEASURED_RULE for arm in config.confirm.parsed_arms
-    )
+def rules_of_logits(config: StudyConfig) -> set[str]:
+    """The rules of a study that use the real network's initial logits."""
+    arms = config.confirm.parsed_arms if config.confirm else []
+    rules = {arm.rule for arm in arms if arm.rule in _OF_LOGITS}
+    return rules if MEASURED_RULE in rules else set()
 
 
-def cells_to_measure(config: StudyConfig, kept: Mapping[str, float]) -> list[Cell]:
+def cells_to_measure(config: StudyConfig, kept: KeptEpsilons) -> list[Cell]:
     """Cells with an ε that follows from the real network's initial logits and is not in `kept`."""
-    if not needs_measured_logits(config):
-        return []
-    return [c for c in planned_cells(config) if c.takes_epsilon and c.cell_id not in kept]
+    rules = rules_of_logits(config)
+    cells = [cell for cell in planned_cells(config) if cell.takes_epsilon]
+    return [cell for cell in cells if not rules <= kept.get(cell.cell_id, {}).keys()]
 
 
 def _parsed_arms(config: StudyConfig) -> Sequence[Arm]:
@@ -244,7 +248,7 @@ def _analytic_epsilons(
     config: StudyConfig,
     arms: Sequence[Arm],
     measured: Mapping[str, MeasuredLogits],
-    kept: Mapping[str, float],
+    kept: KeptEpsilons,
 ) -> dict[str, float]:
     """{rule: ε} of every rule that an arm names; empty in a cell without a logit bias."""
     rules = [arm.rule for arm in arms if arm.rule is not None]
@@ -256,22 +260,20 @@ def _analytic_epsilons(
             f"{cell.cell_id}: analytic:gradient follows from one loss; allowed with loss: joint "
             "are activation, activation-measured, shift"
         )
-    is_kept = MEASURED_RULE in rules and cell.cell_id in kept
+    known = kept.get(cell.cell_id, {}) if MEASURED_RULE in rules else {}
     try:
         values = analytic_rules(
             cell.classes,
             loss=biased[0].name,
             params=biased[0].params,
-            rules=[rule for rule in rules if not (is_kept and rule == MEASURED_RULE)],
+            rules=[rule for rule in rules if rule not in known],
             target=config.logit_bias.target,
             measured=measured.get(cell.group_id),
         )
     except ValueError as error:
         raise BadInputError(f"{cell.cell_id}: {error}") from error
-    epsilons = {rule.rule: rule.value for rule in values if rule.value is not None}
-    if is_kept:
-        epsilons[MEASURED_RULE] = kept[cell.cell_id]
-    return epsilons
+    epsilons = {rule.rule: rule.value for rule in values if rule.value is not None} | dict(known)
+    return {rule: epsilons[rule] for rule in rules if rule in epsilons}
 
 
 def _planned_arms(

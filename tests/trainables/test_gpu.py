@@ -116,22 +116,26 @@ def test_recorded_evaluation_is_the_evaluation(name: str) -> None:
     for _ in range(2):
         run.train_epoch()
     run.model.eval()
-    recorded = RecordedEvaluation(run.model, lambda: None)
+    assert run._steps.pool is not None
+    recorded = RecordedEvaluation(run.model, lambda: run._steps.pool)
+    never = RecordedEvaluation(run.model, lambda: None)  # no training step could be recorded
     for size in (64, 64, 10, 64, 10):
         inputs = torch.randn(size, *run.data.dataset.input_shape, device=GPU)
         with torch.no_grad():
             expected = run.model(inputs)
         assert torch.equal(recorded(inputs), expected)
-    assert len(recorded._recordings) == 2
+        assert torch.equal(never(inputs), expected)
+    assert (len(recorded._recordings), len(never._recordings)) == (2, 0)
 
 
-@pytest.mark.parametrize("name", ["grouped", "streams"])
+@pytest.mark.parametrize("name", ["grouped", "streams", "1 × 1 filters"])
 def test_filters_and_updates_take_the_fast_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     from trainables.kernels import sgd  # here, because it needs Triton
 
     monkeypatch.setattr(sgd, "update", lambda parameter, *_: seen.append(parameter.shape))
-    spec = replace(MODELS[name], members=members(0.01, 0.02))
+    others = {"1 × 1 filters": replace(CNN, model=ModelSpec("resnet18"))}
+    spec = replace((MODELS | others)[name], members=members(0.01, 0.02))
     run = CohortRun(spec, torch.device(GPU), torch.float32)
     run.try_steps(1)
     assert len(seen) == len(list(run.model.parameters()))

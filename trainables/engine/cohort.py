@@ -207,6 +207,7 @@ class CohortRun:
             columns["test_acc"] = (right.double() / len(labels)).tolist()
         growth = (norms(list(self.model.parameters())) / self.initial_norm).tolist()
         finite = self._finite_statistics()
+        wall_s = time.perf_counter() - started
         for k, epochs in enumerate(self.history):
             values = {name: column[k] for name, column in columns.items()}
             self.diverged[k] |= not (
@@ -224,7 +225,7 @@ class CohortRun:
                     network_id=self.members[k].network_id,
                     epoch=self.epoch,
                     input_stall_share=self.data.stall_share,
-                    wall_s=time.perf_counter() - started,
+                    wall_s=wall_s,
                     **recorded,
                 )
             )

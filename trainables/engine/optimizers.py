@@ -295,9 +295,14 @@ def _can_fuse(parameter: torch.Tensor, *others: torch.Tensor) -> bool:
     last = sum((n - 1) * s for n, s in zip(parameter.shape, parameter.stride(), strict=True))
     return (
         last + 1 == parameter.numel()
-        and parameter.stride(0) == parameter.numel() // len(parameter)
-        and all(other.stride() == parameter.stride() for other in others)
+        and (len(parameter) == 1 or parameter.stride(0) == parameter.numel() // len(parameter))
+        and all(_strides(other) == _strides(parameter) for other in others)
     )
+
+
+def _strides(tensor: torch.Tensor) -> list[int]:
+    """Strides of the axes with more than one number; the others have any."""
+    return [s for n, s in zip(tensor.shape, tensor.stride(), strict=True) if n > 1]
 
 
 def _per_member(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

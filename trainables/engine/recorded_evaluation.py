@@ -7,6 +7,7 @@ for training.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ import torch
 
 from trainables.stacking import StackedModel
 from trainables.stacking.streams import new_stream
+
+_log = logging.getLogger(__name__)
 
 
 class _Recording(NamedTuple):
@@ -25,10 +28,13 @@ class _Recording(NamedTuple):
 class RecordedEvaluation:
     """Logits of a model in evaluation; a shape of inputs runs eagerly once and is then recorded.
 
+    Nothing is recorded before a training step is: that one has been checked for operations that
+    make the host wait, with which a recording fails and harms torch's allocator.
+
     Args:
         model: the stacked members, on a GPU.
-        pool: gives the memory that the graphs share with those of the training steps, which never
-            run at the same time; None for memory of their own.
+        pool: gives the memory of the recorded training steps, which the graphs share, because they
+            never run at the same time; None where no step is recorded.
     """
 
     def __init__(self, model: StackedModel, pool: Callable[[], Any]) -> None:
@@ -47,9 +53,10 @@ class RecordedEvaluation:
         Returns:
             logits [K, B, classes], which the next call overwrites.
         """
-        shape = inputs.shape
-        if shape in self._seen and self._can_record and shape not in self._recordings:
-            self._record(inputs)
+        shape, pool = inputs.shape, self._pool()
+        is_due = shape in self._seen and shape not in self._recordings
+        if is_due and self._can_record and pool is not None:
+            self._record(inputs, pool)
         self._seen.add(shape)
         recording = self._recordings.get(shape)
         if recording is None:
@@ -59,19 +66,28 @@ class RecordedEvaluation:
         recording.graph.replay()
         return recording.logits
 
-    def _record(self, inputs: torch.Tensor) -> None:
+    def _record(self, inputs: torch.Tensor, pool: Any) -> None:
         graph, place = torch.cuda.CUDAGraph(), inputs.clone()
         torch.cuda.synchronize(inputs.device)
         try:
             # Thread-local, so that other threads of the process cannot end the recording.
             with torch.cuda.graph(
                 graph,
-                pool=self._pool(),
+                pool=pool,
                 stream=new_stream(inputs.device),
                 capture_error_mode="thread_local",
             ):
                 logits = self._model(place)
-        except RuntimeError:  # a model that makes the host wait, or too little memory
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if isinstance(error.__context__, torch.cuda.OutOfMemoryError):
+                raise error.__context__ from None  # it made the end of the recording fail
             self._can_record = False
+            _log.warning(
+                "the evaluation cannot be recorded as a CUDA graph and runs without one, which is "
+                "slower: %s",
+                str(error).splitlines()[0],
+            )
             return
         self._recordings[inputs.shape] = _Recording(graph, place, logits)

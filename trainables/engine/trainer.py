@@ -49,7 +49,7 @@ __all__ = [
     "train",
 ]
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 """Version of the state that `train` saves; earlier states carry no number."""
 
 _SMALL_BATCH = 16  # examples

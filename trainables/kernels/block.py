@@ -64,12 +64,20 @@ def _works_on(device: torch.device) -> bool:
     if importlib.util.find_spec("triton") is None:
         return False
     try:
+        from trainables.kernels import sgd
+
         with torch.enable_grad(), torch.autocast("cuda", enabled=False):
-            x = torch.randn(2, 16, 4, 4, device=device, dtype=torch.float16, requires_grad=True)
-            filters = torch.randn(16, 16, 3, 3, device=device, dtype=torch.float16)
-            ones = torch.ones(16, device=device)
-            running = RunningStatistics(ones.clone(), ones.clone(), 0.1, 1e-5)
-            convolve_normalise(x, filters.requires_grad_(), ones, ones, running).sum().backward()  # type: ignore[no-untyped-call]
+            for out, stride in ((16, 1), (32, 2)):  # cuDNN's convolution, and the own one
+                x = torch.randn(2, 16, 4, 4, device=device, dtype=torch.float16, requires_grad=True)
+                filters = torch.randn(out, 16, 3, 3, device=device, dtype=torch.float16)
+                filters.requires_grad_()
+                ones = torch.ones(out, device=device)
+                running = RunningStatistics(ones.clone(), ones.clone(), 0.1, 1e-5)
+                y = convolve_normalise(
+                    x, filters, ones, ones, running, stride=stride, use_kernel=out > 16
+                )
+                y.sum().backward()  # type: ignore[no-untyped-call]
+        sgd.update(ones, ones.clone(), ones.clone(), ones, None, 0.9, False)
     except Exception as error:  # Triton and its compiler raise many types
         _log.warning(
             "Triton's kernels do not run on this GPU; training goes on without them, which is "
