@@ -1,4 +1,4 @@
-"""A submitted study is a job of the cluster: it outlives `submit`.
+"""A submitted study is a job of the cluster: it outlives `submit`, and `ray job stop` saves it.
 
 On simulated machines; minutes long, and skipped without root.
 """
@@ -10,9 +10,12 @@ import time
 from typing import Any
 
 import pytest
-from by_hand import LONG, ByHand
+import torch
+from by_hand import LONG, PAGE, ByHand
 from onprem import undisturbed
 from rows_of_a_study import contents
+
+from study.results.folder import StudyFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
@@ -97,3 +100,39 @@ def test_a_study_goes_on_when_the_machine_that_submitted_it_loses_power(
     wait_for_the_end(cluster, storage)
     cluster.tunnel()
     assert contents(cluster.folder(storage)) == expected
+
+
+def test_ray_job_stop_saves_the_cohorts_and_submitting_again_goes_on(
+    made_by_hand: ByHand, expected: dict[str, Any]
+) -> None:
+    cluster, storage = made_by_hand, "/shared/stopped"
+    process, job = submit(cluster, storage)
+    stop = re.search(r"^(ray job stop .*?) +#", PAGE, flags=re.MULTILINE)
+    assert stop is not None
+    cluster.shell(cluster.laptop, stop[1].replace("HEAD", "127.0.0.1").replace("JOB", job))
+    shown, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"job {job}: stopped; submit again to resume" in shown
+    found = status(cluster, storage)
+    assert not found["done"]
+    assert found["saved_cohorts"]
+    folder = cluster.folder(storage)
+    finished = {row["network_id"]: row["finished_utc"] for row in cluster.rows(storage)}
+    # Seconds of each epoch; training an epoch again would take another time.
+    saved = {
+        (row["network_id"], row["epoch"]): row["wall_s"]
+        for file in folder.glob("checkpoints/*.pt")
+        for history in torch.load(file, weights_only=True)["running"]["history"]
+        for row in history
+    }
+    assert finished
+    assert saved
+
+    process, _ = submit(cluster, storage)
+    shown, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, shown
+    rows = {row["network_id"]: row["finished_utc"] for row in cluster.rows(storage)}
+    assert finished.items() <= rows.items()
+    epochs = StudyFolder(str(folder)).read("epochs").to_pylist()
+    assert saved.items() <= {(e["network_id"], e["epoch"]): e["wall_s"] for e in epochs}.items()
+    assert contents(folder) == expected
