@@ -27,6 +27,7 @@ def expected(made_by_hand: ByHand) -> dict[str, Any]:
 
 def submit(cluster: ByHand, storage: str) -> tuple[subprocess.Popen[str], str]:
     """Submit the study, and wait for its first rows; the process of `submit` and the job."""
+    cluster.tunnel()
     process = cluster.submit(storage, LONG)
     assert process.stdout is not None
     named = re.fullmatch(rf"job (raysubmit_\w+): {storage}/tiny\n", process.stdout.readline())
@@ -85,7 +86,6 @@ def test_a_study_goes_on_after_the_connection_breaks(
     assert process.returncode == 1, shown
     assert f"connection is lost; if the head still runs, the study goes on as job {job}" in shown
     wait_for_the_end(cluster, storage)
-    cluster.tunnel()
     assert contents(cluster.folder(storage)) == expected
 
 
@@ -98,7 +98,6 @@ def test_a_study_goes_on_when_the_machine_that_submitted_it_loses_power(
     process.communicate(timeout=60)
     cluster.laptop.boot()
     wait_for_the_end(cluster, storage)
-    cluster.tunnel()
     assert contents(cluster.folder(storage)) == expected
 
 
