@@ -157,7 +157,8 @@ class Cluster:
 
     def wait_for_rows(self, process: subprocess.Popen[str], storage: str) -> None:
         """Wait for the study's first rows."""
-        while process.poll() is None and not list(self.folder(storage).glob("trials/*/*")):
+        while not list(self.folder(storage).glob("trials/*/*")):
+            assert process.poll() is None, process.communicate()[0]
             time.sleep(0.05)
 
 
