@@ -315,5 +315,12 @@ def submit(
         raise BadInputError("submit: only with --slurm: --dry-run and the options of a SLURM job")
     from study.execution.submit import submit as submit_study
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    submit_study(study, address, stage, follow, trust)
+    for number in stop_signals():
+        signal.signal(number, signal.default_int_handler)
+    try:
+        submit_study(study, address, stage, follow, trust)
+    except KeyboardInterrupt:
+        raise InterruptedByUserError(
+            "interrupted before the cluster named the study's job; whether there is one: "
+            f"`ray job list --address {address}`"
+        ) from None

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 import tempfile
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from study.config.loader import StudyFileError, read_study
 from study.execution.cluster_access import RefusedByClusterError, refusal
 from study.results import provenance
 from study.results.schema import STAGES
 from trainables.errors import InterruptedByUserError, UserError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobStatus, JobSubmissionClient
 
 _FILE = "study.yaml"
 _NO_AGENT = "No available agent"  # part of Ray's message
@@ -27,6 +31,10 @@ _PACKAGES = ("study", "trainables", "analysis")
 
 class SubmitError(UserError):
     """The cluster cannot be reached, or the study failed there."""
+
+
+class LostConnectionError(SubmitError):
+    """The cluster has taken the study, and cannot be reached any more."""
 
 
 def runtime_environment(folder: str) -> dict[str, Any]:
@@ -76,6 +84,7 @@ def submit(
         StudyFileError: the study is not valid, or its storage would be lost with the cluster.
         RefusedByClusterError: the cluster asks for another token.
         SubmitError: the cluster refuses the job or cannot be reached, or the run failed there.
+        LostConnectionError: the log cannot be followed to its end; the study continues.
         InterruptedByUserError: the user stopped following the log; the study continues.
     """
     config, content = read_study(name, trust)
@@ -117,21 +126,38 @@ def submit(
     if not follow:
         return str(job)
 
+    goes_on = (
+        f"the study goes on as job {job}; progress: `logit-bias status "
+        f"{shlex.quote(config.folder_uri)}`; follow it: `ray job logs -f --address {address} {job}`"
+        f"; end it: `ray job stop --address {address} {job}`"
+    )
+    try:
+        status = _follow(client, job)
+    except KeyboardInterrupt:
+        raise InterruptedByUserError(goes_on) from None
+    if status is None:
+        raise LostConnectionError(
+            f"--address {address}: the connection is lost; if the head still runs, {goes_on}"
+        )
+    if status != JobStatus.SUCCEEDED:
+        raise SubmitError(f"job {job}: {status.value.lower()}; submit again to resume")
+    return str(job)
+
+
+def _follow(client: JobSubmissionClient, job: str) -> JobStatus | None:
+    """Print a job's log until it ends; its status then, or None if the connection breaks."""
+    from aiohttp import ClientError  # Ray brings it
+
     async def print_log() -> None:
         async for text in client.tail_job_logs(job):
             print(text, end="", flush=True)
 
     try:
         asyncio.run(print_log())
-    except KeyboardInterrupt:
-        raise InterruptedByUserError(
-            f"the study continues; follow it with `ray job logs -f --address {address} "
-            f"{job}`, end it with `ray job stop --address {address} {job}`"
-        ) from None
-    status = client.get_job_status(job)
-    if status != JobStatus.SUCCEEDED:
-        raise SubmitError(f"job {job}: {status.value.lower()}; submit again to resume")
-    return str(job)
+        status = client.get_job_status(job)
+    except (ClientError, OSError, RuntimeError):
+        return None
+    return status if status.is_terminal() else None
 
 
 def _when_ready(submit_job: Callable[[], str]) -> str:

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import by_hand
 import pytest
 import simulated_slurm
+from by_hand import ByHand
 from hosts import Hosts, missing
 from onprem import WORKERS, Cluster
 from simulated_slurm import Slurm
@@ -19,6 +21,20 @@ def cluster() -> Iterator[Cluster]:
         made = Cluster(hosts)
         made.prepare()
         yield made
+
+
+@pytest.fixture(scope="module")
+def made_by_hand() -> Iterator[ByHand]:
+    """A cluster of two machines, and the user's own, that runs as docs/cluster.md says."""
+    if reason := missing():
+        pytest.skip(reason)
+    with Hosts(by_hand.NAMES) as hosts:
+        made = ByHand(hosts)
+        made.prepare()
+        made.up()
+        yield made
+        made.down()
+        made.wait_for_end()
 
 
 @pytest.fixture(scope="module")

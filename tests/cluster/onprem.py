@@ -69,6 +69,8 @@ class Cluster:
         hosts: the machines.
     """
 
+    tunnel_command = f"{_CLUSTER} ray dashboard cluster-onprem.yaml"
+
     def __init__(self, hosts: Hosts) -> None:
         self.hosts, self.laptop, self.head = hosts, hosts["laptop"], hosts["head"]
         self._tunnel: subprocess.Popen[str] | None = None
@@ -93,18 +95,22 @@ class Cluster:
         self.tunnel()
 
     def tunnel(self) -> None:
-        """`ray dashboard`, until `down`."""
-        if self._tunnel is not None:
-            self._tunnel.terminate()
-        self._tunnel = self.laptop.start(f"{_CLUSTER} ray dashboard cluster-onprem.yaml")
+        """`ray dashboard`, until `close_tunnel`."""
+        self.close_tunnel()
+        self._tunnel = self.laptop.start(self.tunnel_command)
         probe = "until (exec 3<>/dev/tcp/127.0.0.1/8265) 2>/dev/null; do sleep 0.3; done"
         self.laptop.run(f"timeout 60 bash -c '{probe}'")
 
-    def down(self) -> None:
-        """`ray down`."""
+    def close_tunnel(self) -> None:
+        """Break the connection to the dashboard."""
         if self._tunnel is not None:
             self._tunnel.terminate()
             self._tunnel.wait()  # what ssh leaves behind keeps the pipe open
+        self._tunnel = None
+
+    def down(self) -> None:
+        """`ray down`."""
+        self.close_tunnel()
         self.laptop.run(f"{_CLUSTER} ray down --yes cluster-onprem.yaml")
 
     def nodes(self) -> int:
@@ -151,13 +157,14 @@ class Cluster:
 
     def wait_for_rows(self, process: subprocess.Popen[str], storage: str) -> None:
         """Wait for the study's first rows."""
-        while process.poll() is None and not list(self.folder(storage).glob("trials/*/*")):
+        while not list(self.folder(storage).glob("trials/*/*")):
+            assert process.poll() is None, process.communicate()[0]
             time.sleep(0.05)
 
 
-def undisturbed(cluster: Cluster) -> dict[str, Any]:
-    """The rows of the study, run on the user's machine."""
-    text = yaml.safe_dump({**STUDY, "storage": "/shared/undisturbed"})
+def undisturbed(cluster: Cluster, study: dict[str, Any] = STUDY) -> dict[str, Any]:
+    """The rows of a study, run on the user's machine."""
+    text = yaml.safe_dump({**study, "storage": "/shared/undisturbed"})
     cluster.laptop.run(f"cat > here.yaml <<'END'\n{text}\nEND")
     cluster.laptop.run("logit-bias run here.yaml")
     return contents(cluster.folder("/shared/undisturbed"))

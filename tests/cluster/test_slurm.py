@@ -3,6 +3,7 @@
 Minutes long; skipped without root, or without Debian's packages slurm-wlm and munge.
 """
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import yaml
 from onprem import STUDY
 from rows_of_a_study import contents
 from simulated_slurm import Slurm
+
+from study.results.folder import StudyFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 ONE_CORE = "--cpus-per-node 1 --time 0:30:00 --sbatch=--nodelist=node1"
@@ -46,11 +49,19 @@ def wait_for_more_rows(slurm: Slurm, name: str, job: str) -> None:
         time.sleep(0.05)
 
 
-def start_again_now(slurm: Slurm, job: str) -> None:
+def wait_for_line(slurm: Slurm, job: str, text: str) -> None:
+    end = time.monotonic() + 200
+    while text not in slurm.run(f"cat /shared/home/logit-bias-tiny-{job}.out || true"):
+        assert time.monotonic() < end, log(slurm, job)
+        time.sleep(0.3)
+
+
+def start_again_now(slurm: Slurm, job: str, *changes: str) -> None:
     """SLURM lets a requeued job wait two minutes."""
-    slurm.wait(job, "PENDING")
+    assert slurm.wait(job, "PENDING", "COMPLETED", "FAILED", "TIMEOUT") == "PENDING"
     time.sleep(1)
-    slurm.control.run(f"scontrol update JobId={job} StartTime=now", user="root")
+    new = " ".join(("StartTime=now", *changes))
+    slurm.control.run(f"scontrol update JobId={job} {new}", user="root")
     slurm.wait(job, "RUNNING")
 
 
@@ -80,6 +91,33 @@ def test_warned_requeued_and_a_node_lost(slurm: Slurm, expected: dict[str, Any])
         slurm.start_daemons(slurm.hosts["node2"])
     assert f"job {job}, start 3" in log(slurm, job)
     assert contents(folder(slurm, "disturbed")) == expected
+
+
+def test_slurm_warns_before_the_time_limit(slurm: Slurm, expected: dict[str, Any]) -> None:
+    """SLURM looks at the limits every 30 s; the two networks train for about a minute."""
+    rows = StudyFolder(str(folder(slurm, "here"))).read("trials").to_pylist()
+    epochs = int(90 * STUDY["recipe"]["epochs"] / min(row["wall_s"] for row in rows))
+    changes = {
+        "recipe": {**STUDY["recipe"], "epochs": epochs},
+        "search": {**STUDY["search"], "networks_per_cell": 2},
+        "sweep": None,
+        "confirm": None,
+        "resources": {"networks_per_cohort": 1, "checkpoint_minutes": None},
+    }
+    for name in ("unlimited", "limited"):
+        write(slurm, name, **changes)
+    slurm.run("cd /shared/home && logit-bias run unlimited.yaml")
+    job = submit(slurm, "limited", "--cpus-per-node 2 --time 0:05:00")  # the shortest allowed
+    wait_for_line(slurm, job, "1 in flight")
+    # Now less than the three minutes of the warning are left.
+    slurm.run(f"scontrol update JobId={job} TimeLimit=3")
+    start_again_now(slurm, job, "TimeLimit=30")
+    shown = log(slurm, job)
+    assert "the time is nearly over: saving" in shown
+    assert re.search(r"[12] unfinished cohorts saved; run the same command to go on", shown), shown
+    assert slurm.wait(job, "COMPLETED", "FAILED", "TIMEOUT") == "COMPLETED"
+    assert f"job {job}, start 2" in log(slurm, job)
+    assert contents(folder(slurm, "limited")) == contents(folder(slurm, "unlimited"))
 
 
 def test_jobs_of_two_studies_share_a_node(slurm: Slurm, expected: dict[str, Any]) -> None:

@@ -1,13 +1,19 @@
 """A study submitted as a job to a running Ray cluster, from outside it."""
 
+import asyncio
 import os
+import queue
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 import yaml
+from aiohttp import web
 from ray.cluster_utils import Cluster
 from tests_support import TINY_STUDY
 
@@ -71,6 +77,93 @@ def test_a_job_that_is_stopped_has_the_time_to_save(tmp_path: Path) -> None:
     """`ray job stop` reads this variable; a driver saves for at most `_LONGEST_WAIT_S`."""
     wait = runtime_environment(str(tmp_path))["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"]
     assert int(wait) > signals._LONGEST_WAIT_S
+
+
+class _TakesAJob:
+    """A dashboard that takes a job and sends the first line of its log, on a port of its own."""
+
+    def __init__(self, breaks: bool) -> None:
+        self.port: queue.Queue[int] = queue.Queue()
+        self._breaks = breaks
+        self._end, self._loop = asyncio.Event(), asyncio.new_event_loop()
+        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._run()))
+        self._thread.start()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
+
+    async def _run(self) -> None:
+        app = web.Application()
+        app.router.add_get("/api/version", self._version)
+        app.router.add_get("/api/packages/{name:.*}", self._has_package)
+        app.router.add_post("/api/jobs/", self._take)
+        app.router.add_get("/api/jobs/job7/logs/tail", self._log)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.port.put(runner.addresses[0][1])
+        await self._end.wait()
+        await runner.cleanup()
+
+    async def _version(self, _: web.Request) -> web.Response:
+        return web.json_response(
+            {"version": "4", "ray_version": ray.__version__, "ray_commit": "", "session_name": "x"}
+        )
+
+    async def _has_package(self, _: web.Request) -> web.Response:
+        return web.Response()
+
+    async def _take(self, _: web.Request) -> web.Response:
+        return web.json_response({"job_id": "job7", "submission_id": "job7"})
+
+    async def _log(self, request: web.Request) -> web.WebSocketResponse:
+        answer = web.WebSocketResponse()
+        await answer.prepare(request)
+        await answer.send_str("the first line\n")
+        if self._breaks:
+            assert request.transport is not None
+            request.transport.abort()
+        await self._end.wait()
+        return answer
+
+
+@pytest.mark.parametrize("ends_by", [signal.SIGINT, signal.SIGTERM, None])
+def test_a_study_that_goes_on_is_not_called_interrupted(
+    ends_by: signal.Signals | None, tmp_path: Path
+) -> None:
+    """By a signal to `submit`, or by a connection that breaks."""
+    out = tmp_path / "my out"
+    study = write(tmp_path, storage=str(out))
+    dashboard = _TakesAJob(breaks=ends_by is None)
+    address = f"http://127.0.0.1:{dashboard.port.get(timeout=30)}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "study.cli", "submit", study, "--address", address],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"job job7: {out}/tiny\n"
+        assert process.stdout.readline() == "the first line\n"
+        if ends_by is not None:
+            process.send_signal(ends_by)
+        shown, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        dashboard.close()
+    assert process.returncode == (1 if ends_by is None else 130), said
+    (line,) = said.splitlines()
+    lost = f"--address {address}: the connection is lost; if the head still runs, "
+    assert line == (
+        f"logit-bias: {lost if ends_by is None else ''}the study goes on as job job7; "
+        f"progress: `logit-bias status '{out}/tiny'`; "
+        f"follow it: `ray job logs -f --address {address} job7`; "
+        f"end it: `ray job stop --address {address} job7`"
+    )
+    assert not shown
 
 
 @pytest.mark.slow
