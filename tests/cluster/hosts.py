@@ -130,7 +130,9 @@ class Host:
 
     def shell(self, command: str, user: str) -> list[str]:
         """The command line, on the real machine, of a command on this one."""
-        clean = ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+        path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        # Shells let background jobs ignore SIGINT, which pytest may be.
+        clean = ["env", "--default-signal=INT", "-i", path]
         enter = ["nsenter", f"--target={self._first_process()}", "--mount", "--uts", "--ipc"]
         login = ["su", "-", user, "-s", "/bin/bash", "-c", command]
         return [*clean, *enter, "--net", "--pid", "--root", "--wd", *login]

@@ -143,6 +143,8 @@ def test_a_study_that_goes_on_is_not_called_interrupted(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Python ignores SIGINT if its parent does, as shells do for background jobs.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         assert process.stdout is not None
