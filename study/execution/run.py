@@ -241,6 +241,7 @@ class StudyRun:
                 done = current.networks_done
                 self._launch(current, resources)
         finally:
+            self._stop_listener.close()
             ray.shutdown()
 
     def _scheduler(self, resources: RayResources) -> Scheduler:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from pathlib import Path
 
 from study.results.folder import StudyFolder
 from trainables.errors import INTERRUPTED, InterruptedByUserError
 
 _FILE = ".stop"
 _LONGEST_WAIT_S = 25.0  # after SIGTERM, which SIGKILL usually follows soon
+_CHECK_S = 0.01
 
 
 class StopListener:
@@ -31,6 +33,11 @@ class StopListener:
     def __init__(self, folder: StudyFolder, token: str) -> None:
         self.stop_requested = False
         self._folder, self._token = folder, token
+        self._ended = threading.Event()
+
+    def close(self) -> None:
+        """Ray is about to be shut down; nothing waits for the workers any more."""
+        self._ended.set()
 
     def listen(self) -> None:
         """Handle the signals, except those that the parent process ignores (`nohup`)."""
@@ -49,6 +56,19 @@ class StopListener:
             timer = threading.Timer(_LONGEST_WAIT_S, _exit)
             timer.daemon = True
             timer.start()
+            threading.Thread(target=self._exit_with_ray, daemon=True).start()
+
+    def _exit_with_ray(self) -> None:
+        """End this process where the signal has ended Ray's node on this machine, too.
+
+        Its workers end with it. Ray would end this process without a word, and as a failure.
+        """
+        nodes = [pid for pid in _children() if _name_and_state(pid)[0] == "raylet"]
+        while nodes and all(_name_and_state(pid)[1] not in "ZX" for pid in nodes):
+            if self._ended.wait(_CHECK_S):
+                return
+        if nodes:
+            _exit()
 
     def request_stop(self) -> None:
         """Tell the workers of this driver to stop."""
@@ -58,6 +78,24 @@ class StopListener:
 def stop_requested(folder: StudyFolder, token: str) -> bool:
     """Whether the driver with `token` has told its workers to stop."""
     return folder.read_bytes(_FILE) == token.encode()
+
+
+def _children() -> list[int]:
+    """Processes that this one started; none where the system has no /proc."""
+    try:
+        tasks = Path("/proc/self/task").iterdir()
+        return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _name_and_state(pid: int) -> tuple[str, str]:
+    """Name and state of a process; the state of one that has ended is X."""
+    try:
+        name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+    except OSError:
+        return "", "X"
+    return name, rest.split()[0]
 
 
 def _exit() -> None:
