@@ -157,7 +157,8 @@ def test_a_study_that_goes_on_is_not_called_interrupted(
         process.kill()
         dashboard.close()
     assert process.returncode == (1 if ends_by is None else 130), said
-    (line,) = said.splitlines()
+    # On a busy machine aiohttp sometimes says that its session was not closed.
+    (line,) = [line for line in said.splitlines() if line.startswith("logit-bias")]
     lost = f"--address {address}: the connection is lost; if the head still runs, "
     assert line == (
         f"logit-bias: {lost if ends_by is None else ''}the study goes on as job job7; "
