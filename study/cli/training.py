@@ -20,6 +20,7 @@ from trainables.errors import INTERRUPTED, BadInputError, InterruptedByUserError
 
 if TYPE_CHECKING:
     from study.config.sections import StudyConfig
+    from study.planning.cells import Cell
     from study.planning.gpu_estimate import Measurement
     from study.planning.plan import Plan
     from study.results.evidence import CellEvidence, ChosenPoint
@@ -62,29 +63,28 @@ def plan(
         compare_with_folder,
         folder_of,
         has_begun,
-        kept_epsilons,
         plan_in_folder,
     )
-    from study.planning.plan import cells_to_measure, planned_cells, rules_of_logits
+    from study.planning.plan import planned_cells, rules_of_logits
     from study.results.plan_summary import read_plan_summary
 
     folder = folder_of(config)
+
+    def say(cells: Sequence[Cell]) -> None:
+        count, models = len(planned_cells(config)), len({cell.group_id for cell in cells})
+        if not as_json:
+            print(
+                f"{count} cells; measuring the initial logits of {models} untrained "
+                f"{'model' if models == 1 else 'models'} for analytic:activation-measured …",
+                flush=True,  # convolutional networks take some seconds on a CPU
+            )
+
     with _named_storage(study, config):
-        folder.check_storage()
-        is_new = not has_begun(folder)
-        to_measure = cells_to_measure(config, {} if is_new else kept_epsilons(folder, config))
-    if to_measure and not as_json:
-        count, models = len(planned_cells(config)), len({cell.group_id for cell in to_measure})
-        print(
-            f"{count} cells; measuring the initial logits of {models} untrained "
-            f"{'model' if models == 1 else 'models'} for analytic:activation-measured …",
-            flush=True,  # convolutional networks take some seconds on a CPU
-        )
-    with _named_storage(study, config):
-        planned = plan_in_folder(config, folder, trust, is_estimate=True)
+        planned = plan_in_folder(config, folder, trust, before_measuring=say, is_estimate=True)
         growth = compare_with_folder(folder, config, planned, trust)
         summary = read_plan_summary(folder)
-    estimated = rules_of_logits(config) if is_new else set()
+    rules = rules_of_logits(config)
+    estimated = set() if not rules or has_begun(folder) else rules
     superseded = 0 if summary is None else summary.superseded
     trained = folder.read("trials", columns=["network_id"]).num_rows - superseded
     networks = planned.networks()

@@ -19,8 +19,8 @@ class StopListener:
     """Listens to SIGINT and SIGTERM while a study runs.
 
     The first signal tells the workers, through a file in the study folder, to save their cohorts at
-    the end of the epoch. A second signal ends this process at once, and so does a long wait after
-    SIGTERM. The tables on storage are consistent at every moment.
+    the end of the epoch. A second signal ends this process at once; after SIGTERM, so does a long
+    wait or the end of Ray's node. The tables on storage are consistent at every moment.
 
     Args:
         folder: the study folder.

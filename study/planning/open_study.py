@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from study.config.choices import Importable
 from study.config.loader import parse_study
 from study.config.sections import StudyConfig
+from study.planning.cells import Cell
 from study.planning.growth import Growth, differences, growth
 from study.planning.plan import (
     KeptEpsilons,
@@ -85,7 +86,12 @@ def kept_epsilons(folder: StudyFolder, config: StudyConfig) -> KeptEpsilons:
 
 
 def plan_in_folder(
-    config: StudyConfig, folder: StudyFolder, trust: bool = False, *, is_estimate: bool = False
+    config: StudyConfig,
+    folder: StudyFolder,
+    trust: bool = False,
+    *,
+    before_measuring: Callable[[Sequence[Cell]], None] = lambda cells: None,
+    is_estimate: bool = False,
 ) -> Plan:
     """The plan of a study file for its folder, which may hold an earlier version of the study.
 
@@ -93,8 +99,8 @@ def plan_in_folder(
         config: the user's study.
         folder: its folder.
         trust: whether the folder's study files may import what the user's own one does not name.
-        is_estimate: whether a quick measurement of initial logits suffices, where the folder has no
-            rows.
+        before_measuring: called with the cells whose initial logits are about to be measured.
+        is_estimate: whether a quick measurement suffices where the folder has no rows.
 
     Raises:
         StudyFileError: an earlier study file in the folder is not valid.
@@ -108,6 +114,8 @@ def plan_in_folder(
     if content is not None and not is_new:
         earlier.append(parse_study(content, folder.file(STUDY_FILE), importable))
     kept = {} if is_new else kept_epsilons(folder, config)
+    if cells := cells_to_measure(config, kept):
+        before_measuring(cells)
     return plan_of(config, earlier, kept, is_estimate=is_estimate and is_new)
 
 

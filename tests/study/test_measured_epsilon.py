@@ -108,7 +108,7 @@ def test_a_cell_that_two_machines_measured_is_not_merged(
     assert "has measured ε" in refused.stderr
 
 
-def test_plan_estimates_it_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_estimates_it_and_says_so(tmp_path: Path) -> None:
     study = {**STUDY, "storage": str(tmp_path / "new")}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
     result = logit_bias("plan", str(tmp_path / "study.yaml"))

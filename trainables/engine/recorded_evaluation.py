@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from trainables.engine.cuda_graphs import CannotRecordError, recorded
 from trainables.stacking import StackedModel
-from trainables.stacking.streams import new_stream
 
 _log = logging.getLogger(__name__)
 
@@ -67,27 +67,16 @@ class RecordedEvaluation:
         return recording.logits
 
     def _record(self, inputs: torch.Tensor, pool: Any) -> None:
-        graph, place = torch.cuda.CUDAGraph(), inputs.clone()
-        torch.cuda.synchronize(inputs.device)
+        place = inputs.clone()
         try:
-            # Thread-local, so that other threads of the process cannot end the recording.
-            with torch.cuda.graph(
-                graph,
-                pool=pool,
-                stream=new_stream(inputs.device),
-                capture_error_mode="thread_local",
-            ):
+            with recorded(inputs.device, pool) as graph:
                 logits = self._model(place)
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            if isinstance(error.__context__, torch.cuda.OutOfMemoryError):
-                raise error.__context__ from None  # it made the end of the recording fail
+        except CannotRecordError as error:
             self._can_record = False
             _log.warning(
                 "the evaluation cannot be recorded as a CUDA graph and runs without one, which is "
                 "slower: %s",
-                str(error).splitlines()[0],
+                error,
             )
             return
         self._recordings[inputs.shape] = _Recording(graph, place, logits)

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
+from trainables.engine.cuda_graphs import CannotRecordError, recorded
 from trainables.engine.fixed_batches import FixedBatches
 from trainables.engine.metrics import SUMMED_AT_ONCE, Observed
 from trainables.engine.step import ScheduleFactors, StepResult, TrainingStep
-from trainables.stacking.streams import new_stream
 
 _SYNC_WARNING = "called a synchronizing CUDA operation"  # part of torch's warning
 _log = logging.getLogger(__name__)
@@ -142,30 +142,17 @@ class RecordedSteps:
         places = 1 if is_last else SUMMED_AT_ONCE
         shape = places, len(Observed._fields), members, size
         observed = torch.zeros(shape, dtype=dtype, device=self._device)
-        graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize(self._device)
-        torch.cuda.empty_cache()  # a graph allocates its own memory
         try:
-            # Thread-local, so that other threads of the process cannot end the recording.
-            with torch.cuda.graph(
-                graph,
-                pool=self._pool,
-                stream=new_stream(self._device),
-                capture_error_mode="thread_local",
-            ):
+            with recorded(self._device, self._pool) as graph:
                 # Not `index_copy_`, whose deterministic form makes the host wait.
                 is_here = torch.arange(places, device=self._device) == self._position % places
                 result = self._next_step(size, is_last)
                 fields = torch.stack([field.to(dtype) for field in result.observed])
                 torch.where(is_here.view(-1, 1, 1, 1), fields, observed, out=observed)
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            if isinstance(error.__context__, torch.cuda.OutOfMemoryError):
-                raise error.__context__ from None  # it made the end of the recording fail
+        except CannotRecordError as error:
             self._can_record = False
             self._step.drop_gradients()
-            self._warn(str(error).splitlines()[0])
+            self._warn(str(error))
             return None
         self._pool = self._pool or graph.pool()
         return _Recording(graph, observed, result.grad_norm)
